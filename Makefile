@@ -1,0 +1,65 @@
+# Thin aliases of `python -m pipeline`; each first sees to .venv, which takes no time once it is there.
+#
+#   make run-local CONFIG=automated SET="training.steps=100 training.seed=7"
+#
+# Make splits SET at spaces; for a value with a space in it, use the command line behind the alias:
+#   .venv/bin/python -m pipeline run --set 'some.key=two words'
+
+PYTHON ?= python3
+PY := .venv/bin/python
+IMAGE ?= tfx-workflow-template
+SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
+
+.DEFAULT_GOAL := help
+.PHONY: help env run-local test lint format schema config versions prove bench setup clean \
+	docker-image docker-run-local
+
+##@ Every day
+run-local: env ## Run the pipeline here             [CONFIG=name] [SET="a.b=1 c.d=2"]
+	@$(PY) -m pipeline run $(SETTINGS)
+test: env ## Run the tests
+	@$(PY) -m pytest -m "not prove"
+lint: env ## Check style, types and who imports whom
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+format: env ## Rewrite the code in the style that lint asks for
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+##@ Data, settings and models
+schema: env ## Infer a schema from the data, show the changes [CONFIG=name] [SET=...]
+	@$(PY) -m pipeline schema $(SETTINGS)
+config: env ## Show the settings of a run, and check them [CONFIG=name] [SET=...]
+	@$(PY) -m pipeline config $(SETTINGS)
+versions: env ## List the model versions                    [CONFIG=name] [SET=...]
+	@$(PY) -m pipeline versions $(SETTINGS)
+
+##@ Proofs
+prove: env ## Run the slower proofs
+	@$(PY) -m pytest -m prove
+bench: env ## Measure against TFX's own template       [ROWS=10000000]
+	@$(PY) -m benchmarks $(if $(ROWS),--rows $(ROWS))
+
+##@ Machinery
+setup: env ## Make .venv and stop there (the other targets do it too)
+	@echo "Ready: $(PY)"
+clean: ## Remove caches; models, data and .venv stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+docker-image: ## Build the Docker image, for machines that can't do the above
+	@docker build --platform linux/amd64 --tag $(IMAGE) .
+docker-run-local: docker-image ## Run the pipeline in Docker        [CONFIG=name] [SET=...]
+	@mkdir -p workspace
+	@docker run --rm --init --platform linux/amd64 --user "$$(id -u):$$(id -g)" \
+		--volume "$(CURDIR)/workspace:/app/workspace" $(IMAGE) python -m pipeline run $(SETTINGS)
+
+env:
+	@command -v "$(PYTHON)" > /dev/null || { echo "No $(PYTHON) here: install Python 3.11," \
+		"then type PYTHON=python3.11 make ..., or use Docker: make docker-run-local"; exit 1; }
+	@"$(PYTHON)" -I pipeline/bootstrap.py
+
+help:
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile

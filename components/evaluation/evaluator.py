@@ -1,0 +1,107 @@
+"""TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
+
+import json
+import os
+from typing import Any
+
+from tfx import types
+from tfx.components import Evaluator
+from tfx.components.evaluator import executor as tfx_executor
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types import standard_component_specs as specs
+from tfx.types.component_spec import ExecutionParameter
+from tfx.utils import json_utils, proto_utils
+
+from components.evaluation.config import Judgement, eval_config
+from components.evaluation.results import write_results
+from components.features.table import FeatureTable
+
+BASELINE_FILE = "baseline.json"
+
+
+def read_baseline(uri: str) -> dict[str, Any]:
+    """What the baseline look-up found: at least `kind`, and for a champion its `version`."""
+    with open(os.path.join(uri, BASELINE_FILE)) as file:
+        return json.load(file)
+
+
+class SlicedExecutor(tfx_executor.Executor):
+    """Fills in the EvalConfig for the baseline given, and writes `metrics.json`."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates, blesses or not, and writes the results; see TFX's executor."""
+        baseline = read_baseline(input_dict[specs.BASELINE_MODEL_KEY][0].uri)
+        table = FeatureTable.model_validate_json(exec_properties["features"])
+        judgement = Judgement.model_validate_json(exec_properties["judgement"])
+        config = eval_config(table, judgement, baseline["kind"])
+        settings = {
+            specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
+            specs.EXAMPLE_SPLITS_KEY: json_utils.dumps(["test"]),
+            specs.MODULE_PATH_KEY: "components.evaluation.extractors",
+        }
+        super().Do(input_dict, output_dict, {**exec_properties, **settings})
+        write_results(output_dict[specs.EVALUATION_KEY][0].uri, baseline)
+
+
+class SlicedEvaluatorSpec(specs.EvaluatorSpec):
+    """TFX's Evaluator with our settings in place of an EvalConfig."""
+
+    PARAMETERS = {
+        **specs.EvaluatorSpec.PARAMETERS,
+        "features": ExecutionParameter(type=str),
+        "judgement": ExecutionParameter(type=str),
+        "code": ExecutionParameter(type=str),
+    }
+
+
+class SlicedEvaluator(Evaluator):
+    """Measures candidate, baseline and heuristic on the test split by slice, and blesses or not.
+
+    Outputs `evaluation` (with `metrics.json`, see `results.write_results`) and `blessing`.
+    """
+
+    SPEC_CLASS = SlicedEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(SlicedExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline: types.BaseChannel,
+        schema: types.BaseChannel,
+        features: str,
+        judgement: str,
+        code: str,
+    ) -> None:
+        """Takes the channels, and as JSON the FeatureTable and the `config.Judgement`.
+
+        Args:
+            examples: Raw examples; the split `test` is used.
+            model: The candidate.
+            baseline: What `BaselineLookup` put out.
+            schema: The schema of the raw examples.
+            features: The FeatureTable.
+            judgement: Thresholds and minimum slice size.
+            code: Fingerprint of the code this depends on, for the cache.
+        """
+        spec = SlicedEvaluatorSpec(
+            examples=examples,
+            model=model,
+            baseline_model=baseline,
+            schema=schema,
+            features=features,
+            judgement=judgement,
+            code=code,
+            example_splits=json_utils.dumps(["test"]),
+            fairness_indicator_thresholds=json_utils.dumps(None),
+            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+        )
+        # Past TFX's own __init__, which would insist on an EvalConfig.
+        base_beam_component.BaseBeamComponent.__init__(self, spec=spec)

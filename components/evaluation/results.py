@@ -1,0 +1,124 @@
+"""What the Evaluator found, as one JSON file that the summary, the registry and people read."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
+
+from components.evaluation.config import BASELINE, CANDIDATE
+from components.evaluation.metrics import ROWS
+from components.evaluation.thresholds import METRICS
+
+METRICS_FILE = "metrics.json"
+OVERALL = "overall"
+
+
+def write_results(uri: str, baseline: dict[str, Any]) -> None:
+    """Writes `metrics.json` beside TFMA's own results in the evaluation artifact.
+
+    It holds `baseline` (its kind and version), `metrics` {model: {slice: {metric: value}}},
+    `rows` {slice: count} and `failures` (see `failures`). A value that can't be computed, such as
+    the AUC of a slice with one class, is null.
+    """
+    metrics, rows = metrics_by_slice(tfma.load_metrics(uri))
+    if baseline["kind"] == "heuristic":
+        metrics["heuristic"] = metrics.pop(BASELINE)
+    found = {
+        "baseline": baseline,
+        "metrics": metrics,
+        "rows": rows,
+        "failures": list(failures(tfma.load_validation_result(uri), baseline["kind"])),
+    }
+    with open(os.path.join(uri, METRICS_FILE), "w") as file:
+        json.dump(found, file, indent=1, allow_nan=False)
+
+
+def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
+    """'overall', or 'column=value, column=value'."""
+    values = []
+    for part in key.single_slice_keys:
+        value = getattr(part, part.WhichOneof("kind"))
+        values.append(f"{part.column}={value.decode() if isinstance(value, bytes) else value}")
+    return ", ".join(values) or OVERALL
+
+
+def metrics_by_slice(
+    loaded: Iterator[metrics_for_slice_pb2.MetricsForSlice],
+) -> tuple[dict[str, dict[str, dict[str, float | None]]], dict[str, int]]:
+    """Metrics by model, slice and name, and the number of rows by slice."""
+    metrics: dict[str, dict[str, dict[str, float | None]]] = {}
+    rows: dict[str, int] = {}
+    for entry in sorted(loaded, key=lambda entry: slice_name(entry.slice_key)):
+        name = slice_name(entry.slice_key)
+        for pair in entry.metric_keys_and_values:
+            value = pair.value.double_value.value
+            if pair.key.name == ROWS:
+                rows[name] = int(value) if not pair.key.is_diff else rows.get(name, 0)
+            elif not pair.key.is_diff:
+                by_slice = metrics.setdefault(pair.key.model_name, {})
+                by_slice.setdefault(name, {})[pair.key.name] = _finite(value)
+    return metrics, rows
+
+
+def failures(result: validation_result_pb2.ValidationResult, kind: str) -> Iterator[dict[str, Any]]:
+    """Yields each limit that does not hold: metric, slice, kind, limit, value and by how much.
+
+    `kind` is the setting: at_least, at_most, over_champion or over_heuristic. For the last two the
+    value is the gain over the baseline, in the metric's better direction.
+    """
+    for per_slice in result.metric_validations_per_slice:
+        where = slice_name(per_slice.slice_key)
+        for failure in per_slice.failures:
+            setting, limit, value = _compared(failure, kind)
+            yield {
+                "metric": failure.metric_key.name,
+                "slice": where,
+                "kind": setting,
+                "limit": limit,
+                "value": _finite(value),
+                "by": _finite(abs(value - limit)),
+            }
+    for missing in result.missing_slices:
+        yield {"metric": None, "slice": ", ".join(missing.feature_keys), "kind": "missing_slice"}
+
+
+def _compared(
+    failure: validation_result_pb2.ValidationFailure, kind: str
+) -> tuple[str, float, float]:
+    threshold, value = failure.metric_threshold, failure.metric_value.double_value.value
+    if not failure.HasField("metric_value"):
+        value = math.nan
+    if threshold.HasField("change_threshold"):
+        sign = 1 if METRICS[failure.metric_key.name].higher_is_better else -1
+        return f"over_{kind}", sign * threshold.change_threshold.absolute.value, sign * value
+    bounds = threshold.value_threshold
+    if bounds.HasField("upper_bound") and not value <= bounds.upper_bound.value:
+        return "at_most", bounds.upper_bound.value, value
+    return "at_least", bounds.lower_bound.value, value
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def describe(failure: dict[str, Any]) -> str:
+    """One sentence about an entry of `failures`."""
+    if failure["kind"] == "missing_slice":
+        return f"no slice of {failure['slice']} has enough rows to be judged"
+    name = f"{failure['metric']} of {failure['slice']}"
+    if failure["value"] is None:
+        return f"{name} cannot be computed (one class only?); {failure['kind']} {failure['limit']:g}"
+    return (
+        f"{name} is {failure['value']:.4f}, {failure['by']:.4f} short of "
+        f"{failure['kind']} {failure['limit']:g}"
+    )
+
+
+def candidate_metrics(uri: str) -> dict[str, dict[str, float | None]]:
+    """The candidate's metrics by slice, from an evaluation artifact."""
+    with open(os.path.join(uri, METRICS_FILE)) as file:
+        return json.load(file)["metrics"][CANDIDATE]

@@ -1,0 +1,245 @@
+"""Passes over the training rows that learn what the feature table's Transform needs.
+
+tf.Transform's own analyzers cost about a second each to set up, whatever the data's size, and a
+table has dozens. These are two for all columns together, `ptransform_analyzer`s on any Beam runner:
+one combines moments and quantile sketches of the numbers, one counts the values of the categories.
+https://www.tensorflow.org/tfx/transform/api_docs/python/tft/experimental/ptransform_analyzer
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tfx_bsl import sketches
+
+_QUANTILE_ERROR = 0.001
+_MAX_VALUES = 1 << 32
+
+
+@dataclass(frozen=True)
+class VocabularyPlan:
+    """How one vocabulary is cut, and the name of its file."""
+
+    file: str
+    top_k: int | None
+    min_count: int | None
+
+
+def learn_numbers(
+    numbers: Sequence[tf.Tensor], ranges: Sequence[tuple[tf.Tensor, int]]
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Learns moments and quantile boundaries in one pass.
+
+    Args:
+      numbers: float32 [batch] columns for moments, NaN where missing.
+      ranges: float32 [batch] columns, NaN where missing, with their number of buckets.
+
+    Returns:
+      float32 [columns, 4], the numbers first: mean, standard deviation, minimum, maximum; and for
+      each of the ranges its inner quantiles, float32 [1, buckets - 1].
+    """
+    if not numbers and not ranges:
+        return tf.zeros([0, 4]), []
+    sizes = [buckets - 1 for _, buckets in ranges]
+    columns = [*numbers, *(column for column, _ in ranges)]
+    moments, cuts = tft.experimental.ptransform_analyzer(
+        [tf.stack(columns, axis=1)],
+        _LearnNumbers(len(columns), [buckets for _, buckets in ranges]),
+        output_dtypes=[tf.float32, tf.float32],
+        output_shapes=[[len(columns), 4], [sum(sizes) + 1]],
+    )
+    return moments, [cut[None, :] for cut in tf.split(cuts, [*sizes, 1])[:-1]]
+
+
+def learn_vocabularies(
+    texts: Sequence[tf.Tensor], plans: Sequence[VocabularyPlan]
+) -> Sequence[tf.Tensor]:
+    """Learns all vocabularies in one pass.
+
+    Args:
+      texts: string [batch] columns, "" where missing.
+      plans: one for each.
+
+    Returns:
+      The path of each vocabulary's file, string scalars; most frequent value first.
+    """
+    if not plans:
+        return []
+    return tft.experimental.ptransform_analyzer(
+        list(texts),
+        _LearnVocabularies(list(plans)),
+        output_dtypes=[tf.string] * len(plans),
+        output_shapes=[[]] * len(plans),
+        output_asset_default_values=[b"not yet learned"] * len(plans),
+    )
+
+
+@dataclass
+class _Numbers:
+    """What is known of the numeric columns so far."""
+
+    moments: np.ndarray
+    """float64 [columns, 5]: count, sum, sum of squared deviations, minimum, maximum."""
+    sketch: Any
+
+
+class _NumbersFn(beam.CombineFn):
+    """Combines float32 [batch, columns]; quantiles of the last `num_ranges` columns only."""
+
+    def __init__(self, num_columns: int, num_ranges: int):
+        self._num_columns, self._num_ranges = num_columns, num_ranges
+
+    def create_accumulator(self) -> _Numbers:
+        empty = np.tile([0.0, 0.0, 0.0, np.inf, -np.inf], (self._num_columns, 1))
+        streams = max(1, self._num_ranges)
+        return _Numbers(empty, sketches.QuantilesSketch(_QUANTILE_ERROR, _MAX_VALUES, streams))
+
+    def add_input(self, accumulator: _Numbers, batch: tuple[np.ndarray]) -> _Numbers:
+        values = batch[0].astype(np.float64)
+        values[~np.isfinite(values)] = np.nan
+        accumulator.moments = _merged(accumulator.moments, _moments(values))
+        ranges = np.ascontiguousarray(values[:, values.shape[1] - self._num_ranges :]).reshape(-1)
+        accumulator.sketch.AddValues(pa.array(ranges, mask=np.isnan(ranges)))
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[_Numbers]) -> _Numbers:
+        merged = self.create_accumulator()
+        for other in accumulators:
+            merged.moments = _merged(merged.moments, other.moments)
+            merged.sketch.Merge(other.sketch)
+        return merged
+
+    def extract_output(self, accumulator: _Numbers) -> _Numbers:
+        return accumulator
+
+
+def _moments(values: np.ndarray) -> np.ndarray:
+    """Count, sum, squared deviations, minimum and maximum of each column, NaN left out."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=0)
+    total = np.where(present, values, 0.0).sum(axis=0)
+    mean = total / np.maximum(count, 1)
+    squares = np.where(present, (values - mean) ** 2, 0.0).sum(axis=0)
+    low = np.where(present, values, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(present, values, -np.inf).max(axis=0, initial=-np.inf)
+    return np.stack([count, total, squares, low, high], axis=1)
+
+
+def _merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Two sets of moments as one (Chan, Golub and LeVeque 1983, for the squared deviations)."""
+    count, total = a[:, 0] + b[:, 0], a[:, 1] + b[:, 1]
+    means = [m[:, 1] / np.maximum(m[:, 0], 1) for m in (a, b)]
+    between = (means[0] - means[1]) ** 2 * a[:, 0] * b[:, 0] / np.maximum(count, 1)
+    low, high = np.minimum(a[:, 3], b[:, 3]), np.maximum(a[:, 4], b[:, 4])
+    return np.stack([count, total, a[:, 2] + b[:, 2] + between, low, high], axis=1)
+
+
+class _LearnNumbers(beam.PTransform):
+    """Batches of float32 [batch, columns] -> moments, and the inner quantiles of all ranges."""
+
+    def __init__(self, num_columns: int, buckets: list[int]):
+        super().__init__()
+        self._num_columns, self._buckets = num_columns, buckets
+
+    def expand(self, batches: Any) -> tuple[Any, Any]:
+        combine = _NumbersFn(self._num_columns, len(self._buckets))
+        learned = batches | "Combine" >> beam.CombineGlobally(combine)
+        return (
+            learned | "Moments" >> beam.Map(lambda numbers: _final_moments(numbers.moments)),
+            learned | "Cuts" >> beam.Map(_cuts, self._buckets),
+        )
+
+
+def _final_moments(moments: np.ndarray) -> np.ndarray:
+    count = np.maximum(moments[:, 0], 1)
+    final = [moments[:, 1] / count, np.sqrt(moments[:, 2] / count), moments[:, 3], moments[:, 4]]
+    return np.nan_to_num(np.stack(final, axis=1), posinf=0.0, neginf=0.0).astype(np.float32)
+
+
+def _cuts(numbers: _Numbers, buckets: list[int]) -> np.ndarray:
+    """All inner quantiles one behind the other, and a zero: the analyzer's output must have one."""
+    cuts: list[float] = []
+    for column, count in enumerate(buckets):
+        quantiles = np.array(numbers.sketch.GetQuantiles(count).to_pylist()[column], np.float32)
+        cuts += [0.0] * (count - 1) if np.isnan(quantiles).any() else list(quantiles[1:-1])
+    return np.array([*cuts, 0.0], dtype=np.float32)
+
+
+class _CountsFn(beam.CombineFn):
+    """Combines batches of string columns into a count of values for each."""
+
+    def __init__(self, num_columns: int):
+        self._num_columns = num_columns
+
+    def create_accumulator(self) -> list[Counter[bytes]]:
+        return [Counter() for _ in range(self._num_columns)]
+
+    def add_input(
+        self, accumulator: list[Counter[bytes]], batch: Sequence[np.ndarray]
+    ) -> list[Counter[bytes]]:
+        for counts, column in zip(accumulator, batch, strict=True):
+            found = pc.value_counts(pa.array(column, pa.binary()))
+            counts.update(dict(zip(*(part.to_pylist() for part in found.flatten()), strict=True)))
+        return accumulator
+
+    def merge_accumulators(
+        self, accumulators: Iterable[list[Counter[bytes]]]
+    ) -> list[Counter[bytes]]:
+        merged = self.create_accumulator()
+        for other in accumulators:
+            for counts, more in zip(merged, other, strict=True):
+                counts.update(more)
+        return merged
+
+    def extract_output(self, accumulator: list[Counter[bytes]]) -> list[Counter[bytes]]:
+        return accumulator
+
+
+class _LearnVocabularies(tft_beam.experimental.PTransformAnalyzer):
+    """Batches of string columns -> the path of a vocabulary file for each."""
+
+    def __init__(self, plans: list[VocabularyPlan]):
+        super().__init__()
+        self._plans = plans
+
+    def expand(self, batches: Any) -> tuple[Any, ...]:
+        counts = batches | "Count" >> beam.CombineGlobally(_CountsFn(len(self._plans)))
+        paths = counts | "Write" >> beam.FlatMap(
+            _written, self._plans, self.base_temp_dir
+        ).with_outputs(*(plan.file for plan in self._plans))
+        return tuple(paths[plan.file] for plan in self._plans)
+
+
+def _written(
+    columns: list[Counter[bytes]], plans: list[VocabularyPlan], folder: str
+) -> Iterable[beam.pvalue.TaggedOutput]:
+    tf.io.gfile.makedirs(folder)
+    for counts, plan in zip(columns, plans, strict=True):
+        path = os.path.join(folder, plan.file)
+        with tf.io.gfile.GFile(path, "wb") as file:
+            file.write(b"".join(value + b"\n" for value in vocabulary(counts, plan)))
+        yield beam.pvalue.TaggedOutput(plan.file, np.array(path.encode(), dtype=object))
+
+
+def vocabulary(counts: Counter[bytes], plan: VocabularyPlan) -> list[bytes]:
+    """The values kept, most frequent first, equal counts in the order of their bytes.
+
+    Missing values ("") and values with line breaks are left out, as in tf.Transform. Never empty:
+    a column without values gets one that no data holds.
+    """
+    kept = [
+        (count, value)
+        for value, count in counts.items()
+        if value and not {10, 13} & set(value) and count >= (plan.min_count or 1)
+    ]
+    kept.sort(key=lambda pair: (-pair[0], pair[1]))
+    return [value for _, value in kept[: plan.top_k]] or [b"\x00"]

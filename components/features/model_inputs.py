@@ -1,0 +1,47 @@
+"""What the training core is told about its inputs: a JSON feature spec.
+
+Made from the feature table and what Transform has learned (vocabulary sizes), so that the core
+needs neither. Book patterns: Transform, Embeddings, Feature Cross.
+"""
+
+from typing import Any
+
+import tensorflow_transform as tft
+
+from components.features.table import Bucketized, FeatureTable, Hashed, Numeric, Vocabulary
+from components.features.transform import LABEL, vocabulary_name
+
+
+def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dict[str, Any]:
+    """Describes the transformed examples.
+
+    Returns:
+      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "cross"}]}`;
+      `size` is the number of ids, or None for a number.
+    """
+    features: list[dict[str, Any]] = []
+    for name, feature in table.columns.items():
+        if isinstance(feature, Numeric):
+            features.append({"name": name, "size": None})
+        else:
+            size = _num_ids(name, feature, transformed) + (feature.missing == "own")
+            features.append({"name": name, "size": size, "embed": feature.embed})
+    for name, cross in table.crosses.items():
+        features.append({"name": name, "size": cross.buckets, "embed": cross.embed})
+    return {
+        "problem": table.problem,
+        "label": LABEL,
+        "num_classes": table.num_classes(),
+        "features": features,
+    }
+
+
+def _num_ids(
+    name: str, feature: Bucketized | Vocabulary | Hashed, transformed: tft.TFTransformOutput
+) -> int:
+    if isinstance(feature, Vocabulary):
+        size = transformed.vocabulary_size_by_name(vocabulary_name(name))
+        return int(size) + feature.oov_buckets
+    if isinstance(feature, Hashed) or feature.boundaries is None:
+        return int(feature.buckets or 0)
+    return len(feature.boundaries) + 1

@@ -1,0 +1,208 @@
+"""The feature table: the one home of what is known about each column.
+
+Transform, the model, the signatures, the evaluation's slices and the run's documentation all read
+this table; none of them keeps a list of columns of its own. Book patterns: Hashed Feature,
+Embeddings, Feature Cross, Transform.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+Problem = tuple[tuple[str, ...], str]
+"""A mistake: the path of the setting, and a sentence that says what to do."""
+
+
+class Strict(BaseModel):
+    """A settings model: frozen, and refusing keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class _Column(Strict):
+    """What every kind of feature has."""
+
+    column: str | None = Field(None, description="The raw column; the feature's own name if unset.")
+
+
+class _Categorical(_Column):
+    """A feature that becomes an integer id, then a one-hot vector or an embedding."""
+
+    embed: PositiveInt | None = Field(
+        None, description="Width of a learned embedding; a one-hot vector if unset."
+    )
+
+
+class Numeric(_Column):
+    """A number used as a number."""
+
+    kind: Literal["numeric"]
+    scale: Literal["standard", "minmax", "none"] = Field(
+        "standard", description="Zero mean and unit variance, range 0 to 1, or as it is."
+    )
+    missing: Literal["mean", "error"] | float = Field(
+        description="What stands in for a missing value: the training mean, a number, or an error."
+    )
+
+
+class Bucketized(_Categorical):
+    """A number turned into the id of the interval it falls into."""
+
+    kind: Literal["bucketized"]
+    buckets: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="So many intervals, cut at the training data's quantiles."
+    )
+    boundaries: list[float] | None = Field(
+        None, description="Cut here instead: increasing numbers, each the start of an interval."
+    )
+    missing: Literal["own", "error"] | float = Field(
+        description="A missing value gets an interval of its own, counts as a number, or is an error."
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (setting, mistake) for contradictions within the feature."""
+        if (self.buckets is None) == (self.boundaries is None):
+            yield "kind", "a bucketized feature needs either 'buckets: N' or 'boundaries: [...]'"
+        cuts = self.boundaries
+        if cuts is not None and (not cuts or any(a >= b for a, b in zip(cuts, cuts[1:]))):
+            yield "boundaries", f"{cuts} must be increasing, and at least one"
+
+
+class Vocabulary(_Categorical):
+    """A category looked up in a vocabulary learned from the training data."""
+
+    kind: Literal["vocabulary"]
+    top_k: PositiveInt | None = Field(None, description="Keep the most frequent values only.")
+    min_count: PositiveInt | None = Field(
+        None, description="Keep values seen at least so often in the training data."
+    )
+    oov_buckets: PositiveInt = Field(1, description="Ids shared by values not in the vocabulary.")
+    missing: Literal["own", "error"] | str | int = Field(
+        description="A missing value gets a category of its own, counts as a value, or is an error."
+    )
+
+
+class Hashed(_Categorical):
+    """A category hashed into a fixed number of ids (book pattern 1)."""
+
+    kind: Literal["hashed"]
+    buckets: Annotated[int, Field(ge=2)] = Field(description="How many ids there are.")
+    missing: Literal["own", "error"] | str | int = Field(
+        description="A missing value gets an id of its own, counts as a value, or is an error."
+    )
+
+
+Feature = Annotated[Numeric | Bucketized | Vocabulary | Hashed, Field(discriminator="kind")]
+
+
+class Cross(Strict):
+    """Two or more categorical features taken together, hashed (book pattern 3)."""
+
+    of: Annotated[list[str], Field(min_length=2)] = Field(description="Names of features.")
+    buckets: Annotated[int, Field(ge=2)] = Field(description="How many ids the pairs hash into.")
+    embed: PositiveInt | None = Field(None, description="Width of an embedding; one-hot if unset.")
+
+
+class Label(Strict):
+    """The column to predict."""
+
+    column: str = Field(description="The raw column.")
+    classes: list[str | int] | None = Field(
+        None,
+        description="The label's values in class order. Binary: [negative, positive], 0 and 1 if "
+        "unset. Multiclass: required.",
+    )
+
+
+def _without_removed(value: Any) -> Any:
+    """Drops entries set to null: how a variant takes out what its base declares."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+Removable = BeforeValidator(_without_removed)
+
+
+class FeatureTable(Strict):
+    """Every column of the data: a feature, the label, the key, or kept out with the reason."""
+
+    problem: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
+    label: Label
+    key: str | None = Field(None, description="The column that identifies a row.")
+    columns: Annotated[dict[str, Feature], Removable] = Field(
+        min_length=1, description="The features by name; a column may feed several."
+    )
+    crosses: Annotated[dict[str, Cross], Removable] = Field(
+        default_factory=dict, description="Crossed features by name."
+    )
+    exclude: Annotated[dict[str, Literal["leakage", "id", "time"]], Removable] = Field(
+        default_factory=dict, description="Columns kept out of the model, with the reason."
+    )
+    slices: list[list[str]] = Field(
+        default_factory=list,
+        description="Columns to evaluate by; several in one entry are crossed.",
+    )
+
+    def column_of(self, name: str) -> str:
+        """The raw column that feature `name` reads."""
+        return self.columns[name].column or name
+
+    def raw_columns(self) -> list[str]:
+        """The raw columns that the model reads, each once, sorted: the serving inputs."""
+        return sorted({self.column_of(name) for name in self.columns})
+
+    def required_columns(self) -> list[str]:
+        """The raw columns of which a missing value is an error, the label among them."""
+        required = {self.column_of(n) for n, f in self.columns.items() if f.missing == "error"}
+        return sorted(required | {self.label.column})
+
+    def num_classes(self) -> int:
+        """How many outputs the model has: 1 for binary and regression."""
+        return len(self.label.classes or []) if self.problem == "multiclass" else 1
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields the table's contradictions, each with the path of the setting within the table."""
+        yield from self._label_problems()
+        yield from self._column_problems()
+        for name, cross in self.crosses.items():
+            if name in self.columns:
+                yield ("crosses", name), f"'{name}' is already a feature; choose another name"
+            for part in cross.of:
+                yield from self._cross_part_problems(name, part)
+
+    def _label_problems(self) -> Iterator[Problem]:
+        classes = self.label.classes
+        path = ("label", "classes")
+        if self.problem == "binary" and classes is not None and len(classes) != 2:
+            yield path, f"binary needs exactly two classes [negative, positive], got {len(classes)}"
+        if self.problem == "multiclass" and len(classes or []) < 3:
+            yield path, "multiclass needs the list of at least three classes, in class order"
+        if self.problem == "regression" and classes is not None:
+            yield path, "regression has no classes; remove them"
+        if classes and len(set(classes)) != len(classes):
+            yield path, f"the classes {classes} are not all different"
+
+    def _column_problems(self) -> Iterator[Problem]:
+        for name, feature in self.columns.items():
+            column = self.column_of(name)
+            if column == self.label.column:
+                yield ("columns", name), f"reads '{column}', which is the label"
+            if column == self.key:
+                yield ("columns", name), f"reads '{column}', which is the key"
+            if column in self.exclude:
+                reason = self.exclude[column]
+                yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
+            if isinstance(feature, Bucketized):
+                for setting, message in feature.problems():
+                    yield ("columns", name, setting), message
+        if self.label.column in self.exclude:
+            yield ("exclude", self.label.column), "is the label and cannot be excluded"
+
+    def _cross_part_problems(self, name: str, part: str) -> Iterator[Problem]:
+        if part not in self.columns:
+            yield ("crosses", name, "of"), f"'{part}' is not a feature of the table"
+        elif isinstance(self.columns[part], Numeric):
+            yield (
+                ("crosses", name, "of"),
+                f"'{part}' is numeric; cross a bucketized feature of it instead",
+            )

@@ -1,0 +1,229 @@
+"""From TFDV's anomalies and statistics to findings: what is wrong, in how many rows, what to do."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from components.features.table import Strict
+
+Severity = Literal["error", "warning"]
+Feature = statistics_pb2.FeatureNameStatistics
+
+
+class GateSettings(Strict):
+    """When data validation stops a run."""
+
+    stop_on: Severity = Field("error", description="The lowest severity that stops the run.")
+    tolerate: list[str] = Field(
+        default_factory=list, description="Anomaly types that only warn, whatever their severity."
+    )
+    required: list[str] = Field(
+        default_factory=list, description="Columns in which a missing value is an error."
+    )
+    label: str | None = Field(
+        None, description="Column that must have two different values in training."
+    )
+    schema_file: str = Field("the schema file", description="What to edit, for the messages.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a split. `feature` is '' for the split as a whole.
+
+    `type` is TFDV's name, or one of ours in lower case; `rows` says how many, in words.
+    """
+
+    split: str
+    feature: str
+    type: str
+    severity: Severity
+    what: str
+    rows: str
+    todo: str
+
+
+_PRESENCE = {
+    "FEATURE_TYPE_LOW_FRACTION_PRESENT": "presence.min_fraction",
+    "FEATURE_TYPE_LOW_NUMBER_PRESENT": "presence.min_count",
+    "FEATURE_TYPE_NOT_PRESENT": "presence",
+    "SCHEMA_MISSING_COLUMN": "presence",
+}
+_RANGES = {
+    "INT_TYPE_SMALL_INT": "int_domain.min",
+    "INT_TYPE_BIG_INT": "int_domain.max",
+    "FLOAT_TYPE_SMALL_FLOAT": "float_domain.min",
+    "FLOAT_TYPE_BIG_FLOAT": "float_domain.max",
+}
+_SETTINGS = {
+    **_PRESENCE,
+    **_RANGES,
+    "ENUM_TYPE_UNEXPECTED_STRING_VALUES": "the string_domain's values",
+    "SCHEMA_NEW_COLUMN": "a feature entry for it",
+    "UNEXPECTED_DATA_TYPE": "type",
+    "FEATURE_TYPE_HIGH_NUMBER_VALUES": "value_count.max",
+    "FEATURE_TYPE_LOW_NUMBER_VALUES": "value_count.min",
+    "FEATURE_TYPE_HIGH_UNIQUE": "unique_constraints.max",
+    "FEATURE_TYPE_LOW_UNIQUE": "unique_constraints.min",
+    "DATASET_LOW_NUM_EXAMPLES": "dataset_constraints.min_examples_count",
+    "DATASET_HIGH_NUM_EXAMPLES": "dataset_constraints.max_examples_count",
+}
+"""What to edit in the schema, if the change is wanted."""
+
+
+class SplitCheck:
+    """The statistics and anomalies of one split, and what they amount to."""
+
+    def __init__(
+        self,
+        split: str,
+        statistics: statistics_pb2.DatasetFeatureStatistics,
+        anomalies: anomalies_pb2.Anomalies,
+        schema: schema_pb2.Schema,
+        settings: GateSettings,
+    ) -> None:
+        """Takes what StatisticsGen and ExampleValidator say about the split."""
+        self._split = split
+        self._total = int(statistics.num_examples)
+        self._features = {".".join(f.path.step) or f.name: f for f in statistics.features}
+        self._anomalies = anomalies
+        self._schema = schema
+        self._settings = settings
+
+    def findings(self) -> list[Finding]:
+        """Everything that is wrong."""
+        if not self._total:
+            return [self._finding("", "no_rows", "has no rows", "0 rows")]
+        found = [
+            self._from_reason(name, info, reason)
+            for name, info in sorted(self._anomalies.anomaly_info.items())
+            for reason in info.reason
+        ]
+        whole = self._anomalies.dataset_anomaly_info
+        found += [self._from_reason("", whole, reason) for reason in whole.reason]
+        reported = {f.feature for f in found if f.type in _PRESENCE and f.severity == "error"}
+        found += self._missing(reported)
+        return found + list(self._constant_label())
+
+    def _from_reason(
+        self,
+        name: str,
+        info: anomalies_pb2.AnomalyInfo,
+        reason: anomalies_pb2.AnomalyInfo.Reason,
+    ) -> Finding:
+        kind = anomalies_pb2.AnomalyInfo.Type.Name(reason.type)
+        what = reason.description.strip() or reason.short_description
+        severe = info.severity == anomalies_pb2.AnomalyInfo.ERROR
+        return self._finding(name, kind, what, self._rows(name, kind), severe=severe)
+
+    def _finding(
+        self, feature: str, kind: str, what: str, rows: str, *, severe: bool = True
+    ) -> Finding:
+        stops = severe or self._settings.stop_on == "warning"
+        tolerated = kind in self._settings.tolerate
+        todo = "Fix the data at its source."
+        if kind in _SETTINGS:
+            where = f" of '{feature}'" if feature else ""
+            todo = (
+                f"Fix the data at its source; or, if this is wanted, change {_SETTINGS[kind]}"
+                f"{where} in {self._settings.schema_file}."
+            )
+        severity: Severity = "error" if stops and not tolerated else "warning"
+        return Finding(self._split, feature, kind, severity, what, rows, todo)
+
+    def _missing(self, reported: set[str]) -> Iterator[Finding]:
+        for name in self._settings.required:
+            missing = self._missing_rows(name)
+            if missing and name not in reported:
+                what = "is missing, and the feature table says that this is an error"
+                yield self._finding(name, "required_value_missing", what, self._of_total(missing))
+
+    def _constant_label(self) -> Iterator[Finding]:
+        label = self._features.get(self._settings.label or "")
+        if self._split != "train" or label is None:
+            return
+        if label.HasField("string_stats"):
+            constant = label.string_stats.unique <= 1
+        else:
+            constant = label.num_stats.min == label.num_stats.max
+        if constant:
+            what = "has the same value in every row: there is nothing to learn"
+            yield self._finding(label.path.step[0], "constant_label", what, self._of_total(self._total))
+
+    def _rows(self, name: str, kind: str) -> str:
+        """How many rows an anomaly is about, as exactly as the statistics tell."""
+        feature = self._features.get(name)
+        if kind in _PRESENCE:
+            return self._of_total(self._missing_rows(name))
+        if feature is None:
+            return self._of_total(self._total)
+        if kind == "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
+            return self._unexpected(feature)
+        if kind in _RANGES:
+            return f"about {self._of_total(self._outside(feature, kind))}"
+        if kind in ("SCHEMA_NEW_COLUMN", "UNEXPECTED_DATA_TYPE"):
+            return self._of_total(self._total - self._missing_rows(name))
+        return f"among {self._total} rows"
+
+    def _of_total(self, rows: int) -> str:
+        return f"{rows} of {self._total} rows"
+
+    def _missing_rows(self, name: str) -> int:
+        feature = self._features.get(name)
+        if feature is None:
+            return self._total
+        stats = getattr(feature, feature.WhichOneof("stats"))
+        return self._total - int(stats.common_stats.num_non_missing)
+
+    def _unexpected(self, feature: Feature) -> str:
+        known = _domain_values(self._schema, feature)
+        buckets = feature.string_stats.rank_histogram.buckets
+        rows = sum(round(b.sample_count) for b in buckets if b.label not in known)
+        cut_off = feature.string_stats.unique > len(buckets)
+        return ("at least " if cut_off else "") + self._of_total(rows)
+
+    def _outside(self, feature: Feature, kind: str) -> int:
+        """Rows beyond the bound, from the quantiles; at least one, or there were no anomaly."""
+        domain = next(f for f in self._schema.feature if f.name == feature.path.step[0])
+        bounds = domain.int_domain if domain.HasField("int_domain") else domain.float_domain
+        below = "SMALL" in kind
+        (quantiles,) = (
+            h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.QUANTILES
+        )
+        rows = sum(
+            bucket.sample_count * _share(bucket, bounds.min if below else bounds.max, below=below)
+            for bucket in quantiles.buckets
+        )
+        return max(1, round(rows))
+
+
+def _share(bucket: statistics_pb2.Histogram.Bucket, bound: float, *, below: bool) -> float:
+    """The part of a bucket's width that lies beyond the bound."""
+    low, high = bucket.low_value, bucket.high_value
+    if low == high:
+        return float(low < bound if below else low > bound)
+    part = (bound - low) / (high - low)
+    return min(max(part if below else 1 - part, 0.0), 1.0)
+
+
+def _domain_values(schema: schema_pb2.Schema, feature: Feature) -> set[str]:
+    for described in schema.feature:
+        if described.name == feature.path.step[0] and described.domain:
+            return {v for d in schema.string_domain if d.name == described.domain for v in d.value}
+        if described.name == feature.path.step[0]:
+            return set(described.string_domain.value)
+    return set()
+
+
+def stop_message(errors: Iterable[Finding]) -> str:
+    """All errors, each with the splits it is in, and what to do."""
+    grouped: dict[tuple[str, str, str], list[Finding]] = {}
+    for error in errors:
+        grouped.setdefault((error.feature, error.type, error.todo), []).append(error)
+    lines = [f"The data does not pass the gate: {len(grouped)} error(s)."]
+    for (feature, kind, todo), same in grouped.items():
+        splits = "; ".join(f"{error.split}: {error.rows}" for error in same)
+        lines += [f"- {feature or 'the split'} ({kind}): {same[0].what} [{splits}]", f"  {todo}"]
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""The executor of the ingest step: runs the Beam transform and describes what it made."""
+
+import json
+import os
+from typing import Any
+
+import apache_beam as beam
+from google.protobuf import wrappers_pb2
+from tfx import types
+from tfx.components.example_gen import utils
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import proto_utils
+
+from components.errors import PipelineStop
+from components.ingest.settings import SPLITS, IngestSettings
+from components.ingest.spans import Inputs, fingerprint, resolve
+from components.ingest.transform import IngestFiles, Result
+from components.ingest.writing import Shard, publish
+
+INPUTS_KEY = "inputs"
+"""The execution property in which the driver leaves the files it found, as JSON."""
+COUNTS_FILE = "counts.json"
+_REPORTED = 3
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """CSV files to gzipped TFRecords of tf.Examples, split into train, eval and test."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the step.
+
+        Args:
+            input_dict: Empty.
+            output_dict: `examples`, one Examples artifact. It gets the splits' folders, a
+                `counts.json` with the rows of each split, and custom properties.
+            exec_properties: As `ArrowExampleGen` and its driver set them.
+
+        Raises:
+            PipelineStop: If the data can't be used as it is.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = read_settings(exec_properties)
+        inputs = read_inputs(exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
+        parts = os.path.join(examples.uri, ".parts")
+        _check_unchanged(exec_properties, inputs)
+        shards = self._ingest(settings, inputs, parts)
+        _check_unchanged(exec_properties, inputs)
+        counts = count_rows(shards)
+        publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in SPLITS})
+        fileio.rmtree(parts)
+        with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
+            file.write(json.dumps(counts))
+        _describe(examples, inputs, counts)
+
+    def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Shard]:
+        fileio.makedirs(parts)
+        report = os.path.join(parts, "report.json")
+        with self._make_beam_pipeline() as pipeline:
+            files = pipeline | "Files" >> beam.Create([*enumerate(inputs.files)])
+            files | IngestFiles(settings, parts, report)
+        with fileio.open(report) as file:
+            results: list[Result] = json.loads(file.read())
+        problems = sorted(r["problem"] for r in results if "problem" in r)
+        if problems:
+            more = len(problems) - _REPORTED
+            rest = [f"{more} more files have problems."] if more > 0 else []
+            raise PipelineStop("\n".join(problems[:_REPORTED] + rest))
+        return [Shard(*shard) for result in results for shard in result["shards"]]
+
+
+def read_settings(exec_properties: dict[str, Any]) -> IngestSettings:
+    """The settings in the execution property `custom_config`."""
+    config, text = example_gen_pb2.CustomConfig(), wrappers_pb2.StringValue()
+    proto_utils.json_to_proto(exec_properties[specs.CUSTOM_CONFIG_KEY], config)
+    config.custom_config.Unpack(text)
+    return IngestSettings.model_validate_json(text.value)
+
+
+def read_inputs(exec_properties: dict[str, Any]) -> Inputs:
+    """The files that the driver found, or finds them: Kubeflow runs no driver of ours."""
+    if INPUTS_KEY in exec_properties:
+        return Inputs(**json.loads(exec_properties[INPUTS_KEY]))
+    config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(exec_properties[specs.INPUT_CONFIG_KEY], config)
+    spans = read_settings(exec_properties).spans
+    return resolve(exec_properties[specs.INPUT_BASE_KEY], config.splits[0].pattern, spans)
+
+
+def count_rows(shards: list[Shard]) -> dict[str, int]:
+    """The rows of each split.
+
+    Raises:
+        PipelineStop: If a split has none.
+    """
+    counts = {split: sum(s.rows for s in shards if s.split == split) for split in SPLITS}
+    empty = [split for split in SPLITS if not counts[split]]
+    if empty:
+        raise PipelineStop(
+            f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
+            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
+            "shared by many rows, another data.split.by."
+        )
+    return counts
+
+
+def _check_unchanged(exec_properties: dict[str, Any], inputs: Inputs) -> None:
+    base = exec_properties[specs.INPUT_BASE_KEY]
+    if fingerprint(base, inputs.files) != inputs.fingerprint:
+        raise PipelineStop(
+            f"Files in {base} have changed since the run began. Run again when they no longer do."
+        )
+
+
+def _describe(examples: types.Artifact, inputs: Inputs, counts: dict[str, int]) -> None:
+    """Sets what TFX's own ExampleGens set, and the spans and rows besides."""
+    examples.split_names = artifact_utils.encode_split_names([*SPLITS])
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples.set_string_custom_property(utils.FINGERPRINT_PROPERTY_NAME, inputs.fingerprint)
+    examples.set_int_custom_property(utils.SPAN_PROPERTY_NAME, inputs.spans[-1])
+    if inputs.version is not None:
+        examples.set_int_custom_property(utils.VERSION_PROPERTY_NAME, inputs.version)
+    examples.set_string_custom_property("spans", json.dumps(inputs.spans))
+    for split, count in counts.items():
+        examples.set_int_custom_property(f"rows_{split}", count)

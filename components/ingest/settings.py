@@ -1,0 +1,99 @@
+"""What the ingest step is told: typed, frozen, and part of its cache key.
+
+`pipeline.config` embeds `Split` and `Spans` in its own models; the component never imports it.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from components.features.table import Problem, Strict
+
+SPLITS = ("train", "eval", "test")
+"""The splits, in chronological order where the data is split by time."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Kind = Literal["INT", "FLOAT", "BYTES"]
+
+
+class SpanRange(Strict):
+    """Spans `first` to `last`, both included (TFX's static range)."""
+
+    first: NonNegativeInt
+    last: NonNegativeInt
+
+
+class RollingSpans(Strict):
+    """The newest `count` spans, without the newest `skip` (TFX's rolling range)."""
+
+    count: PositiveInt
+    skip: NonNegativeInt = 0
+    start: NonNegativeInt = Field(0, description="Never a span before this one.")
+
+
+Spans = Literal["newest"] | NonNegativeInt | SpanRange | RollingSpans
+
+
+class Split(Strict):
+    """Which rows train, which steer the training, and which judge it (Repeatable Splitting)."""
+
+    by: Literal["row", "key", "time"] = Field(
+        description="'row': a hash of the whole row; 'key': a hash of the `key` columns; 'time': "
+        "the last fraction by the `time` column is test, the one before it eval."
+    )
+    key: list[str] = Field(default_factory=list, description="Columns to hash, for by: key.")
+    time: str | None = Field(None, description="Column to order by, for by: time.")
+    train: Fraction
+    eval: Fraction = Field(description="For early stopping and tuning only.")
+    test: Fraction = Field(description="For the Evaluator only.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields."""
+        total = self.train + self.eval + self.test
+        if abs(total - 1) > 1e-9:
+            yield (), f"train + eval + test is {total:g}; the three must add up to 1"
+        if (self.by == "key") != bool(self.key):
+            yield ("key",), "names the columns to hash if, and only if, 'by' is 'key'"
+        if (self.by == "time") != bool(self.time):
+            yield ("time",), "names the column to order by if, and only if, 'by' is 'time'"
+
+
+class IngestSettings(Strict):
+    """All that decides which examples come out of which rows."""
+
+    columns: dict[str, Kind] = Field(
+        min_length=1, description="Every column of the files and its type, from the curated schema."
+    )
+    label: str = Field(description="The column to predict; an empty one is an error.")
+    required: list[str] = Field(
+        default_factory=list, description="More columns of which an empty value is an error."
+    )
+    split: Split
+    sample: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Use this fraction of the rows, always the same ones (by hash)."
+    )
+    spans: Spans = Field("newest", description="Which spans to read, if the pattern has any.")
+    code: str = Field("", description="Fingerprint of the code that reads this, for the cache key.")
+
+    def names(self) -> list[str]:
+        """All columns in the one order that hashing and writing use."""
+        return sorted(self.columns)
+
+    def filled(self) -> list[str]:
+        """The columns of which an empty value is an error: label, split columns, `required`."""
+        time = [self.split.time] if self.split.time else []
+        return sorted({self.label, *self.required, *self.split.key, *time})
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields."""
+        for path, message in self.split.problems():
+            yield ("split", *path), message
+        for name in self.filled():
+            if name not in self.columns:
+                yield ("columns",), f"lacks '{name}'; known: {', '.join(self.names())}"
+
+    def to_json(self) -> str:
+        """The settings as a string that depends on nothing but their values."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)

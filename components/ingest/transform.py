@@ -1,0 +1,102 @@
+"""The Beam side: files in, shards out, one file a work item, on any runner."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from tfx.dsl.io import fileio
+
+from components.errors import PipelineStop
+from components.ingest.chronology import Counts, CountTimes, find_cuts
+from components.ingest.reading import read
+from components.ingest.settings import IngestSettings
+from components.ingest.splitting import Cuts, assign, sampled
+from components.ingest.writing import Shard, ShardWriter
+
+Result = dict[str, Any]
+"""{'path', 'shards': [Shard, …]} of a file that was read, {'path', 'problem'} of one that wasn't.
+
+A file that stops the run is a result and no exception: runners wrap exceptions beyond recognition,
+and distributed ones try again first.
+"""
+
+
+class IngestFiles(beam.PTransform):
+    """Reads files and writes shards; one JSON file tells what came of it."""
+
+    def __init__(self, settings: IngestSettings, folder: str, report: str) -> None:
+        """Shards go to `folder`, the list of results to the file `report`."""
+        super().__init__()
+        self._settings = settings
+        self._folder = folder
+        self._report = report
+
+    def expand(self, files: beam.PCollection) -> beam.PCollection:
+        """Takes (number, path) of each file."""
+        cuts = beam.pvalue.AsSingleton(self._cuts(files)) if self._settings.split.time else None
+        return (
+            files
+            | "Distribute" >> beam.Reshuffle()
+            | "Ingest" >> beam.ParDo(_Ingest(self._settings, self._folder), cuts)
+            | "Gather" >> beam.combiners.ToList()
+            | "Report" >> beam.Map(_write_json, self._report)
+        )
+
+    def _cuts(self, files: beam.PCollection) -> beam.PCollection:
+        return (
+            files
+            | "DistributeTimes" >> beam.Reshuffle()
+            | "ReadTimes" >> beam.ParDo(_ReadTimes(self._settings))
+            | "CountTimes" >> beam.CombineGlobally(CountTimes())
+            | "FindCuts" >> beam.Map(find_cuts, self._settings.split)
+        )
+
+
+class _ReadTimes(beam.DoFn):
+    def __init__(self, settings: IngestSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def process(self, file: tuple[int, str]) -> Iterator[Counts]:
+        """Yields how many rows have each time, batch by batch."""
+        column = self._settings.split.time or ""
+        try:
+            for batch in read(file[1], self._settings, [column]):
+                counted = pc.value_counts(batch[column])
+                times, counts = counted.field("values"), counted.field("counts")
+                yield dict(zip(times.to_pylist(), counts.to_pylist(), strict=True))
+        except PipelineStop:
+            return  # The pass that reads all columns meets the same problem, and reports it.
+
+
+class _Ingest(beam.DoFn):
+    def __init__(self, settings: IngestSettings, folder: str) -> None:
+        super().__init__()
+        self._settings = settings
+        self._folder = folder
+
+    def process(self, file: tuple[int, str], cuts: Cuts | None) -> Iterator[Result]:
+        """Yields what came of one file."""
+        number, path = file
+        try:
+            yield {"path": path, "shards": self._shards(number, path, cuts)}
+        except PipelineStop as stop:
+            yield {"path": path, "problem": str(stop)}
+
+    def _shards(self, number: int, path: str, cuts: Cuts | None) -> list[Shard]:
+        with ShardWriter(self._folder, number) as writer:
+            for batch in read(path, self._settings):
+                self._write(writer, sampled(batch, self._settings), cuts)
+            return writer.finish()
+
+    def _write(self, writer: ShardWriter, batch: pa.RecordBatch, cuts: Cuts | None) -> None:
+        if len(batch):
+            writer.write(batch, assign(batch, self._settings.split, cuts))
+
+
+def _write_json(results: list[Result], path: str) -> None:
+    with fileio.open(path, "w") as file:
+        file.write(json.dumps(results))

@@ -1,0 +1,62 @@
+"""The wide-and-deep network (Cheng et al. 2016, arxiv.org/abs/1606.07792), from the feature spec."""
+
+from typing import Any
+
+import keras
+
+
+def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.Model:
+    """Builds the network.
+
+    Args:
+      inputs: the feature spec (`components.features.model_inputs`).
+      settings: `hidden`, `dropout`, `batch_norm`, `wide` and `l2` as in `configs/*.yaml`.
+      seed: of the dropout masks.
+
+    Returns:
+      A model from {"numbers": float32 [n, numeric], "ids": int32 [n, categorical]} to logits
+      float32 [n, outputs] (a standardised value for regression).
+    """
+    features = inputs["features"]
+    categorical = [f for f in features if f["size"] is not None]
+    numbers = keras.Input([len(features) - len(categorical)], name="numbers")
+    ids = keras.Input([len(categorical)], name="ids", dtype="int32")
+    one_hots = [
+        keras.ops.one_hot(ids[:, i], f["size"]) for i, f in enumerate(categorical) if not f["embed"]
+    ]
+    embedded = [
+        keras.layers.Embedding(f["size"], f["embed"], name=f"embedding_{i}")(ids[:, i])
+        for i, f in enumerate(categorical)
+        if f["embed"]
+    ]
+    deep = _joined([numbers, *one_hots, *embedded])
+    for layer, units in enumerate(settings["hidden"]):
+        deep = _hidden_layer(deep, units, settings, seed + layer)
+    outputs = max(1, inputs["num_classes"])
+    logits = keras.layers.Dense(outputs, name="deep")(deep)
+    if settings["wide"] and categorical:
+        logits += _wide(ids, [f["size"] for f in categorical], outputs)
+    return keras.Model({"numbers": numbers, "ids": ids}, logits, name="wide_and_deep")
+
+
+def _hidden_layer(deep: Any, units: int, settings: dict[str, Any], seed: int) -> Any:
+    penalty = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
+    deep = keras.layers.Dense(units, kernel_regularizer=penalty)(deep)
+    if settings["batch_norm"]:
+        deep = keras.layers.BatchNormalization()(deep)
+    deep = keras.layers.Activation("relu")(deep)
+    return keras.layers.Dropout(settings["dropout"], seed=seed)(deep) if settings["dropout"] else deep
+
+
+def _wide(ids: Any, sizes: list[int], outputs: int) -> Any:
+    """A weight for every id of every feature, in one table: a linear model over the one-hots."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    table = keras.layers.Embedding(
+        sum(sizes), outputs, embeddings_initializer="zeros", name="wide"
+    )
+    return keras.ops.sum(table(ids + keras.ops.array([starts], "int32")), axis=1)
+
+
+def _joined(parts: list[Any]) -> Any:
+    parts = [part for part in parts if part.shape[-1]]
+    return keras.ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]

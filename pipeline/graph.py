@@ -1,0 +1,217 @@
+"""The pipeline's graph, defined once, from configuration, for every runtime.
+
+    ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
+      -> Transform -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
+"""
+
+import hashlib
+import subprocess
+from typing import Any
+
+from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import trainer_pb2, transform_pb2
+
+from components.evaluation.evaluator import SlicedEvaluator
+from components.features.schema import CuratedSchema
+from components.gate.component import Gate
+from components.gate.findings import GateSettings
+from components.ingest.component import ArrowExampleGen
+from components.ingest.settings import IngestSettings
+from components.registry.lookup import BaselineLookup
+from components.registry.push import RegistryPush
+from pipeline.config import BeamOptions, Config
+from pipeline.fingerprint import code_fingerprint
+from pipeline.loading import PROJECT, data_folder
+from pipeline.schema import column_types, read_schema
+from pipeline.workspace import Workspace
+
+UNCACHED = frozenset({"RegistryPush"})
+"""Nodes that look at the world each time: they always run."""
+
+
+def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
+    """Wires the components.
+
+    Raises:
+      PipelineStop: the schema file is missing or unreadable.
+    """
+    example_gen = _example_gen(config)
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    statistics = statistics_gen.outputs["statistics"]
+    schema_gen = _schema_gen(config)
+    schema = schema_gen.outputs["schema"]
+    validator = ExampleValidator(statistics=statistics, schema=schema)
+    gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
+    transform = _transform(config, examples, schema)
+    transform.add_upstream_node(gate)
+    trainer = _trainer(config, transform, schema)
+    model = trainer.outputs["model"]
+    lookup = _lookup(config, workspace, model, examples, schema)
+    baseline = lookup.outputs["baseline"]
+    evaluator = _evaluator(config, examples, model, baseline, schema)
+    push = RegistryPush(
+        model=model,
+        blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        baseline=baseline,
+        examples=examples,
+        schema=schema,
+        transform_graph=transform.outputs["transform_graph"],
+        **_provenance(config, workspace),
+    )
+    components = [example_gen, statistics_gen, schema_gen, validator, gate, transform, trainer]
+    components += [lookup, evaluator, push]
+    for component in components:
+        if isinstance(component, BaseBeamComponent):
+            component.with_beam_pipeline_args(_beam_flags(config, component.id))
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(workspace.pipeline_root / config.name),
+        metadata_connection_config=sqlite_metadata_connection_config(str(workspace.metadata)),
+        components=components,
+        enable_cache=True,
+    )
+
+
+def _example_gen(config: Config) -> ArrowExampleGen:
+    data, table = config.data, config.features
+    types = column_types(read_schema(PROJECT / config.schema_file))
+    settings = IngestSettings(
+        columns=types,
+        label=table.label.column,
+        required=[table.key] if table.key else [],
+        split=data.split,
+        sample=data.sample,
+        spans=data.spans,
+        code=code_fingerprint("components.ingest.component"),
+    )
+    component = ArrowExampleGen(str(data_folder(config)), data.pattern, settings)
+    return component.with_id("ExampleGen")
+
+
+def _schema_gen(config: Config) -> Any:
+    file = PROJECT / config.schema_file
+    fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
+    return CuratedSchema(file=str(file), fingerprint=fingerprint)
+
+
+def _transform(config: Config, examples: Any, schema: Any) -> Transform:
+    """Only what shapes the transformed values goes in: a new embedding is no new Transform."""
+    of_the_model = {"columns": {"__all__": {"embed"}}, "crosses": {"__all__": {"embed"}}}
+    table = config.features.model_dump(
+        mode="json", exclude={"slices": True, "exclude": True, "key": True, **of_the_model}
+    )
+    return Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="components.features.transform.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        custom_config={"table": table, "code": code_fingerprint("components.features.transform")},
+        disable_analyzer_cache=True,
+        disable_statistics=True,
+    )
+
+
+def _trainer(config: Config, transform: Transform, schema: Any) -> Trainer:
+    return Trainer(
+        run_fn="components.trainer.run.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={
+            "table": config.features.model_dump(mode="json", exclude={"slices", "exclude"}),
+            "settings": config.model_dump(mode="json", include={"model", "training"}),
+            "code": code_fingerprint("components.trainer.run"),
+        },
+    )
+
+
+def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
+    table = config.features
+    settings = GateSettings(
+        stop_on=config.gate.stop_on,
+        tolerate=config.gate.tolerate,
+        required=table.required_columns(),
+        label=table.label.column,
+        schema_file=config.schema_file,
+    )
+    return Gate(
+        statistics=statistics,
+        schema=schema,
+        anomalies=anomalies,
+        settings=settings.model_dump_json(),
+        code=code_fingerprint("components.gate.component"),
+    )
+
+
+def _lookup(
+    config: Config, workspace: Workspace, model: Any, examples: Any, schema: Any
+) -> BaselineLookup:
+    return BaselineLookup(
+        model=model,
+        examples=examples,
+        schema=schema,
+        registry=str(workspace.registry),
+        model_name=config.registry.model,
+        heuristic=config.evaluation.heuristic,
+        features=config.features.model_dump_json(exclude={"slices"}),
+        code=code_fingerprint("components.registry.lookup"),
+    )
+
+
+def _evaluator(
+    config: Config, examples: Any, model: Any, baseline: Any, schema: Any
+) -> SlicedEvaluator:
+    return SlicedEvaluator(
+        examples=examples,
+        model=model,
+        baseline=baseline,
+        schema=schema,
+        features=config.features.model_dump_json(),
+        judgement=config.evaluation.model_dump_json(exclude={"heuristic"}),
+        code=code_fingerprint("components.evaluation.evaluator"),
+    ).with_id("Evaluator")
+
+
+def _provenance(config: Config, workspace: Workspace) -> dict[str, str]:
+    """What the registry records beside the artifacts."""
+    settings = config.model_dump_json()
+    return {
+        "registry": str(workspace.registry),
+        "model_name": config.registry.model,
+        "promote": config.registry.promote,
+        "config": settings,
+        "config_hash": hashlib.sha256(settings.encode()).hexdigest(),
+        "code": code_fingerprint("pipeline.graph"),
+        "git_commit": _git_commit(),
+    }
+
+
+def _beam_flags(config: Config, component: str) -> list[str]:
+    """Beam's flags for a component, the runner and its mode always among them."""
+    options: BeamOptions = config.beam.components.get(component, config.beam)
+    flags = [f"--runner={options.runner}"]
+    if options.runner == "FnApiRunner":
+        flags += [
+            f"--direct_running_mode={options.mode}",
+            f"--direct_num_workers={options.workers}",
+            # Without an image's name TFX packs its own source for each component: a second a time.
+            "--sdk_container_image=unused",
+        ]
+    return flags + options.options
+
+
+def _git_commit() -> str:
+    """The commit of the working tree, with "+" if it has changes; "" outside of git."""
+    git = ["git", "-C", str(PROJECT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode:
+        return ""
+    changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=False)
+    return commit.stdout.strip() + ("+" if changes.stdout else "")

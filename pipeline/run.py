@@ -1,0 +1,106 @@
+"""`python -m pipeline run`: checks the settings, runs the graph here, and says what came of it."""
+
+import logging
+import os
+import traceback
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from components.errors import PipelineStop
+from components.evaluation.heuristic import heuristic_problems
+from pipeline import loading, schema
+from pipeline.config import Config
+from pipeline.console import RunLines, output_to, shown
+from pipeline.workspace import Workspace
+
+_FAILED = 1
+_INTERRUPTED = 130
+
+
+def run(config_name: str, overrides: list[str]) -> int:
+    """Runs the pipeline of a configuration; the exit code of the process comes back.
+
+    Raises:
+      PipelineStop: the settings or the schema are wrong; nothing was started.
+    """
+    config = loading.load(config_name, overrides)
+    _check_against_schema(config)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    log = workspace.logs / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    try:
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise PipelineStop(
+            f"The workspace {workspace.root} cannot be written: {error.strerror}. "
+            "Choose another with --set workspace=FOLDER."
+        ) from error
+    with output_to(log) as console:
+        console.print(f"{config.name}: from {config.data.path}, log in {shown(log)}")
+        return _run_in(config, workspace, console, log)
+
+
+def _check_against_schema(config: Config) -> None:
+    types = schema.column_types(schema.read_schema(loading.PROJECT / config.schema_file))
+    mistakes = [
+        f"  {'.'.join(('features', *path))}: {text}"
+        for path, text in schema.table_problems(config.features, types)
+    ]
+    rule = config.evaluation.heuristic
+    mistakes += [
+        f"  evaluation.heuristic: {text}"
+        for text in heuristic_problems(rule, config.features, types)
+    ]
+    if mistakes:
+        raise PipelineStop(
+            f"The configuration does not fit {config.schema_file}:\n" + "\n".join(mistakes)
+        )
+
+
+def _run_in(config: Config, workspace: Workspace, console: Console, log: Path) -> int:
+    with RunLines(console) as lines, workspace.locked(
+        lambda holder: console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
+    ):
+        try:
+            with lines.step("(loading TFX)"):
+                from pipeline import graph, local, summary
+            logging.getLogger().setLevel(logging.INFO)
+            pipeline = graph.create_pipeline(config, workspace)
+            done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
+        except KeyboardInterrupt:
+            console.print("\nInterrupted. What is finished is kept; the same command goes on.")
+            return _INTERRUPTED
+        except PipelineStop as stop:
+            console.print(f"\n[red]{escape(str(stop))}[/]")
+            return _FAILED
+        except local.ComponentFailed as failure:
+            started = set(failure.run.outcomes)
+            skipped = [c.id for c in pipeline.components if c.id not in started]
+            _tell_failure(failure, skipped, console, log)
+            return _FAILED
+    summary.tell(done, config, workspace, console)
+    return 0
+
+
+def _tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:
+    logging.error("%s", "".join(traceback.format_exception(failure)))
+    console.print(f"  {', '.join(skipped)}: not started" if skipped else "", style="dim")
+    console.print(f"\n[red]{failure}[/] stopped the run.", highlight=False)
+    console.print(escape(reason(failure.__cause__)))
+    console.print(f"Log: {shown(log)}. What is finished is kept; the same command goes on.")
+
+
+def reason(error: BaseException | None) -> str:
+    """Why a component failed, for a person: a message of ours, or the last words of another."""
+    while error is not None:
+        if isinstance(error, PipelineStop):
+            return str(error)
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {' '.join(lines[-1].split())}"
+

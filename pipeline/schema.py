@@ -1,0 +1,94 @@
+"""The curated schema file: reading it, describing it, and checking a configuration against it."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.errors import PipelineStop
+from components.features.table import Bucketized, FeatureTable, Numeric, Problem
+
+
+def read_schema(path: Path) -> schema_pb2.Schema:
+    """Reads a schema in protobuf's text format.
+
+    Raises:
+      PipelineStop: the file is missing or cannot be parsed.
+    """
+    if not path.is_file():
+        raise PipelineStop(f"There is no schema at {path}. Make one with: make schema")
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
+    except text_format.ParseError as error:
+        raise PipelineStop(f"{path} is not a schema in protobuf text format: {error}") from error
+
+
+def diff(before: schema_pb2.Schema | None, after: schema_pb2.Schema) -> list[str]:
+    """The changes, a line each, starting with '-' or '+'; empty if there are none."""
+    old = list(described(before)) if before is not None else []
+    lines = difflib.ndiff(old, list(described(after)))
+    return [line for line in lines if line[0] in "-+"]
+
+
+def described(schema: schema_pb2.Schema) -> Iterator[str]:
+    """Yields a readable line for each column."""
+    domains = {domain.name: list(domain.value) for domain in schema.string_domain}
+    for feature in schema.feature:
+        yield f"{feature.name}: " + ", ".join(_facts(feature, domains))
+
+
+def _facts(feature: schema_pb2.Feature, domains: dict[str, list[str]]) -> Iterator[str]:
+    yield schema_pb2.FeatureType.Name(feature.type)
+    fraction = feature.presence.min_fraction
+    yield f"present in at least {fraction:.1%} of rows" if fraction else "optional"
+    values = domains.get(feature.domain) or list(feature.string_domain.value)
+    if values:
+        shown = ", ".join(values[:5]) + (", ..." if len(values) > 5 else "")  # noqa: PLR2004
+        yield f"one of {len(values)} values ({shown})"
+    for domain in (feature.int_domain, feature.float_domain):
+        if domain.HasField("min") or domain.HasField("max"):
+            low = f"{domain.min:g}" if domain.HasField("min") else "-inf"
+            yield f"from {low} to {domain.max:g}" if domain.HasField("max") else f"from {low}"
+
+
+def column_types(schema: schema_pb2.Schema) -> dict[str, str]:
+    """The type of every column: INT, FLOAT or BYTES."""
+    return {f.name: schema_pb2.FeatureType.Name(f.type) for f in schema.feature}
+
+
+def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Problem]:
+    """Yields where a feature table and the schema's columns disagree."""
+    for path, column in _named_columns(table):
+        if column not in types:
+            yield path, f"the schema has no column '{column}'{_did_you_mean(column, types)}"
+    for name, feature in table.columns.items():
+        column = table.column_of(name)
+        if isinstance(feature, Numeric | Bucketized) and types.get(column) == "BYTES":
+            yield (
+                ("columns", name),
+                f"'{column}' is text in the schema; use kind vocabulary or hashed",
+            )
+    known = {column for _, column in _named_columns(table)}
+    for column in types:
+        if column not in known:
+            yield (), f"column '{column}' is neither used nor excluded; list it under 'exclude'"
+
+
+def _named_columns(table: FeatureTable) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield ("label", "column"), table.label.column
+    if table.key is not None:
+        yield ("key",), table.key
+    for name in table.columns:
+        yield ("columns", name), table.column_of(name)
+    for column in table.exclude:
+        yield ("exclude", column), column
+    for index, columns in enumerate(table.slices):
+        for column in columns:
+            yield ("slices", str(index)), column
+
+
+def _did_you_mean(word: str, known: dict[str, str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

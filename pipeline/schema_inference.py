@@ -1,0 +1,157 @@
+"""Infers a schema from the data, or widens the curated one to fit it."""
+
+import itertools
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
+from pyarrow import csv
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.errors import PipelineStop
+from components.ingest.spans import resolve
+from pipeline import loading, schema
+
+_MAX_CATEGORIES = 100
+"""A text column with more values than this gets no list of allowed values."""
+_MAX_ROWS = 1_000_000
+_NEARLY_EMPTY = 0.1
+
+_CANDIDATES = (pa.int64(), pa.float32(), pa.string())
+
+
+def proposed_schema(files: list[Path], curated: schema_pb2.Schema | None) -> schema_pb2.Schema:
+    """The schema that accepts these files.
+
+    Args:
+      files: CSV files with a header.
+      curated: the schema there is; it is widened where the data needs it, else kept.
+
+    Raises:
+      PipelineStop: no files, or a file that cannot be read as CSV.
+    """
+    if not files:
+        raise PipelineStop("There are no data files to infer a schema from; see data.path.")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    table = _typed(_read_text(files))
+    statistics = _statistics(table)
+    if curated is not None:
+        return tfdv.update_schema(curated, statistics, max_string_domain_size=_MAX_CATEGORIES)
+    inferred = tfdv.infer_schema(
+        statistics, infer_feature_shape=False, max_string_domain_size=_MAX_CATEGORIES
+    )
+    _expect_half_of_what_is_there(inferred, statistics)
+    return inferred
+
+
+def _expect_half_of_what_is_there(
+    schema: schema_pb2.Schema, statistics: statistics_pb2.DatasetFeatureStatisticsList
+) -> None:
+    """A column with gaps must stay at least half as full; a nearly empty one may be empty."""
+    dataset = statistics.datasets[0]
+    present = {
+        f.path.step[0]: (f.num_stats if f.HasField("num_stats") else f.string_stats).common_stats
+        for f in dataset.features
+    }
+    for feature in schema.feature:
+        if feature.presence.min_fraction == 1 or feature.name not in present:
+            continue
+        fraction = present[feature.name].num_non_missing / dataset.num_examples
+        feature.ClearField("presence")
+        if fraction >= _NEARLY_EMPTY:
+            feature.presence.min_fraction = round(fraction / 2, 2)
+
+
+def _read_text(files: list[Path]) -> pa.Table:
+    blocks: list[pa.RecordBatch] = []
+    for path in files:
+        try:
+            for block in csv.open_csv(path, convert_options=_all_text(path)):
+                blocks.append(block)
+                if sum(len(b) for b in blocks) >= _MAX_ROWS:
+                    return pa.Table.from_batches(blocks)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise PipelineStop(f"{path} cannot be read as CSV: {error}") from error
+    return pa.Table.from_batches(blocks)
+
+
+def _all_text(path: Path) -> csv.ConvertOptions:
+    names = csv.open_csv(path).schema.names
+    return csv.ConvertOptions(
+        column_types={name: pa.string() for name in names},
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    return pa.table({name: _cast(table[name]) for name in table.column_names})
+
+
+def _cast(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in the narrowest type that holds every value."""
+    for candidate in _CANDIDATES:
+        try:
+            return pc.cast(column, candidate)
+        except pa.ArrowInvalid:
+            continue
+    raise AssertionError("every column can be text")
+
+
+def _statistics(table: pa.Table) -> statistics_pb2.DatasetFeatureStatisticsList:
+    batch = table.combine_chunks().to_batches()[0]
+    lists = [_as_lists(column) for column in batch.columns]
+    return stats_impl.generate_statistics_in_memory(
+        pa.RecordBatch.from_arrays(lists, batch.schema.names),
+        tfdv.StatsOptions(num_top_values=_MAX_CATEGORIES, num_rank_histogram_buckets=1000),
+    )
+
+
+def _as_lists(column: pa.Array) -> pa.Array:
+    """TFDV's layout: a list of values for each row, null where there is none."""
+    lengths = pc.cast(pc.is_valid(column), pa.int32())
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())])
+    lists = pa.ListArray.from_arrays(offsets, column.drop_null())
+    return pc.if_else(pc.is_valid(column), lists, pa.scalar(None, lists.type))
+
+
+def main(config_name: str, overrides: list[str], write: bool) -> int:
+    """`python -m pipeline schema`: prints the differences, and writes the file when told to.
+
+    Raises:
+      PipelineStop: no data, a file that cannot be read, or a schema that cannot be parsed.
+    """
+    config = loading.load(config_name, overrides)
+    path = loading.PROJECT / config.schema_file
+    curated = schema.read_schema(path) if path.is_file() else None
+    inputs = resolve(str(loading.data_folder(config)), config.data.pattern, config.data.spans)
+    proposed = proposed_schema([Path(file) for file in inputs.files], curated)
+    changes = schema.diff(curated, proposed)
+    if not changes:
+        print(f"{config.schema_file} fits the data; nothing to change.")
+        return 0
+    print("\n".join(changes))
+    if not write:
+        print(f"\nNothing written. To write {config.schema_file}: make schema WRITE=1")
+        return 0
+    _replace(path, curated, proposed)
+    print(f"\nWrote {config.schema_file}. Review it (git diff), then: make run-local")
+    return 0
+
+
+def _replace(
+    path: Path, curated: schema_pb2.Schema | None, proposed: schema_pb2.Schema
+) -> None:
+    """Writes the file by rename; the comment at its head stays."""
+    head = ""
+    if curated is not None:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        head = "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(head + text_format.MessageToString(proposed), encoding="utf-8")
+    temporary.replace(path)

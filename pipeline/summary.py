@@ -1,0 +1,92 @@
+"""The last lines of a run: what was made, how good it is, where it is, and what to type next."""
+
+import json
+import os
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from components.evaluation.results import METRICS_FILE, OVERALL, describe
+from components.gate.component import REPORT_FILE
+from components.registry.push import PUSH_FILE
+from pipeline.config import Config
+from pipeline.console import shown, table
+from pipeline.local import Run
+from pipeline.workspace import Workspace
+
+_MOST_SLICES = 12
+
+
+def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> None:
+    """Prints the summary of a finished run."""
+    push = _read(run, "RegistryPush", "pushed", PUSH_FILE)
+    evaluation = _read(run, "Evaluator", "evaluation", METRICS_FILE)
+    _tell_warnings(_read(run, "Gate", "report", REPORT_FILE), console)
+    console.print()
+    _tell_metrics(evaluation, console)
+    _tell_slices(evaluation, console)
+    for failure in evaluation["failures"]:
+        console.print(f"[red]not blessed:[/] {escape(describe(failure))}")
+    _tell_version(push, config, workspace, console)
+    cached = sum(outcome == "cached" for outcome in run.outcomes.values())
+    seconds = sum(run.seconds.values())
+    console.print(f"{cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all.")
+
+
+def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
+    with open(os.path.join(run.outputs[component][output], name), encoding="utf-8") as file:
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
+def _tell_warnings(report: dict[str, Any], console: Console) -> None:
+    for warning in report["warnings"]:
+        where = " ".join(filter(None, (warning["split"], warning["feature"])))
+        console.print(f"[yellow]warning:[/] {escape(where)}: {escape(warning['what'])}")
+
+
+def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
+    """A row a metric, a column a model: the candidate beside champion and heuristic."""
+    models = evaluation["metrics"]
+    version = evaluation["baseline"]["version"]
+    titles = {"candidate": "this model", "baseline": f"champion (v{version})"}
+    lines = table(f"test split, {evaluation['rows'][OVERALL]:,} rows", *(titles.get(m, m) for m in models))
+    for metric in models["candidate"][OVERALL]:
+        lines.add_row(metric, *(_number(models[m][OVERALL].get(metric)) for m in models))
+    console.print(lines)
+
+
+def _tell_slices(evaluation: dict[str, Any], console: Console) -> None:
+    """The slices in which the first metric is lowest, if there are any."""
+    candidate = evaluation["metrics"]["candidate"]
+    metric = next(iter(candidate[OVERALL]))
+    slices = [name for name in candidate if name != OVERALL and candidate[name].get(metric) is not None]
+    if not slices:
+        return
+    models = evaluation["metrics"]
+    worst = sorted(slices, key=lambda name: candidate[name][metric])[:_MOST_SLICES // 3]
+    lines = table(f"\nlowest {metric} of {len(slices)} slices", *(["rows"] + list(models)))
+    for name in worst:
+        values = (_number(models[m].get(name, {}).get(metric)) for m in models)
+        lines.add_row(escape(name), f"{evaluation['rows'][name]:,}", *values)
+    console.print(lines)
+
+
+def _tell_version(
+    push: dict[str, Any], config: Config, workspace: Workspace, console: Console
+) -> None:
+    folder = workspace.registry / config.registry.model
+    version = push["version"]
+    console.print()
+    if version is None:
+        console.print(f"No version was filed in {shown(folder)}: {push['reason']}.")
+        return
+    made = "filed as" if push["pushed"] else "is already"
+    label = ", now champion" if push["promoted"] else ""
+    console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
+    console.print(f"  {shown(folder / str(version))} (SavedModel, manifest.json)")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

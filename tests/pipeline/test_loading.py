@@ -1,0 +1,133 @@
+"""Reading configurations: variants, overrides, and all mistakes at once."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import PipelineStop
+from pipeline import loading
+from tests import small
+
+
+def _load(
+    folder: Path, changes: dict[str, Any] | None = None, overrides: tuple[str, ...] = ()
+) -> Any:
+    small.write_config(folder, copy.deepcopy(small.SETTINGS), "base")
+    small.write_config(folder, {"extends": "base", **(changes or {})}, "variant")
+    return loading.load("variant", overrides, folder)
+
+
+def test_variant_changes_only_what_it_states(tmp_path: Path) -> None:
+    config = _load(tmp_path, {"model": {"dropout": 0.25}})
+    assert config.model.dropout == 0.25
+    assert config.model.hidden == [8]
+
+
+def test_null_removes_a_feature_of_the_base(tmp_path: Path) -> None:
+    config = _load(tmp_path, {"features": {"columns": {"shop": None}}})
+    assert "shop" not in config.features.columns
+    assert "method" in config.features.columns
+
+
+def test_override_wins_over_the_file(tmp_path: Path) -> None:
+    config = _load(tmp_path, {"training": {"epochs": 2}}, ("training.epochs=5",))
+    assert config.training.epochs == 5
+
+
+@given(st.floats(0, 0.99), st.integers(1, 10**6))
+def test_override_round_trips_any_value(dropout: float, batch: int) -> None:
+    folder = Path(__file__).parent.parent.parent / "configs"
+    overrides = [f"model.dropout={dropout!r}", f"training.global_batch_size={batch}"]
+    config = loading.load("base", overrides, folder)
+    assert config.model.dropout == pytest.approx(dropout)
+    assert config.training.global_batch_size == batch
+
+
+def test_all_mistakes_come_at_once_with_file_line_and_path(tmp_path: Path) -> None:
+    changes = {"model": {"dropuot": 0.1}, "training": {"steps": 7}, "name": "Not Good"}
+    with pytest.raises(PipelineStop) as stop:
+        _load(tmp_path, changes, ("data.sample=2",))
+    message = str(stop.value)
+    assert "4 mistakes" in message
+    assert "variant.yaml:3: model.dropuot: unknown setting; did you mean 'dropout'?" in message
+    assert "training.steps: set either 'epochs' or 'steps'" in message
+    assert "--set data.sample: input should be less than or equal to 1, got 2" in message
+    assert "name: string should match pattern" in message
+
+
+MISTAKES = [
+    ("features.columns.amount.buckets=3", "features.columns.amount.buckets: unknown setting"),
+    ("features.columns.leak={kind: numeric, missing: mean}", "excluded as leakage"),
+    ("features.columns.bought={kind: numeric, missing: mean}", "which is the label"),
+    ("features.crosses.x={of: [shop, nowhere], buckets: 4}", "'nowhere' is not a feature"),
+    ("features.crosses.x={of: [shop, amount], buckets: 4}", "numeric; cross a bucketized"),
+    ("features.columns.hour.boundaries=[3, 2]", "must be increasing"),
+    ("features.columns.hour.buckets=3", "either 'buckets: N' or 'boundaries"),
+    ("features.columns.shop.kind=hash", "does not match any of the expected tags"),
+    ("features.columns.new={kind: numeric}", "missing: is missing"),
+    ("features.problem=multiclass", "list of at least three classes"),
+    ("features.label.classes=[a, b, c]", "exactly two classes"),
+    ("data.split.train=0.7", "the three must add up to 1"),
+    ("data.split.by=key", "names the columns to hash if"),
+    ("training.early_stopping={metric: mae, patience: 2}", "'mae' is not one of loss, auc"),
+    ("training.learning_rate.schedule=exponential", "must be above 0"),
+    ("evaluation.thresholds=[{metric: rmse, at_most: 1}]", "'rmse' is not one of binary"),
+    ("evaluation.thresholds=[{metric: auc}]", "set at_least, at_most"),
+    ("hiden=[3]", "did you mean 'model.hidden'?"),
+    ("training=fast", "training: input should be"),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_mistake_is_named_with_what_to_do(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(PipelineStop) as stop:
+        _load(tmp_path, {}, (override,))
+    assert words in str(stop.value)
+
+
+def test_unknown_configuration_lists_what_there_is(tmp_path: Path) -> None:
+    small.write_config(tmp_path, small.SETTINGS, "nightly")
+    with pytest.raises(PipelineStop, match=r"no configuration 'nightlt'; did you mean 'nightly'"):
+        loading.load("nightlt", (), tmp_path)
+
+
+def test_circle_of_bases_is_refused(tmp_path: Path) -> None:
+    small.write_config(tmp_path, {"extends": "b"}, "a")
+    small.write_config(tmp_path, {"extends": "a"}, "b")
+    with pytest.raises(PipelineStop, match="goes round in a circle: a -> b"):
+        loading.load("a", (), tmp_path)
+
+
+def test_key_written_twice_is_refused(tmp_path: Path) -> None:
+    text = yaml.safe_dump(small.SETTINGS) + "name: again\n"
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(PipelineStop, match=r"'name' is already set at .*twice.yaml:\d+"):
+        loading.load("twice", (), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["name: [", "- a\n- b\n", ""])
+def test_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(PipelineStop, match="bad.yaml"):
+        loading.load("bad", (), tmp_path)
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "model.hidden=["])
+def test_override_that_is_none_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(PipelineStop, match="--set"):
+        _load(tmp_path, {}, (override,))
+
+
+@pytest.mark.parametrize("name", loading.names())
+def test_configurations_of_the_project_are_right(name: str) -> None:
+    assert loading.load(name).name
+
+
+def test_package_path_is_found_without_importing_it() -> None:
+    config = loading.load("base")
+    assert any(loading.data_folder(config).glob("*.csv"))
