@@ -11,11 +11,11 @@ IMAGE ?= tfx-workflow-template
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help env run-local test lint format schema config versions prove bench setup clean \
+.PHONY: help env run-local test lint format schema config tensorboard prove bench setup clean \
 	docker-image docker-run-local
 
 ##@ Every day
-run-local: env ## Run the pipeline here             [CONFIG=name] [SET="a.b=1 c.d=2"]
+run-local: env ## Run the pipeline on this machine
 	@$(PY) -m pipeline run $(SETTINGS)
 test: env ## Run the tests
 	@$(PY) -m pytest -m "not prove"
@@ -24,22 +24,22 @@ lint: env ## Check style, types and who imports whom
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+tensorboard: env ## Show the training curves
+	@$(PY) -m pipeline tensorboard $(SETTINGS)
 format: env ## Rewrite the code in the style that lint asks for
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-##@ Data, settings and models
-schema: env ## Infer a schema from the data, show the changes [CONFIG=name] [SET=...]
-	@$(PY) -m pipeline schema $(SETTINGS)
-config: env ## Show the settings of a run, and check them [CONFIG=name] [SET=...]
+##@ Data and settings
+schema: env ## Infer a schema from the data, show the changes   [WRITE=1]
+	@$(PY) -m pipeline schema $(SETTINGS) $(if $(WRITE),--write)
+config: env ## Check the settings of a run, and show them all
 	@$(PY) -m pipeline config $(SETTINGS)
-versions: env ## List the model versions                    [CONFIG=name] [SET=...]
-	@$(PY) -m pipeline versions $(SETTINGS)
 
 ##@ Proofs
 prove: env ## Run the slower proofs
 	@$(PY) -m pytest -m prove
-bench: env ## Measure against TFX's own template       [ROWS=10000000]
+bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(if $(ROWS),--rows $(ROWS))
 
 ##@ Machinery
@@ -50,7 +50,7 @@ clean: ## Remove caches; models, data and .venv stay
 	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 docker-image: ## Build the Docker image, for machines that can't do the above
 	@docker build --platform linux/amd64 --tag $(IMAGE) .
-docker-run-local: docker-image ## Run the pipeline in Docker        [CONFIG=name] [SET=...]
+docker-run-local: docker-image ## Run the pipeline in Docker
 	@mkdir -p workspace
 	@docker run --rm --init --platform linux/amd64 --user "$$(id -u):$$(id -g)" \
 		--volume "$(CURDIR)/workspace:/app/workspace" $(IMAGE) python -m pipeline run $(SETTINGS)
@@ -62,4 +62,5 @@ env:
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 } \
+		END { print "\nThose that run or show settings take CONFIG=name and SET=\"a.b=1 c.d=2\"." }' Makefile

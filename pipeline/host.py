@@ -49,8 +49,8 @@ def problems(host: Host) -> List[str]:
     if host.python != PYTHON:
         return [
             "Python 3.11 is needed, and this is %d.%d: type `sudo apt-get install python3.11 "
-            "python3.11-venv python3.11-dev` (Debian 12, Ubuntu 22.04) or `uv python install "
-            "3.11` (elsewhere), and then `PYTHON=python3.11 make ...`." % host.python
+            "python3.11-venv python3.11-dev` (Debian 12) or `uv python install 3.11` (elsewhere), "
+            "and then `PYTHON=python3.11 make ...`." % host.python
         ]
     return list(missing_parts(host))
 

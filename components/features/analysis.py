@@ -45,7 +45,7 @@ def learn_numbers(
 
     Returns:
       float32 [columns, 4], the numbers first: mean, standard deviation, minimum, maximum; and for
-      each of the ranges its inner quantiles, float32 [1, buckets - 1].
+      each of the ranges its inner quantiles, float32 [buckets - 1].
     """
     if not numbers and not ranges:
         return tf.zeros([0, 4]), []
@@ -57,7 +57,7 @@ def learn_numbers(
         output_dtypes=[tf.float32, tf.float32],
         output_shapes=[[len(columns), 4], [sum(sizes) + 1]],
     )
-    return moments, [cut[None, :] for cut in tf.split(cuts, [*sizes, 1])[:-1]]
+    return moments, tf.split(cuts, [*sizes, 1])[:-1]
 
 
 def learn_vocabularies(

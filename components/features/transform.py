@@ -66,17 +66,13 @@ class _Learned:
 
     def __init__(self, table: FeatureTable, inputs: dict[str, Any]):
         self._table = table
-        columns = {name: inputs[table.column_of(name)] for name in table.columns}
         features = table.columns
         self._numbers = {
-            name: _numbers(column)
-            for name, column in columns.items()
-            if isinstance(features[name], Numeric | Bucketized)
+            column: _numbers(inputs[column])
+            for column in _columns_of(table, Numeric | Bucketized)
         }
         self._texts = {
-            name: _filled(_text(column), features[name])
-            for name, column in columns.items()
-            if isinstance(features[name], Vocabulary | Hashed)
+            column: _text(inputs[column]) for column in _columns_of(table, Vocabulary | Hashed)
         }
         self._numeric = [n for n, f in features.items() if isinstance(f, Numeric)]
         self._quantiles = {
@@ -84,11 +80,11 @@ class _Learned:
         }
         self._vocabularies = {n: f for n, f in features.items() if isinstance(f, Vocabulary)}
         self._moments, self._boundaries = learn_numbers(
-            [self._numbers[name] for name in self._numeric],
-            [(self._numbers[name], buckets) for name, buckets in self._quantiles.items()],
+            [self._numbers[table.column_of(name)] for name in self._numeric],
+            [(self._numbers[table.column_of(n)], count) for n, count in self._quantiles.items()],
         )
         self._vocabulary_files = learn_vocabularies(
-            [self._texts[name] for name in self._vocabularies],
+            [self._filled(name, feature) for name, feature in self._vocabularies.items()],
             [
                 VocabularyPlan(vocabulary_name(name), f.top_k, f.min_count)
                 for name, f in self._vocabularies.items()
@@ -103,14 +99,14 @@ class _Learned:
         if isinstance(feature, Bucketized):
             missing, ids = self._bucketized(name, feature)
         else:
-            missing, ids = tf.equal(self._texts[name], ""), self._looked_up(name, feature)
+            text = self._filled(name, feature)
+            missing, ids = tf.equal(text, ""), self._looked_up(text, name, feature)
         return tf.where(missing, tf.zeros_like(ids), ids + 1) if feature.missing == "own" else ids
 
     def _scaled(self, name: str, feature: Numeric) -> tf.Tensor:
-        mean, deviation, low, high = tf.unstack(
-            self._moments[self._numeric.index(name)], num=4
-        )
-        numbers = self._numbers[name]
+        moments = self._moments[self._numeric.index(name)]
+        mean, deviation, low, high = tf.unstack(moments, num=4)
+        numbers = self._numbers[self._table.column_of(name)]
         fill = feature.missing if isinstance(feature.missing, float) else mean
         numbers = tf.where(tf.math.is_nan(numbers), fill, numbers)
         if feature.scale == "standard":
@@ -120,30 +116,34 @@ class _Learned:
         return numbers
 
     def _bucketized(self, name: str, feature: Bucketized) -> tuple[tf.Tensor, tf.Tensor]:
-        numbers = self._numbers[name]
+        numbers = self._numbers[self._table.column_of(name)]
         missing = tf.math.is_nan(numbers)
         fill = feature.missing if isinstance(feature.missing, float) else 0.0
         if feature.boundaries is not None:
-            boundaries = tf.constant([feature.boundaries], tf.float32)
+            boundaries = tf.constant(feature.boundaries, tf.float32)
         else:
             boundaries = self._boundaries[list(self._quantiles).index(name)]
-        return missing, tft.apply_buckets(tf.where(missing, fill, numbers), boundaries)
+        filled = tf.where(missing, fill, numbers)
+        return missing, tf.searchsorted(boundaries, filled, side="right", out_type=tf.int64)
 
-    def _looked_up(self, name: str, feature: Vocabulary | Hashed) -> tf.Tensor:
+    def _filled(self, name: str, feature: Vocabulary | Hashed) -> tf.Tensor:
+        """The text, with the value that stands for a missing one where the policy names one."""
+        text = self._texts[self._table.column_of(name)]
+        if feature.missing in ("own", "error"):
+            return text
+        return tf.where(tf.equal(text, ""), str(feature.missing), text)
+
+    def _looked_up(
+        self, text: tf.Tensor, name: str, feature: Vocabulary | Hashed
+    ) -> tf.Tensor:
         if isinstance(feature, Hashed):
-            return tft.hash_strings(self._texts[name], feature.buckets)
-        return tft.apply_vocabulary(
-            self._texts[name],
-            self._vocabulary_files[list(self._vocabularies).index(name)],
-            num_oov_buckets=feature.oov_buckets,
-        )
+            return tft.hash_strings(text, feature.buckets)
+        file = self._vocabulary_files[list(self._vocabularies).index(name)]
+        return tft.apply_vocabulary(text, file, num_oov_buckets=feature.oov_buckets)
 
 
-def _filled(text: tf.Tensor, feature: Vocabulary | Hashed) -> tf.Tensor:
-    """Puts the value that stands for a missing one in its place, where the policy names one."""
-    if feature.missing in ("own", "error"):
-        return text
-    return tf.where(tf.equal(text, ""), str(feature.missing), text)
+def _columns_of(table: FeatureTable, kinds: Any) -> list[str]:
+    return sorted({table.column_of(n) for n, f in table.columns.items() if isinstance(f, kinds)})
 
 
 def _crossed(outputs: Tensors, cross: Cross) -> tf.Tensor:

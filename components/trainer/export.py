@@ -41,11 +41,11 @@ class ServingModule(tf.Module):
         self._network = model
         self._table = table
         self._head = HEADS[table.problem]()
-        self._transform = transformed.transform_features_layer()
-        spec = transformed.raw_feature_spec()
+        self._transform = tf.saved_model.load(transformed.transform_savedmodel_dir)
+        self._spec = transformed.raw_feature_spec()
         label = table.label.column
-        self._columns = {name: spec[name] for name in table.raw_columns()}
-        self._all_columns = self._columns | {label: spec[label]}
+        self._columns = {name: self._spec[name] for name in table.raw_columns()}
+        self._all_columns = self._columns | {label: self._spec[label]}
         self._features = [*table.columns, *table.crosses]
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
@@ -57,13 +57,13 @@ class ServingModule(tf.Module):
         examples = tf.TensorSpec([None], tf.string, name="examples")
         key = tf.TensorSpec([None], tf.string, name=KEY)
         signatures = {
-            "serving_default": tf.function(self._serve, [examples]),
-            "raw": tf.function(self._serve_columns, [columns]),
-            "keyed": tf.function(self._serve_keyed, [key, columns]),
-            "transform_features": tf.function(self._transform_examples, [examples]),
+            "serving_default": _graph(self._serve, examples),
+            "raw": _graph(self._serve_columns, columns),
+            "keyed": _graph(self._serve_keyed, key, columns),
+            "transform_features": _graph(self._transform_examples, examples),
         }
         if self._table.label.classes is not None:
-            signatures["label_index"] = tf.function(self._label_index, [examples])
+            signatures["label_index"] = _graph(self._label_index, examples)
         return signatures
 
     def _serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -76,7 +76,7 @@ class ServingModule(tf.Module):
         return {KEY: tf.identity(key), **self._serve_columns(columns)}
 
     def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(self._transform(tf.io.parse_example(examples, self._all_columns)))
+        return self._transformed(tf.io.parse_example(examples, self._all_columns))
 
     def _label_index(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         label = self._table.label.column
@@ -84,8 +84,9 @@ class ServingModule(tf.Module):
         index = tf.cast(label_of(parsed[label], self._table), tf.float32)
         return {"label_index": index[:, None]}
 
+    @tf.function(autograph=False, reduce_retracing=True)
     def _predict(self, raw: dict[str, Any]) -> tf.Tensor:
-        transformed = self._transform(raw)
+        transformed = self._transformed(raw)
         features = {name: transformed[name] for name in self._features}
         numbers = [v for v in features.values() if v.dtype == tf.float32]
         ids = [tf.cast(v, tf.int32) for v in features.values() if v.dtype != tf.float32]
@@ -99,6 +100,14 @@ class ServingModule(tf.Module):
         )
         return self._head.predict(self._network, logits)
 
+    def _transformed(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        """Runs Transform's graph; columns that no feature needs are empty."""
+        some = raw[next(iter(raw))]
+        rows = some.dense_shape[0] if isinstance(some, tf.SparseTensor) else tf.shape(some)[0]
+        absent = {name: _absent(spec, rows) for name, spec in self._spec.items() if name not in raw}
+        transformed: dict[str, tf.Tensor] = self._transform.transform_fn(raw | absent)
+        return transformed
+
     def _as_parsed(self, columns: dict[str, tf.Tensor]) -> dict[str, Any]:
         """Dense columns as `tf.io.parse_example` would give them: sparse where the schema is."""
         return {
@@ -107,6 +116,20 @@ class ServingModule(tf.Module):
             else tf.reshape(columns[name], [-1, *spec.shape])
             for name, spec in self._columns.items()
         }
+
+
+def _graph(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
+    """A signature's graph. It has no Python control flow: AutoGraph would only cost seconds."""
+    return tf.function(function, signature, autograph=False)
+
+
+def _absent(spec: Any, rows: tf.Tensor) -> Any:
+    """A column without values, as `tf.io.parse_example` would give it."""
+    rows = tf.cast(rows, tf.int64)
+    if isinstance(spec, tf.io.VarLenFeature):
+        shape = tf.stack([rows, tf.constant(0, tf.int64)])
+        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], spec.dtype), shape)
+    return tf.zeros(tf.concat([[rows], tf.constant(spec.shape, tf.int64)], 0), spec.dtype)
 
 
 def _sparse(column: tf.Tensor) -> tf.SparseTensor:

@@ -129,8 +129,10 @@ class Training:
     def _run_steps(self, start: int, stop: int) -> float:
         epoch, first = divmod(start, self.steps_per_epoch)
         order = self._order(tf.constant([self.options["seed"], epoch], tf.int32))
-        count = tf.constant(stop - start)
-        total, bad_step = self._stretch(self.train, order, tf.constant(first), count)
+        last = first + stop - start
+        total, bad_step = self._stretch(
+            self.train, order, tf.constant(first), tf.constant(last)
+        )
         if int(bad_step) >= 0:
             raise TrainingError(
                 f"The loss is not a number at step {start + int(bad_step) - first + 1} of "
@@ -139,21 +141,26 @@ class Training:
             )
         return float(total) / (stop - start)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False)
     def _order(self, seed: tf.Tensor) -> tf.Tensor:
         return tf.random.experimental.stateless_shuffle(tf.range(self.rows), seed=seed)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _stretch(
-        self, rows: Rows, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor
+        self, rows: Rows, order: tf.Tensor, first: tf.Tensor, last: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps `first` to `first + count` of an epoch; their summed loss, and the first bad one."""
-        total, bad_step = tf.constant(0.0), tf.constant(-1)
-        for step in tf.range(first, first + count):
-            loss = self._step(rows.take(order[step * self.batch : (step + 1) * self.batch]))
-            total += loss
-            is_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.math.is_finite(loss)))
-            bad_step = tf.where(is_bad, step, bad_step)
+        """Steps `first` to before `last` of an epoch; their summed loss, and the first bad one."""
+
+        def step(number: tf.Tensor, total: tf.Tensor, bad_step: tf.Tensor) -> tuple[Any, ...]:
+            batch = order[number * self.batch : (number + 1) * self.batch]
+            loss = self._step(rows.take(batch))
+            is_bad = (bad_step < 0) & ~tf.math.is_finite(loss)
+            return number + 1, total + loss, tf.where(is_bad, number, bad_step)
+
+        start = first, tf.constant(0.0), tf.constant(-1)
+        _, total, bad_step = tf.while_loop(
+            lambda number, *_: number < last, step, start, parallel_iterations=1
+        )
         return total, bad_step
 
     def _step(self, rows: Rows) -> tf.Tensor:
@@ -165,7 +172,7 @@ class Training:
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def _evaluate_batch(self, rows: Rows) -> tf.Tensor:
         logits = self.model({"numbers": rows.numbers, "ids": rows.ids}, training=False)
         predictions = self.head.predict(self.model, logits)
