@@ -36,12 +36,13 @@ def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> con
     for name, threshold in _thresholds(judgement, baseline):
         judged.per_slice_thresholds[name].thresholds.append(threshold)
     shown = [config_pb2.MetricsSpec(model_names=[HEURISTIC], metrics=[_metrics(table)])]
+    slices = [config_pb2.SlicingSpec(feature_keys=c) for c in _slices(table, judgement)]
     options = config_pb2.Options(
         include_default_metrics={"value": False}, min_slice_size={"value": judgement.min_slice_size}
     )
     return config_pb2.EvalConfig(
         model_specs=[_model(table, CANDIDATE), _model(table, BASELINE)],
-        slicing_specs=[config_pb2.SlicingSpec(feature_keys=columns) for columns in _slices(table, judgement)],
+        slicing_specs=slices,
         metrics_specs=[judged, *(shown if baseline == "champion" else [])],
         options=options,
     )
@@ -95,12 +96,10 @@ def metric_threshold(limit: Threshold, baseline: str) -> config_pb2.MetricThresh
             getattr(threshold.value_threshold, bound).value = value
     margin = limit.over_champion if baseline == "champion" else limit.over_heuristic
     if margin is not None:
-        change = threshold.change_threshold
-        if METRICS[limit.metric].higher_is_better:
-            change.direction, change.absolute.value = (
-                config_pb2.MetricDirection.HIGHER_IS_BETTER,
-                margin,
-            )
-        else:
-            change.direction, change.absolute.value = config_pb2.MetricDirection.LOWER_IS_BETTER, -margin
+        higher = METRICS[limit.metric].higher_is_better
+        directions = config_pb2.MetricDirection
+        threshold.change_threshold.direction = (
+            directions.HIGHER_IS_BETTER if higher else directions.LOWER_IS_BETTER
+        )
+        threshold.change_threshold.absolute.value = margin if higher else -margin
     return threshold if threshold.ByteSize() else None

@@ -1,8 +1,6 @@
 """TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
 
-import json
-import os
-from typing import Any
+from typing import Any, ClassVar
 
 from tfx import types
 from tfx.components import Evaluator
@@ -14,16 +12,8 @@ from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import json_utils, proto_utils
 
 from components.evaluation.config import Judgement, eval_config
-from components.evaluation.results import write_results
+from components.evaluation.results import read_baseline, write_results
 from components.features.table import FeatureTable
-
-BASELINE_FILE = "baseline.json"
-
-
-def read_baseline(uri: str) -> dict[str, Any]:
-    """What the baseline look-up found: at least `kind`, and for a champion its `version`."""
-    with open(os.path.join(uri, BASELINE_FILE)) as file:
-        return json.load(file)
 
 
 class SlicedExecutor(tfx_executor.Executor):
@@ -52,7 +42,7 @@ class SlicedExecutor(tfx_executor.Executor):
 class SlicedEvaluatorSpec(specs.EvaluatorSpec):
     """TFX's Evaluator with our settings in place of an EvalConfig."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         **specs.EvaluatorSpec.PARAMETERS,
         "features": ExecutionParameter(type=str),
         "judgement": ExecutionParameter(type=str),

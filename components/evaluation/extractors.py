@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindows
@@ -126,14 +127,17 @@ class _Predict(beam.DoFn):
 
     def _labels(self, batches: list[pa.RecordBatch], examples: tf.Tensor) -> np.ndarray:
         if self._label == LABEL_INDEX:
-            return self._call(CANDIDATE, LABEL_INDEX, examples)[:, 0]
-        labels = scalars(batches, self._label)
-        if labels.null_count:
+            labels = self._call(CANDIDATE, LABEL_INDEX, examples)[:, 0]
+            unknown = int((labels < 0).sum())
+        else:
+            column = scalars(batches, self._label)
+            labels, unknown = column.to_numpy(False), column.null_count
+        if unknown:
             raise PipelineStop(
-                f"{labels.null_count} rows of the test split have no {self._label}, the label. "
-                "Fix the data at its source."
+                f"{unknown} rows of the test split have no label, or one that is not among the "
+                "classes. Fix the data at its source, or add the class to features.label.classes."
             )
-        return labels.to_numpy(False)
+        return labels
 
 
 def scalars(batches: list[pa.RecordBatch], column: str) -> pa.Array:
@@ -150,8 +154,8 @@ def scalars(batches: list[pa.RecordBatch], column: str) -> pa.Array:
 def _first(lists: pa.ListArray) -> pa.Array:
     """The first element of each list, null for a missing or an empty one."""
     starts, ends = lists.offsets[:-1], lists.offsets[1:]
-    filled = pa.compute.less(starts, ends)
-    return lists.values.take(pa.compute.if_else(filled, starts, None))
+    filled = pc.and_(pc.less(starts, ends), lists.is_valid())
+    return lists.values.take(pc.if_else(filled, starts, None))
 
 
 def slice_rows(
@@ -170,7 +174,7 @@ def slice_rows(
             codes = codes * max(len(coded[name].dictionary), 1) + own
         rows = np.flatnonzero(present)
         order = rows[np.argsort(codes[rows], kind="stable")]
-        cuts = np.flatnonzero(np.diff(codes[order])) + 1
+        cuts: np.ndarray = np.flatnonzero(np.diff(codes[order])) + 1
         for part in np.split(order, cuts) if len(order) else ():
             yield tuple((name, _value(coded[name], part[0])) for name in sorted(names)), part
 

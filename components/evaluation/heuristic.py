@@ -7,6 +7,7 @@ predictions learned from the training rows (`components.evaluation.heuristic_mod
 
 import ast
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class Buckets:
         if self.values:
             return ["other", *(f"{value!r}" for value in self.values), "missing"]
         starts = [f"{start:g}" for start in self.boundaries]
-        between = [f"{low} to {high}" for low, high in zip(starts, starts[1:])]
+        between = [f"{low} to {high}" for low, high in itertools.pairwise(starts)]
         return [f"below {starts[0]}", *between, f"from {starts[-1]}", "missing"]
 
 
@@ -72,10 +73,8 @@ def parse_rule(text: str) -> Rule:
         value = ast.literal_eval(match["value"])
     except (ValueError, SyntaxError):
         value = None
-    if isinstance(value, bool) or not isinstance(value, Value) or value != value:
-        raise ValueError(
-            f"{match['value']} in the rule '{text}' must be a number or a quoted text"
-        )
+    if isinstance(value, bool) or not isinstance(value, Value):
+        raise ValueError(f"{match['value']} in the rule '{text}' must be a number or a quoted text")
     return Rule(match["column"], match["op"], value)
 
 
@@ -113,9 +112,9 @@ def _type_problems(rule: Rule, kind: str) -> Iterator[str]:
     is_text = kind == "BYTES"
     if is_text != isinstance(rule.value, str):
         wanted = "a quoted text" if is_text else "a number"
-        yield f"the rule compares '{rule.column}', which is {kind}, so {rule.value!r} must be {wanted}"
+        yield f"the rule's column '{rule.column}' is {kind}, so {rule.value!r} must be {wanted}"
     elif is_text and rule.op not in ("==", "!="):
-        yield f"the rule compares the text '{rule.column}' with {rule.op}; texts have only == and !="
+        yield f"the rule's column '{rule.column}' is text, which has only == and !=, not {rule.op}"
 
 
 def rule_buckets(rule: Rule, kind: str) -> Buckets:

@@ -45,11 +45,12 @@ class Heuristic:
 
     def describe(self) -> dict[str, Any]:
         """The rule as JSON: its column, and each bucket's content, rows and prediction."""
-        parts = zip(self.buckets.names(), self.rows.tolist(), self.predictions.tolist())
-        return {
-            "column": self.buckets.column,
-            "buckets": [dict(zip(("holds", "rows", "prediction"), part)) for part in parts],
-        }
+        predictions, rows = self.predictions.tolist(), self.rows.tolist()
+        buckets = [
+            {"holds": name, "rows": rows[bucket], "prediction": predictions[bucket]}
+            for bucket, name in enumerate(self.buckets.names())
+        ]
+        return {"column": self.buckets.column, "buckets": buckets}
 
 
 def column_types(schema: schema_pb2.Schema) -> dict[str, str]:
@@ -220,7 +221,8 @@ class _Serving(tf.Module):
         column = self._buckets.column
         spec = {column: tf.io.RaggedFeature(_TYPES[self._types[column]])}
         values, present = first_values(tf.io.parse_example(examples, spec)[column])
-        return {"predictions": tf.gather(self._predictions, bucket_ids(self._buckets, values, present))}
+        ids = bucket_ids(self._buckets, values, present)
+        return {"predictions": tf.gather(self._predictions, ids)}
 
     def label_index(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         label = self._table.label.column
@@ -232,7 +234,7 @@ class _Serving(tf.Module):
 def export(
     heuristic: Heuristic, table: FeatureTable, types: Mapping[str, str], folder: str
 ) -> None:
-    """Writes a SavedModel with the signatures `serving_default` and, with classes, `label_index`."""
+    """Writes a SavedModel with the signature `serving_default`, and `label_index` for classes."""
     module = _Serving(heuristic, table, types)
     examples = tf.TensorSpec([None], tf.string, name="examples")
     signatures = {"serving_default": tf.function(module.serve, [examples])}

@@ -13,6 +13,7 @@ import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
+from components.errors import PipelineStop
 from components.evaluation.thresholds import metrics_of
 
 ROWS = "example_count"
@@ -55,15 +56,24 @@ def _counted(buckets: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
     return unique, np.stack(columns, axis=1)
 
 
+def _doubles(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float64)
+
+
 def binary_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
     """Adds up labels [N] of 0 and 1 and probabilities [N, 1]."""
-    truth, positive = labels.astype(np.float64), predictions[:, 0].astype(np.float64)
+    if not np.isin(labels, (0, 1)).all():
+        raise PipelineStop(
+            f"The label has values beside 0 and 1: {np.unique(labels)[:5].tolist()}. Fix the data, "
+            "or name the two classes in features.label.classes."
+        )
+    truth, positive = _doubles(labels), _doubles(predictions[:, 0])
     clipped = np.clip(positive, _CLIP, 1 - _CLIP)
     sums = {
         ROWS: float(len(truth)),
         "label": truth.sum(),
         "prediction": positive.sum(),
-        "right": float(((positive > 0.5) == (truth > 0.5)).sum()),  # noqa: PLR2004
+        "right": float(((positive > 0.5) == (truth > 0.5)).sum()),
         "log_loss": -(truth * np.log(clipped) + (1 - truth) * np.log(1 - clipped)).sum(),
     }
     buckets = np.floor(np.clip(positive, 0, 1) * _BUCKETS).astype(np.int64)
@@ -72,15 +82,15 @@ def binary_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
 
 def multiclass_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
     """Adds up class indices [N] and probabilities [N, C]."""
-    truth = labels.astype(np.int64)
-    of_truth = np.clip(predictions[np.arange(len(truth)), truth].astype(np.float64), _CLIP, 1)
+    truth: np.ndarray = labels.astype(np.int64)
+    of_truth = np.clip(_doubles(predictions[np.arange(len(truth)), truth]), _CLIP, 1)
     right = float((predictions.argmax(axis=1) == truth).sum())
     return Totals({ROWS: float(len(truth)), "right": right, "log_loss": -np.log(of_truth).sum()})
 
 
 def regression_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
     """Adds up values [N] and predictions [N, 1], both in the label's units."""
-    truth, guess = labels.astype(np.float64), predictions[:, 0].astype(np.float64)
+    truth, guess = _doubles(labels), _doubles(predictions[:, 0])
     return Totals(
         {
             ROWS: float(len(truth)),
@@ -106,7 +116,7 @@ def area_under_roc(totals: Totals) -> float:
     """The area under the ROC curve; NaN if there is only one class."""
     positives, negatives = _curve(totals)
     area = np.trapezoid(positives, negatives)
-    return _ratio(area, positives[-1] * negatives[-1])
+    return _ratio(float(area), float(positives[-1] * negatives[-1]))
 
 
 def area_under_precision_recall(totals: Totals) -> float:
@@ -117,7 +127,8 @@ def area_under_precision_recall(totals: Totals) -> float:
     intercept = positives[1:] - slope * predicted[1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(predicted[:-1] > 0, predicted[1:] / predicted[:-1], 1.0)
-    return _ratio((slope * (np.diff(positives) + intercept * np.log(ratio))).sum(), positives[-1])
+    area = (slope * (np.diff(positives) + intercept * np.log(ratio))).sum()
+    return _ratio(float(area), float(positives[-1]))
 
 
 def _correlation(sums: Sums) -> float:

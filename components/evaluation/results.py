@@ -9,12 +9,19 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 
-from components.evaluation.config import BASELINE, CANDIDATE
+from components.evaluation.config import BASELINE, HEURISTIC
 from components.evaluation.metrics import ROWS
 from components.evaluation.thresholds import METRICS
 
+BASELINE_FILE = "baseline.json"
 METRICS_FILE = "metrics.json"
 OVERALL = "overall"
+
+
+def read_baseline(uri: str) -> dict[str, Any]:
+    """What the baseline look-up found: `kind`, `version` (of a champion) and `heuristic`."""
+    with open(os.path.join(uri, BASELINE_FILE)) as file:
+        return json.load(file)
 
 
 def write_results(uri: str, baseline: dict[str, Any]) -> None:
@@ -26,7 +33,7 @@ def write_results(uri: str, baseline: dict[str, Any]) -> None:
     """
     metrics, rows = metrics_by_slice(tfma.load_metrics(uri))
     if baseline["kind"] == "heuristic":
-        metrics["heuristic"] = metrics.pop(BASELINE)
+        metrics[HEURISTIC] = metrics.pop(BASELINE)
     found = {
         "baseline": baseline,
         "metrics": metrics,
@@ -111,14 +118,8 @@ def describe(failure: dict[str, Any]) -> str:
         return f"no slice of {failure['slice']} has enough rows to be judged"
     name = f"{failure['metric']} of {failure['slice']}"
     if failure["value"] is None:
-        return f"{name} cannot be computed (one class only?); {failure['kind']} {failure['limit']:g}"
+        return f"{name} cannot be computed (one class only?), so not {failure['kind']} it"
     return (
         f"{name} is {failure['value']:.4f}, {failure['by']:.4f} short of "
         f"{failure['kind']} {failure['limit']:g}"
     )
-
-
-def candidate_metrics(uri: str) -> dict[str, dict[str, float | None]]:
-    """The candidate's metrics by slice, from an evaluation artifact."""
-    with open(os.path.join(uri, METRICS_FILE)) as file:
-        return json.load(file)["metrics"][CANDIDATE]

@@ -39,18 +39,19 @@ class Threshold(Strict):
     """A limit on one metric. Set at least one of the four limits."""
 
     metric: str
-    at_least: float | None = Field(None, description="The metric's own value.")
-    at_most: float | None = Field(None, description="The metric's own value.")
+    at_least: float | None = Field(default=None, description="The metric's own value.")
+    at_most: float | None = Field(default=None, description="The metric's own value.")
     over_champion: float | None = Field(
-        None,
+        default=None,
         description="By how much, in the metric's better direction, the candidate must beat the "
         "champion; negative: may fall short.",
     )
     over_heuristic: float | None = Field(
-        None, description="The same against the heuristic, while there is no champion."
+        default=None, description="The same against the heuristic, while there is no champion."
     )
     slices: list[str] | None = Field(
-        None, description="Holds for every slice of these columns, instead of over all rows."
+        default=None,
+        description="Holds for every slice of these columns, not over all rows.",
     )
 
 

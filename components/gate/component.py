@@ -24,7 +24,7 @@ class GateReport(Artifact):
 
 
 @component
-def Gate(  # noqa: N802 - a component's name is its node's
+def Gate(
     statistics: InputArtifact[ExampleStatistics],
     schema: InputArtifact[Schema],
     anomalies: InputArtifact[ExampleAnomalies],
@@ -52,7 +52,8 @@ def Gate(  # noqa: N802 - a component's name is its node's
     if errors:
         raise PipelineStop(stop_message(errors))
     with open(os.path.join(report.uri, REPORT_FILE), "w") as file:
-        json.dump({"rows": rows, "warnings": [asdict(finding) for finding in found]}, file, indent=1)
+        warnings = [asdict(finding) for finding in found]
+        json.dump({"rows": rows, "warnings": warnings}, file, indent=1)
 
 
 def _read_split(

@@ -10,7 +10,6 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from components.features.table import Strict
 
 Severity = Literal["error", "warning"]
-Feature = statistics_pb2.FeatureNameStatistics
 
 
 class GateSettings(Strict):
@@ -24,7 +23,7 @@ class GateSettings(Strict):
         default_factory=list, description="Columns in which a missing value is an error."
     )
     label: str | None = Field(
-        None, description="Column that must have two different values in training."
+        default=None, description="Column that must have two different values in training."
     )
     schema_file: str = Field("the schema file", description="What to edit, for the messages.")
 
@@ -46,31 +45,33 @@ class Finding:
 
 
 _PRESENCE = {
-    "FEATURE_TYPE_LOW_FRACTION_PRESENT": "presence.min_fraction",
-    "FEATURE_TYPE_LOW_NUMBER_PRESENT": "presence.min_count",
-    "FEATURE_TYPE_NOT_PRESENT": "presence",
-    "SCHEMA_MISSING_COLUMN": "presence",
+    "FEATURE_TYPE_LOW_FRACTION_PRESENT": "lower its presence.min_fraction",
+    "FEATURE_TYPE_LOW_NUMBER_PRESENT": "lower its presence.min_count",
+    "FEATURE_TYPE_NOT_PRESENT": "remove its presence",
+    "SCHEMA_MISSING_COLUMN": "remove its entry, or its presence",
 }
 _RANGES = {
-    "INT_TYPE_SMALL_INT": "int_domain.min",
-    "INT_TYPE_BIG_INT": "int_domain.max",
-    "FLOAT_TYPE_SMALL_FLOAT": "float_domain.min",
-    "FLOAT_TYPE_BIG_FLOAT": "float_domain.max",
+    "INT_TYPE_SMALL_INT": "lower its int_domain.min",
+    "INT_TYPE_BIG_INT": "raise its int_domain.max",
+    "FLOAT_TYPE_SMALL_FLOAT": "lower its float_domain.min",
+    "FLOAT_TYPE_BIG_FLOAT": "raise its float_domain.max",
 }
-_SETTINGS = {
+_EDITS = {
     **_PRESENCE,
     **_RANGES,
-    "ENUM_TYPE_UNEXPECTED_STRING_VALUES": "the string_domain's values",
-    "SCHEMA_NEW_COLUMN": "a feature entry for it",
-    "UNEXPECTED_DATA_TYPE": "type",
-    "FEATURE_TYPE_HIGH_NUMBER_VALUES": "value_count.max",
-    "FEATURE_TYPE_LOW_NUMBER_VALUES": "value_count.min",
-    "FEATURE_TYPE_HIGH_UNIQUE": "unique_constraints.max",
-    "FEATURE_TYPE_LOW_UNIQUE": "unique_constraints.min",
-    "DATASET_LOW_NUM_EXAMPLES": "dataset_constraints.min_examples_count",
-    "DATASET_HIGH_NUM_EXAMPLES": "dataset_constraints.max_examples_count",
+    "ENUM_TYPE_UNEXPECTED_STRING_VALUES": "add the values to its domain",
+    "SCHEMA_NEW_COLUMN": "add an entry for it",
+    "UNEXPECTED_DATA_TYPE": "change its type",
+    "FEATURE_TYPE_HIGH_NUMBER_VALUES": "raise its value_count.max",
+    "FEATURE_TYPE_LOW_NUMBER_VALUES": "lower its value_count.min",
+    "FEATURE_TYPE_HIGH_UNIQUE": "raise its unique_constraints.max",
+    "FEATURE_TYPE_LOW_UNIQUE": "lower its unique_constraints.min",
+    "DATASET_LOW_NUM_EXAMPLES": "lower dataset_constraints.min_examples_count",
+    "DATASET_HIGH_NUM_EXAMPLES": "raise dataset_constraints.max_examples_count",
+    "COMPARATOR_L_INFTY_HIGH": "raise its comparator's threshold",
+    "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH": "raise its comparator's threshold",
 }
-"""What to edit in the schema, if the change is wanted."""
+"""What to edit in the schema, if the change is wanted, by TFDV's type of anomaly."""
 
 
 class SplitCheck:
@@ -124,11 +125,10 @@ class SplitCheck:
         stops = severe or self._settings.stop_on == "warning"
         tolerated = kind in self._settings.tolerate
         todo = "Fix the data at its source."
-        if kind in _SETTINGS:
-            where = f" of '{feature}'" if feature else ""
+        if kind in _EDITS:
             todo = (
-                f"Fix the data at its source; or, if this is wanted, change {_SETTINGS[kind]}"
-                f"{where} in {self._settings.schema_file}."
+                "Fix the data at its source; or, if this is as it should be, edit "
+                f"{self._settings.schema_file}: {_EDITS[kind]}."
             )
         severity: Severity = "error" if stops and not tolerated else "warning"
         return Finding(self._split, feature, kind, severity, what, rows, todo)
@@ -150,7 +150,9 @@ class SplitCheck:
             constant = label.num_stats.min == label.num_stats.max
         if constant:
             what = "has the same value in every row: there is nothing to learn"
-            yield self._finding(label.path.step[0], "constant_label", what, self._of_total(self._total))
+            yield self._finding(
+                label.path.step[0], "constant_label", what, self._of_total(self._total)
+            )
 
     def _rows(self, name: str, kind: str) -> str:
         """How many rows an anomaly is about, as exactly as the statistics tell."""
@@ -177,14 +179,14 @@ class SplitCheck:
         stats = getattr(feature, feature.WhichOneof("stats"))
         return self._total - int(stats.common_stats.num_non_missing)
 
-    def _unexpected(self, feature: Feature) -> str:
-        known = _domain_values(self._schema, feature)
+    def _unexpected(self, feature: statistics_pb2.FeatureNameStatistics) -> str:
+        known = _domain_values(self._schema, feature.path.step[0])
         buckets = feature.string_stats.rank_histogram.buckets
         rows = sum(round(b.sample_count) for b in buckets if b.label not in known)
         cut_off = feature.string_stats.unique > len(buckets)
         return ("at least " if cut_off else "") + self._of_total(rows)
 
-    def _outside(self, feature: Feature, kind: str) -> int:
+    def _outside(self, feature: statistics_pb2.FeatureNameStatistics, kind: str) -> int:
         """Rows beyond the bound, from the quantiles; at least one, or there were no anomaly."""
         domain = next(f for f in self._schema.feature if f.name == feature.path.step[0])
         bounds = domain.int_domain if domain.HasField("int_domain") else domain.float_domain
@@ -208,13 +210,11 @@ def _share(bucket: statistics_pb2.Histogram.Bucket, bound: float, *, below: bool
     return min(max(part if below else 1 - part, 0.0), 1.0)
 
 
-def _domain_values(schema: schema_pb2.Schema, feature: Feature) -> set[str]:
-    for described in schema.feature:
-        if described.name == feature.path.step[0] and described.domain:
-            return {v for d in schema.string_domain if d.name == described.domain for v in d.value}
-        if described.name == feature.path.step[0]:
-            return set(described.string_domain.value)
-    return set()
+def _domain_values(schema: schema_pb2.Schema, feature: str) -> set[str]:
+    (described,) = (f for f in schema.feature if f.name == feature)
+    if described.domain:
+        return {v for d in schema.string_domain if d.name == described.domain for v in d.value}
+    return set(described.string_domain.value)
 
 
 def stop_message(errors: Iterable[Finding]) -> str:

@@ -6,6 +6,7 @@ Python's csv module splits the rows as Arrow does, and knows the line that each 
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,10 +16,10 @@ from components.ingest.opening import UNREADABLE, Source, is_unclosed
 from components.ingest.settings import IngestSettings
 
 _SHOWN = 5
-_LOOKED_AT = 100_000
+_LOOKED_AT = 1 << 20
 _FIELD_LIMIT = 1 << 26
 _NUMBERS = {"INT": (pa.int64(), "a whole number"), "FLOAT": (pa.float32(), "a number")}
-_Row = tuple[int, list[str]]
+_PLAIN = {"INT": re.compile(r"-?\d{1,18}"), "FLOAT": re.compile(r"-?\d{1,18}(\.\d{1,18})?")}
 
 
 def explain(path: str, header: list[str], settings: IngestSettings, good: int, why: str) -> str:
@@ -49,36 +50,40 @@ def _bad_rows(
     path: str, header: list[str], settings: IngestSettings, good: int
 ) -> Iterator[tuple[int, str]]:
     filled, source = set(settings.filled()), Source(path)
-    line, row = 0, [""]
-    try:
-        for line, row in islice(_rows(source), 1 + good, 1 + good + _LOOKED_AT):
-            if len(row) != len(header):
-                yield line, f": {len(row)} fields, the header has {len(header)}"
-                continue
+    begin = max(1, good)  # The last good row again: it may be the one that swallowed the rest.
+    row: list[str] | str = ""
+    for line, row in islice(_rows(source), begin, begin + _LOOKED_AT):
+        if isinstance(row, str):
+            yield line, f" and after: {row}; is a quotation mark not closed, or the file cut off?"
+        elif len(row) != len(header):
+            yield line, f": {len(row)} fields, the header has {len(header)}"
+        else:
             for name, value in zip(header, row, strict=True):
                 problem = _problem(value, settings.columns[name], name in filled)
                 if problem:
                     yield line, f", column '{name}': {problem}"
-    except csv.Error:
-        yield line, " ff.: a field of more than 64 MiB; is a quotation mark not closed?"
-    except UNREADABLE as error:
-        yield line, f" ff.: can't be read: {error}"
-    if is_unclosed(row[-1], source):
+    if isinstance(row, list) and is_unclosed(row[-1], source):
         yield line, f", column '{header[-1]}': the quotation mark is not closed"
 
 
-def _rows(source: Source) -> Iterator[_Row]:
-    """The records that aren't blank, the header among them, with the lines they begin on."""
+def _rows(source: Source) -> Iterator[tuple[int, list[str] | str]]:
+    """The line each record begins on, and its fields, or why there is no reading on.
+
+    The header is among them, blank lines are not.
+    """
     csv.field_size_limit(_FIELD_LIMIT)
     text = io.TextIOWrapper(
         io.BufferedReader(source), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
     rows = csv.reader(text)
     begin = 1
-    for row in rows:
-        if row:
-            yield begin, row
-        begin = rows.line_num + 1
+    try:
+        for row in rows:
+            if row:
+                yield begin, row
+            begin = rows.line_num + 1
+    except (csv.Error, *UNREADABLE) as error:
+        yield begin, str(error)
 
 
 def _problem(value: str, kind: str, filled: bool) -> str | None:
@@ -86,6 +91,10 @@ def _problem(value: str, kind: str, filled: bool) -> str | None:
         return "is empty, but must be filled" if filled else None
     if kind == "BYTES":
         return None if _is_utf8(value) else f"{_shown(value)} is not UTF-8"
+    return None if _PLAIN[kind].fullmatch(value) else _number_problem(value, kind, filled)
+
+
+def _number_problem(value: str, kind: str, filled: bool) -> str | None:
     arrow, meaning = _NUMBERS[kind]
     try:
         number = pa.scalar(value.strip(" \t")).cast(arrow).as_py()

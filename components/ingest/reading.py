@@ -40,7 +40,8 @@ def read(
             done += len(batch)
             yield batch
     except ValueError as error:
-        raise PipelineStop(explain(path, header, settings, done, str(error))) from error
+        if "Empty CSV" not in str(error):  # Arrow's name for a header without rows.
+            raise PipelineStop(explain(path, header, settings, done, str(error))) from error
     except UNREADABLE as error:
         raise unreadable(path, error) from error
     if not done:

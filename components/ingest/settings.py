@@ -30,7 +30,7 @@ class RollingSpans(Strict):
 
     count: PositiveInt
     skip: NonNegativeInt = 0
-    start: NonNegativeInt = Field(0, description="Never a span before this one.")
+    start: NonNegativeInt = Field(default=0, description="Never a span before this one.")
 
 
 Spans = Literal["newest"] | NonNegativeInt | SpanRange | RollingSpans
@@ -44,7 +44,7 @@ class Split(Strict):
         "the last fraction by the `time` column is test, the one before it eval."
     )
     key: list[str] = Field(default_factory=list, description="Columns to hash, for by: key.")
-    time: str | None = Field(None, description="Column to order by, for by: time.")
+    time: str | None = Field(default=None, description="Column to order by, for by: time.")
     train: Fraction
     eval: Fraction = Field(description="For early stopping and tuning only.")
     test: Fraction = Field(description="For the Evaluator only.")
@@ -72,10 +72,10 @@ class IngestSettings(Strict):
     )
     split: Split
     sample: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="Use this fraction of the rows, always the same ones (by hash)."
+        default=1.0, description="Use this fraction of the rows, always the same ones (by hash)."
     )
-    spans: Spans = Field("newest", description="Which spans to read, if the pattern has any.")
-    code: str = Field("", description="Fingerprint of the code that reads this, for the cache key.")
+    spans: Spans = Field(default="newest", description="Which spans, if the pattern has any.")
+    code: str = Field(default="", description="A fingerprint of this code, for the cache key.")
 
     def names(self) -> list[str]:
         """All columns in the one order that hashing and writing use."""

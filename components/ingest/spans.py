@@ -129,8 +129,8 @@ def _wanted(there: list[int], spans: Spans, where: str) -> list[int]:
     lacking = sorted(set(wanted) - set(there))
     if lacking or not wanted:
         raise PipelineStop(
-            f"data.spans asks for {asked}, but {_listed(lacking) or 'none of them'} "
-            f"can't be found in {where}. There are: {_listed(there)}."
+            f"data.spans asks for {asked}, but there is no {_listed(lacking) or 'such span'} "
+            f"in {where}. There are: {_listed(there)}. Correct data.spans, or bring the data."
         )
     return wanted
 

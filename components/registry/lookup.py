@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tfx import types
 from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
@@ -19,7 +19,8 @@ from tfx.utils import io_utils, path_utils
 from components.errors import PipelineStop
 from components.evaluation import heuristic_model
 from components.evaluation.config import HEURISTIC
-from components.evaluation.evaluator import BASELINE_FILE
+from components.evaluation.heuristic import heuristic_problems
+from components.evaluation.results import BASELINE_FILE
 from components.features.table import FeatureTable
 from components.registry import store
 
@@ -49,9 +50,8 @@ def choose_baseline(
     Raises:
         PipelineStop: If the champion is not there.
     """
-    if own is not None and judged is not None:
-        if judged.kind == "heuristic" or judged.version in versions:
-            return judged
+    if judged is not None and (judged.kind == "heuristic" or judged.version in versions):
+        return judged
     if champion is None or champion == own:
         return Baseline("heuristic")
     if champion not in versions:
@@ -130,22 +130,25 @@ def _export_heuristic(
     schema_uri = artifact_utils.get_single_uri(input_dict["schema"])
     schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_uri))
     columns = heuristic_model.column_types(schema)
+    rule = exec_properties["heuristic"]
+    if problems := list(heuristic_problems(rule, table, columns)):
+        raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
     training = artifact_utils.get_split_uris(input_dict["examples"], "train")
-    learned = heuristic_model.learn(exec_properties["heuristic"], table, columns, training)
+    learned = heuristic_model.learn(rule, table, columns, training)
     heuristic_model.export(learned, table, columns, folder)
-    return {"rule": exec_properties["heuristic"], **learned.describe()}
+    return {"rule": rule, **learned.describe()}
 
 
 class BaselineLookupSpec(ComponentSpec):
     """See `BaselineLookup`."""
 
-    INPUTS = {
+    INPUTS: ClassVar = {
         "model": ChannelParameter(type=standard_artifacts.Model),
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "schema": ChannelParameter(type=standard_artifacts.Schema),
     }
-    OUTPUTS = {"baseline": ChannelParameter(type=standard_artifacts.Model)}
-    PARAMETERS = {
+    OUTPUTS: ClassVar = {"baseline": ChannelParameter(type=standard_artifacts.Model)}
+    PARAMETERS: ClassVar = {
         "registry": ExecutionParameter(type=str),
         "model_name": ExecutionParameter(type=str),
         "heuristic": ExecutionParameter(type=str),

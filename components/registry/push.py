@@ -1,37 +1,28 @@
 """Files a blessed model in the registry, with a manifest that answers an auditor by itself."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tfx import types
-from tfx.components.evaluator import constants as evaluator_constants
+from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
 from components.errors import PipelineStop
-from components.evaluation.evaluator import read_baseline
-from components.evaluation.results import METRICS_FILE
+from components.evaluation.results import METRICS_FILE, read_baseline
 from components.registry import store
 from components.registry.lookup import read_training
 
 PUSH_FILE = "push.json"
 
-_LIBRARIES = (
-    "tfx",
-    "tensorflow",
-    "keras",
-    "tensorflow-transform",
-    "tensorflow-model-analysis",
-    "tfx-bsl",
-)
+_OF_TRAINING = ("fingerprint", "hyperparameters", "library_versions")
+"""What the manifest has from `training.json` at its top; the rest is under `training`."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +81,8 @@ def _push(
 
 def is_blessed(blessing: types.Artifact) -> bool:
     """Whether the Evaluator blessed the model."""
-    key, value = evaluator_constants.ARTIFACT_PROPERTY_BLESSED_KEY, evaluator_constants.BLESSED_VALUE
-    return blessing.get_int_custom_property(key) == value
+    found = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
+    return found == constants.BLESSED_VALUE
 
 
 def _manifest(
@@ -106,7 +97,6 @@ def _manifest(
     baseline = read_baseline(_uri(input_dict, "baseline"))
     return {
         "model": settings["model_name"],
-        "fingerprint": training["fingerprint"],
         "time": store.now(),
         "run_id": run,
         "config": json.loads(settings["config"]),
@@ -116,14 +106,13 @@ def _manifest(
         "data": describe_data(input_dict["examples"]),
         "schema_hash": hash_tree(_uri(input_dict, "schema")),
         "transform_hash": hash_tree(_uri(input_dict, "transform_graph")),
-        "hyperparameters": training["hyperparameters"],
-        "training": {key: value for key, value in training.items() if key != "hyperparameters"},
+        **{key: training[key] for key in _OF_TRAINING},
+        "training": {key: value for key, value in training.items() if key not in _OF_TRAINING},
         "metrics": evaluation["metrics"],
         "rows_by_slice": evaluation["rows"],
         "baseline": {key: baseline[key] for key in ("kind", "version")},
         "heuristic": baseline["heuristic"],
         "parent": store.read_labels(folder).get(store.CHAMPION),
-        "library_versions": library_versions(),
     }
 
 
@@ -158,16 +147,10 @@ def hash_tree(folder: str) -> str:
     return digest.hexdigest()
 
 
-def library_versions() -> dict[str, str]:
-    """Python's version, and those of the libraries that shape a model."""
-    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), **found}
-
-
 class RegistryPushSpec(ComponentSpec):
     """See `RegistryPush`."""
 
-    INPUTS = {
+    INPUTS: ClassVar = {
         "model": ChannelParameter(type=standard_artifacts.Model),
         "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
@@ -176,8 +159,8 @@ class RegistryPushSpec(ComponentSpec):
         "schema": ChannelParameter(type=standard_artifacts.Schema),
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
     }
-    OUTPUTS = {"pushed": ChannelParameter(type=standard_artifacts.PushedModel)}
-    PARAMETERS = {
+    OUTPUTS: ClassVar = {"pushed": ChannelParameter(type=standard_artifacts.PushedModel)}
+    PARAMETERS: ClassVar = {
         "registry": ExecutionParameter(type=str),
         "model_name": ExecutionParameter(type=str),
         "promote": ExecutionParameter(type=str),

@@ -1,0 +1,210 @@
+"""Real TFMA on real SavedModels: the numbers, the verdict, and what is said about it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
+from tfx import types
+from tfx.components.evaluator import executor as tfx_executor
+from tfx.types import standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from components.errors import PipelineStop
+from components.evaluation.evaluator import SlicedExecutor
+from components.evaluation.results import describe, metrics_by_slice
+from components.features.table import FeatureTable
+from tests.components.evaluation import samples
+
+TEST_ROWS = samples.rows(2_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[types.Artifact]]:
+    """A good candidate, a flat champion, and a heuristic that is wrong way round."""
+    folder = tmp_path_factory.mktemp("inputs")
+    baseline = samples.model(folder / "baseline", 0.1, number=2)
+    samples.model(folder / "wrong", -0.5)
+    (folder / "wrong" / "Format-Serving").rename(folder / "baseline" / "heuristic")
+    # The training rows would spoil every number, if they were read.
+    flipped = [{**row, "bought": 1 - row["bought"]} for row in samples.rows(500)]
+    return {
+        "examples": [samples.examples(folder / "data", train=flipped, test=TEST_ROWS)],
+        "schema": [samples.schema(folder / "schema")],
+        "model": [samples.model(folder / "model", 2.0)],
+        "baseline_model": [baseline],
+    }
+
+
+def evaluate(
+    inputs: dict[str, list[types.Artifact]],
+    folder: Path,
+    thresholds: list[dict[str, Any]],
+    kind: str = "champion",
+    table: FeatureTable = samples.TABLE,
+    min_slice_size: int = 100,
+) -> tuple[dict[str, Any], int]:
+    """Runs the Evaluator; gives `metrics.json` and the blessing."""
+    found = {"kind": kind, "version": 4 if kind == "champion" else None}
+    Path(inputs["baseline_model"][0].uri, "baseline.json").write_text(json.dumps(found))
+    blessing = samples.artifact(standard_artifacts.ModelBlessing, folder / "blessing")
+    evaluation = samples.artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
+    SlicedExecutor(samples.context(folder)).Do(
+        inputs,
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {
+            "features": table.model_dump_json(),
+            "judgement": json.dumps({"min_slice_size": min_slice_size, "thresholds": thresholds}),
+            "code": "",
+        },
+    )
+    results = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    return results, blessing.get_int_custom_property("blessed")
+
+
+def test_all_models_are_measured_by_slice_and_the_better_one_is_blessed(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    limits = [{"metric": "auc", "at_least": 0.7, "over_champion": -0.001}]
+    results, blessed = evaluate(inputs, tmp_path, limits)
+    metrics = results["metrics"]
+    assert blessed == 1
+    assert results["failures"] == []
+    assert set(metrics) == {"candidate", "baseline", "heuristic"}
+    # The same order of the rows, and the opposite one.
+    assert metrics["baseline"]["overall"]["auc"] == pytest.approx(
+        metrics["candidate"]["overall"]["auc"], abs=1e-4
+    )
+    assert metrics["heuristic"]["overall"]["auc"] == pytest.approx(
+        1 - metrics["candidate"]["overall"]["auc"], abs=1e-4
+    )
+    shops = {"A": 0, "B": 0, "C": 0, None: 0}
+    for row in TEST_ROWS:
+        shops[row["shop"]] += 1
+    large = {f"shop={name}": count for name, count in shops.items() if name and count >= 100}
+    assert results["rows"] == {"overall": 2_000, **large}
+    for by_slice in metrics.values():
+        assert set(by_slice) == set(results["rows"])
+
+
+def test_the_numbers_are_those_of_tfma_itself(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    results, _ = evaluate(inputs, tmp_path / "ours", [], min_slice_size=1)
+    ours = {"AUC": "auc", "BinaryAccuracy": "accuracy", "BinaryCrossEntropy": "log_loss"}
+    model = {"label_key": "bought", "signature_name": "serving_default"}
+    config = config_pb2.EvalConfig(
+        model_specs=[
+            config_pb2.ModelSpec(name="candidate", **model),
+            config_pb2.ModelSpec(name="baseline", is_baseline=True, **model),
+        ],
+        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=["shop"])],
+        metrics_specs=[
+            config_pb2.MetricsSpec(
+                metrics=[
+                    config_pb2.MetricConfig(class_name=name, config=json.dumps({"name": metric}))
+                    for name, metric in ours.items()
+                ]
+            )
+        ],
+    )
+    evaluation = samples.artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")
+    tfx_executor.Executor(samples.context(tmp_path)).Do(
+        inputs,
+        {
+            "evaluation": [evaluation],
+            "blessing": [samples.artifact(standard_artifacts.ModelBlessing, tmp_path / "b")],
+        },
+        {
+            "eval_config": proto_utils.proto_to_json(config),
+            "example_splits": json_utils.dumps(["test"]),
+        },
+    )
+    expected, _ = metrics_by_slice(tfma.load_metrics(evaluation.uri))
+    assert set(expected["candidate"]) == {"overall", "shop=A", "shop=B", "shop=C"}
+    for name in ("candidate", "baseline"):
+        for where, values in expected[name].items():
+            got = {metric: results["metrics"][name][where][metric] for metric in values}
+            assert got == pytest.approx(values, abs=1e-4), (name, where)
+
+
+def test_a_slice_that_falls_short_is_named_with_by_how_much(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    limits = [
+        {"metric": "log_loss", "over_champion": 0.5},
+        {"metric": "accuracy", "slices": ["shop"], "at_least": 0.99},
+        {"metric": "accuracy", "at_most": 0.9},
+    ]
+    results, blessed = evaluate(inputs, tmp_path, limits)
+    candidate, champion = (results["metrics"][name] for name in ("candidate", "baseline"))
+    assert blessed == 0
+    by_slice = {(f["metric"], f["slice"]): f for f in results["failures"]}
+    judged = {"shop=A", "shop=B"} | ({"shop=C"} & set(results["rows"]))
+    assert set(by_slice) == {("log_loss", "overall"), *(("accuracy", name) for name in judged)}
+    short = by_slice["accuracy", "shop=A"]
+    assert (short["kind"], short["limit"]) == ("at_least", 0.99)
+    assert short["value"] == pytest.approx(candidate["shop=A"]["accuracy"])
+    assert short["by"] == pytest.approx(0.99 - candidate["shop=A"]["accuracy"])
+    gain = champion["overall"]["log_loss"] - candidate["overall"]["log_loss"]
+    missed = by_slice["log_loss", "overall"]
+    assert (missed["kind"], missed["limit"]) == ("over_champion", 0.5)
+    assert (missed["value"], missed["by"]) == pytest.approx((gain, 0.5 - gain))
+    sentence = f"log_loss of overall is {gain:.4f}, {0.5 - gain:.4f} short of over_champion 0.5"
+    assert describe(missed) == sentence
+
+
+def test_without_a_champion_only_the_margin_over_the_heuristic_counts(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    limits = [{"metric": "log_loss", "over_champion": 9.0, "over_heuristic": 0.01}]
+    results, blessed = evaluate(inputs, tmp_path, limits, kind="heuristic")
+    assert blessed == 1
+    assert set(results["metrics"]) == {"candidate", "heuristic"}
+
+
+def test_a_slice_of_which_none_is_large_enough_is_not_passed_over(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    limits = [{"metric": "auc", "slices": ["shop"], "at_least": 0.1}]
+    results, blessed = evaluate(inputs, tmp_path, limits, min_slice_size=1_999)
+    assert blessed == 0
+    assert [describe(failure) for failure in results["failures"]] == [
+        "no slice of shop has enough rows to be judged"
+    ]
+
+
+def test_a_slice_with_one_class_is_null_and_fails(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    one_class = [row for row in TEST_ROWS if row["bought"]]
+    rows = {**inputs, "examples": [samples.examples(tmp_path / "data", test=one_class)]}
+    results, blessed = evaluate(rows, tmp_path, [{"metric": "auc", "at_least": 0.1}])
+    assert blessed == 0
+    assert results["metrics"]["candidate"]["overall"]["auc"] is None
+    assert "auc of overall cannot be computed" in describe(results["failures"][0])
+
+
+def test_named_classes_are_judged_by_the_label_index(tmp_path: Path) -> None:
+    table = samples.TABLE.model_validate(
+        {**samples.TABLE.model_dump(), "problem": "multiclass", "label": samples.MOODS}
+        | {"exclude": {}}
+    )
+    baseline = samples.model(tmp_path / "baseline", -1.0, "multiclass")
+    inputs = {
+        "examples": [samples.examples(tmp_path / "data", test=TEST_ROWS)],
+        "schema": [samples.schema(tmp_path / "schema")],
+        "model": [samples.model(tmp_path / "model", 1.0, "multiclass")],
+        "baseline_model": [baseline],
+    }
+    results, _ = evaluate(inputs, tmp_path, [], "heuristic", table)
+    guesses = ["glad" if row["score"] > 0 else "sad" for row in TEST_ROWS]
+    right = sum(row["mood"] == guess for row, guess in zip(TEST_ROWS, guesses, strict=True))
+    accuracy = results["metrics"]["candidate"]["overall"]["categorical_accuracy"]
+    assert accuracy == pytest.approx(right / len(TEST_ROWS))
+    unknown = [{**TEST_ROWS[0], "mood": "angry"}, *TEST_ROWS]
+    inputs["examples"] = [samples.examples(tmp_path / "unknown", test=unknown)]
+    with pytest.raises(PipelineStop, match="1 rows of the test split have no label, or one that"):
+        evaluate(inputs, tmp_path / "again", [], "heuristic", table)

@@ -1,0 +1,84 @@
+"""A copy of the project with the small data: what the end-to-end tests run, edit and break."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests import small
+
+_ROOT = Path(__file__).parent.parent.parent
+_LINE = re.compile(r"^  (\w+) +(done|cached|failed|skipped)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run printed, and how it ended."""
+
+    code: int
+    output: str
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """done, cached or failed by component."""
+        return dict(_LINE.findall(self.output))
+
+    def computed(self) -> list[str]:
+        """The components that ran."""
+        return [name for name, outcome in self.outcomes.items() if outcome == "done"]
+
+
+class Project:
+    """A folder with `pipeline/`, `components/`, a configuration `small` and its data."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any] | None = None, rows: int = 1500):
+        """Copies the code and writes configuration, schema and data."""
+        self.folder = folder
+        for package in ("pipeline", "components"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(_ROOT / package, folder / package, ignore=ignore)
+        small.write_config(folder / "configs", settings or small.SETTINGS)
+        (folder / "configs" / "small.schema.pbtxt").write_text(small.schema_text())
+        (folder / "README.md").write_text("words\n")
+        small.write_csv(folder / "data" / "rows.csv", small.rows(rows))
+
+    @property
+    def registry(self) -> Path:
+        """The model's folder in the registry."""
+        return self.folder / "workspace" / "registry" / "small"
+
+    def versions(self) -> list[int]:
+        """The versions filed, in order."""
+        return sorted(int(p.name) for p in self.registry.glob("*") if p.name.isdigit())
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a run."""
+        return [sys.executable, "-m", "pipeline", "run", "--config", "small", *arguments]
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Starts a run."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> Result:
+        """Runs the pipeline to its end."""
+        process = self.start(*arguments)
+        output, _ = process.communicate()
+        return Result(process.returncode, output)
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Edits a file of the copy; the words must be there."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new))
