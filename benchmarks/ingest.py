@@ -50,9 +50,9 @@ def main(rows: int) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder) / "data" / "rows.csv", rows)
-        steps: list[tuple[str, Callable[[str], Any]]] = [("ArrowExampleGen", _arrow)]
+        steps: list[tuple[str, Callable[[str], Any]]] = [("ArrowExampleGen", arrow_example_gen)]
         if rows <= COMPARED_UP_TO:
-            steps.append(("CsvExampleGen", _csv))
+            steps.append(("CsvExampleGen", csv_example_gen))
         results = [measure(name, step, folder) for name, step in steps]
     print(f"\n{rows:,} rows into gzipped TFRecords")
     print(f"{'':16} {'seconds':>8} {'rows/s':>9} {'MiB above start-up':>19}")
@@ -129,7 +129,8 @@ def _run(step: Callable[[str], Any], folder: str, connection: Any) -> None:
     connection.send((time.perf_counter() - begin, counts))
 
 
-def _arrow(folder: str) -> Callable[[], dict[str, int]]:
+def arrow_example_gen(folder: str) -> Callable[[], dict[str, int]]:
+    """Ours, ready to run over `folder`/data."""
     from components.ingest.component import ArrowExampleGen, Driver
     from components.ingest.settings import IngestSettings, Kind, Split
 
@@ -150,7 +151,8 @@ def _arrow(folder: str) -> Callable[[], dict[str, int]]:
     return _executor(component, driver.resolve_exec_properties(properties, None, None), folder)
 
 
-def _csv(folder: str) -> Callable[[], dict[str, int]]:
+def csv_example_gen(folder: str) -> Callable[[], dict[str, int]]:
+    """TFX's, ready to run over `folder`/data."""
     from tfx.components import CsvExampleGen
 
     component = CsvExampleGen(input_base=f"{folder}/data")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from benchmarks import processes
 from pipeline import loading
@@ -10,16 +9,7 @@ from pipeline.workspace import Workspace
 
 CONFIG = "automated"
 _IMPORTED = "(loading TFX)"
-"""The line that a run prints once everything is imported."""
-
-
-class Model(NamedTuple):
-    """A trained model."""
-
-    folder: Path
-    examples_seen: int
-    training_seconds: float
-    """Reading the rows, building the model, tracing, steps, evaluations on the eval split."""
+"""What a run prints once everything is imported."""
 
 
 def run(workspace: Path, data: Path, settings: list[str]) -> processes.Timed:
@@ -30,33 +20,37 @@ def run(workspace: Path, data: Path, settings: list[str]) -> processes.Timed:
       data: the folder of the rows.
       settings: overrides, `a.b=value` each.
     """
-    overrides = [f"workspace={workspace}", f"data.path={data}", *settings]
     command = ["-m", "pipeline", "run", "--config", CONFIG]
-    command += [part for override in overrides for part in ("--set", override)]
+    for override in (f"workspace={workspace}", f"data.path={data}", *settings):
+        command += ["--set", override]
     metadata = Workspace(workspace).metadata
     return processes.run_pipeline(command, loading.PROJECT, metadata, marker=_IMPORTED)
 
 
 def same_examples(rows: int, examples: int) -> list[str]:
-    """The settings that train on at least so many examples, whole steps, without stopping early."""
+    """Settings to train on at least `examples` examples in whole steps, without stopping early."""
     config = loading.load(CONFIG)
-    epochs, rest = divmod(examples, round(rows * config.data.split.train))
-    batch = config.training.global_batch_size
-    steps = epochs * -(-round(rows * config.data.split.train) // batch) + -(-rest // batch)
+    train_rows, batch = round(rows * config.data.split.train), config.training.global_batch_size
+    epochs, rest = divmod(examples, train_rows)
+    steps = epochs * -(-train_rows // batch) + -(-rest // batch)
     return [f"training.steps={steps}", "training.epochs=null", "training.early_stopping=null"]
 
 
-def newest_model(workspace: Path) -> Model:
-    """The model trained last."""
-    trained = Workspace(workspace).pipeline_root.glob("*/Trainer/model/*/training.json")
-    record_file = max(trained, key=lambda file: int(file.parent.name))
-    record: dict[str, Any] = json.loads(record_file.read_text())
+def trained(workspace: Path) -> processes.Trained:
+    """The model trained last, and the time from opening the transformed rows to the last step.
+
+    Building the model, tracing and the evaluations on the eval split lie within it.
+    """
+    records = Workspace(workspace).pipeline_root.glob("*/Trainer/model/*/training.json")
+    newest = max(records, key=lambda file: int(file.parent.name))
+    record = json.loads(newest.read_text())
     batch = record["hyperparameters"]["training"]["global_batch_size"]
     epochs, steps = divmod(record["steps"], -(-record["rows"] // batch))
-    seen = epochs * record["rows"] + steps * batch  # The last batch of an epoch is smaller.
-    return Model(record_file.parent / "Format-Serving", seen, record["seconds"])
+    examples = epochs * record["rows"] + steps * batch  # An epoch's last batch is smaller.
+    return processes.Trained(newest.parent / "Format-Serving", examples, record["seconds"])
 
 
 def examples(workspace: Path) -> Path:
     """The ExampleGen's output."""
-    return next(Workspace(workspace).pipeline_root.glob("*/ExampleGen/examples/*"))
+    (found,) = Workspace(workspace).pipeline_root.glob("*/ExampleGen/examples/*")
+    return found

@@ -34,6 +34,17 @@ class Timed:
     """From its start to its first component: imports, settings, the graph."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained model."""
+
+    folder: Path
+    examples: int
+    """How many it saw, repetitions counted."""
+    seconds: float
+    """That it took to see them."""
+
+
 def run(command: list[str], folder: Path, marker: str | None = None) -> Timed:
     """Runs a Python program and passes its output on.
 

@@ -39,8 +39,8 @@ def main() -> None:
     test = _columns(arguments.examples / "Split-test")
     label = loading.load(ours.CONFIG).features.label.column
     scores = {
-        "rule: paid by credit card": _rule(train, test, label),
-        "gradient boosting": _boosting(train, test, label),
+        "rule": _rule(train, test, label),
+        "boosting": _boosting(train, test, label),
     }
     for named in arguments.models:
         name, _, folder = named.partition("=")

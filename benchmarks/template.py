@@ -57,25 +57,17 @@ def run(folder: Path) -> processes.Timed:
     return processes.run_pipeline(["local_runner.py"], folder, metadata)
 
 
-def model(folder: Path) -> Path:
-    """The trained SavedModel."""
-    return next(_outputs(folder).glob("Trainer/model/*/Format-Serving"))
+def trained(folder: Path) -> processes.Trained:
+    """The model, and the time from the start of Keras's `fit` to its validation.
 
-
-def training_seconds(folder: Path) -> float:
-    """Of Keras's `fit`, from its start to its validation: tracing the graph, and the steps.
-
-    Its TensorBoard callback opens a log at either moment. A log's first record has the time behind
-    length (8 bytes), checksum (4) and the field's tag (1).
+    Keras's TensorBoard callback opens a log at either moment. A log's first record has the time,
+    behind its length (8 bytes), a checksum (4) and a tag (1).
     """
-    (logs,) = _outputs(folder).glob("Trainer/model_run/*")
-    files = (next((logs / split).glob("events*")) for split in ("train", "validation"))
-    start, end = (struct.unpack_from("<d", file.read_bytes(), 13)[0] for file in files)
-    return float(end - start)
-
-
-def _outputs(folder: Path) -> Path:
-    return folder / "tfx_pipeline_output" / _NAME
+    (trainer,) = folder.glob("tfx_pipeline_output/*/Trainer")
+    logs = (next(trainer.glob(f"model_run/*/{split}/events*")) for split in ("train", "validation"))
+    start, end = (struct.unpack_from("<d", log.read_bytes(), 13)[0] for log in logs)
+    (model,) = trainer.glob("model/*/Format-Serving")
+    return processes.Trained(model, EXAMPLES_SEEN, end - start)
 
 
 def _edit(file: Path, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> None:

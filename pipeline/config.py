@@ -12,11 +12,12 @@ from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable, Problem, Removable, Strict
 from components.ingest.settings import Spans, Split
 
+
 class Data(Strict):
     """Where the rows come from and how they are divided."""
 
     path: str = Field(
-        description="A folder, relative to the project. 'package:NAME/FOLDER' is a folder inside an "
+        description="A folder, relative to the project; 'package:NAME/FOLDER' is one inside an "
         "installed Python package."
     )
     pattern: str = Field(
@@ -99,7 +100,7 @@ class Evaluation(Strict):
     """How a candidate is judged on the test split."""
 
     heuristic: str = Field(
-        description="The rule to beat: \"COLUMN == VALUE\" (or !=, <, <=, >, >=), or 'mined' for the "
+        description="The rule to beat: COLUMN == VALUE (or !=, <, <=, >, >=), or 'mined' for the "
         "best rule on one feature."
     )
     min_slice_size: PositiveInt = Field(description="Smaller slices are neither shown nor judged.")
@@ -167,7 +168,6 @@ class Config(Strict):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):
                 yield path, message
-
 
     def _early_stopping_problems(self) -> Iterator[Problem]:
         stopping = self.training.early_stopping

@@ -1,7 +1,7 @@
 """The pipeline's graph, defined once, from configuration, for every runtime.
 
-    ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
-      -> Transform -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
+ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
+-> Transform -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
 """
 
 import hashlib
@@ -210,7 +210,9 @@ def _beam_flags(config: Config, component: str) -> list[str]:
 def _git_commit() -> str:
     """The commit of the working tree, with "+" if it has changes; "" outside of git."""
     git = ["git", "-C", str(PROJECT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     if commit.returncode:
         return ""
     changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=False)

@@ -215,7 +215,9 @@ def _fields_at(path: Path_) -> list[str]:
 
 
 def _matches(pattern: list[str], path: Path_) -> bool:
-    return len(pattern) == len(path) and all(p in ("*", q) for p, q in zip(pattern, path))
+    return len(pattern) == len(path) and all(
+        p in ("*", q) for p, q in zip(pattern, path, strict=True)
+    )
 
 
 def _all_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:

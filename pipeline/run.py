@@ -30,14 +30,7 @@ def run(config_name: str, overrides: list[str]) -> int:
     _check_against_schema(config)
     workspace = Workspace(loading.PROJECT / config.workspace)
     log = workspace.logs / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    try:
-        workspace.root.mkdir(parents=True, exist_ok=True)
-        log.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise PipelineStop(
-            f"The workspace {workspace.root} cannot be written: {error.strerror}. "
-            "Choose another with --set workspace=FOLDER."
-        ) from error
+    workspace.make()
     with output_to(log) as console:
         console.print(f"{config.name}: from {config.data.path}, log in {shown(log)}")
         return _run_in(config, workspace, console, log)
@@ -61,8 +54,13 @@ def _check_against_schema(config: Config) -> None:
 
 
 def _run_in(config: Config, workspace: Workspace, console: Console, log: Path) -> int:
-    with RunLines(console) as lines, workspace.locked(
-        lambda holder: console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
+    with (
+        RunLines(console) as lines,
+        workspace.locked(
+            lambda holder: console.print(
+                f"  waiting for {holder}, which uses {shown(workspace.root)}"
+            )
+        ),
     ):
         try:
             with lines.step("(loading TFX)"):
@@ -103,4 +101,3 @@ def reason(error: BaseException | None) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {' '.join(lines[-1].split())}"
-

@@ -45,7 +45,7 @@ def _facts(feature: schema_pb2.Feature, domains: dict[str, list[str]]) -> Iterat
     yield f"present in at least {fraction:.1%} of rows" if fraction else "optional"
     values = domains.get(feature.domain) or list(feature.string_domain.value)
     if values:
-        shown = ", ".join(values[:5]) + (", ..." if len(values) > 5 else "")  # noqa: PLR2004
+        shown = ", ".join(values[:5]) + (", ..." if len(values) > 5 else "")
         yield f"one of {len(values)} values ({shown})"
     for domain in (feature.int_domain, feature.float_domain):
         if domain.HasField("min") or domain.HasField("max"):

@@ -114,7 +114,9 @@ def _statistics(table: pa.Table) -> statistics_pb2.DatasetFeatureStatisticsList:
 def _as_lists(column: pa.Array) -> pa.Array:
     """TFDV's layout: a list of values for each row, null where there is none."""
     lengths = pc.cast(pc.is_valid(column), pa.int32())
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())])
+    offsets = pa.concat_arrays(
+        [pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())]
+    )
     lists = pa.ListArray.from_arrays(offsets, column.drop_null())
     return pc.if_else(pc.is_valid(column), lists, pa.scalar(None, lists.type))
 
@@ -143,9 +145,7 @@ def main(config_name: str, overrides: list[str], write: bool) -> int:
     return 0
 
 
-def _replace(
-    path: Path, curated: schema_pb2.Schema | None, proposed: schema_pb2.Schema
-) -> None:
+def _replace(path: Path, curated: schema_pb2.Schema | None, proposed: schema_pb2.Schema) -> None:
     """Writes the file by rename; the comment at its head stays."""
     head = ""
     if curated is not None:

@@ -51,7 +51,9 @@ def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
     models = evaluation["metrics"]
     version = evaluation["baseline"]["version"]
     titles = {"candidate": "this model", "baseline": f"champion (v{version})"}
-    lines = table(f"test split, {evaluation['rows'][OVERALL]:,} rows", *(titles.get(m, m) for m in models))
+    lines = table(
+        f"test split, {evaluation['rows'][OVERALL]:,} rows", *(titles.get(m, m) for m in models)
+    )
     for metric in models["candidate"][OVERALL]:
         lines.add_row(metric, *(_number(models[m][OVERALL].get(metric)) for m in models))
     console.print(lines)
@@ -61,12 +63,14 @@ def _tell_slices(evaluation: dict[str, Any], console: Console) -> None:
     """The slices in which the first metric is lowest, if there are any."""
     candidate = evaluation["metrics"]["candidate"]
     metric = next(iter(candidate[OVERALL]))
-    slices = [name for name in candidate if name != OVERALL and candidate[name].get(metric) is not None]
+    slices = [
+        name for name in candidate if name != OVERALL and candidate[name].get(metric) is not None
+    ]
     if not slices:
         return
     models = evaluation["metrics"]
-    worst = sorted(slices, key=lambda name: candidate[name][metric])[:_MOST_SLICES // 3]
-    lines = table(f"\nlowest {metric} of {len(slices)} slices", *(["rows"] + list(models)))
+    worst = sorted(slices, key=lambda name: candidate[name][metric])[: _MOST_SLICES // 3]
+    lines = table(f"\nlowest {metric} of {len(slices)} slices", "rows", *models)
     for name in worst:
         values = (_number(models[m].get(name, {}).get(metric)) for m in models)
         lines.add_row(escape(name), f"{evaluation['rows'][name]:,}", *values)

@@ -21,22 +21,25 @@ class Workspace:
         self.logs = root / "logs"
         self.reports = root / "reports"
 
-    @contextmanager
-    def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """Holds the workspace for one run; a second one waits, and is told for whom.
+    def make(self) -> None:
+        """Makes the folder, and the one for logs.
 
         Raises:
           PipelineStop: the folder cannot be written.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = open(self.root / ".lock", "a+", encoding="utf-8")
+            self.logs.mkdir(parents=True, exist_ok=True)
+            (self.root / ".lock").touch()
         except OSError as error:
             raise PipelineStop(
                 f"The workspace {self.root} cannot be written: {error.strerror}. "
                 "Choose another with --set workspace=FOLDER."
             ) from error
-        with lock:
+
+    @contextmanager
+    def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Holds the workspace for one run; a second one waits, and is told for whom."""
+        with open(self.root / ".lock", "a+", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

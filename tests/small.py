@@ -63,14 +63,14 @@ def _row(chance: random.Random, number: int) -> dict[str, Any]:
     amount = round(chance.lognormvariate(2, 1), 2)
     method = chance.choices(["card", "cash", "cheque"], [5, 4, 1])[0]
     hour = chance.randrange(24)
-    score = (method == "card") * 2 + (amount > 8) * 1.5 + (hour > 12) - 2.2  # noqa: PLR2004
+    score = (method == "card") * 2 + (amount > 8) * 1.5 + (hour > 12) - 2.2
     bought = int(score + chance.gauss(0, 0.7) > 0)
     return {
-        "amount": amount if chance.random() > 0.1 else "",  # noqa: PLR2004
+        "amount": amount if chance.random() > 0.1 else "",
         "weight": round(chance.random(), 3),
         "hour": hour,
         "shop": f"shop {chance.randrange(30)}",
-        "method": method if chance.random() > 0.05 else "",  # noqa: PLR2004
+        "method": method if chance.random() > 0.05 else "",
         "leak": bought * 10 + chance.random(),
         "when": 1_600_000_000 + number * 60,
         "bought": bought,

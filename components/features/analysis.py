@@ -104,7 +104,7 @@ class _NumbersFn(beam.CombineFn):
         return _Numbers(empty, sketches.QuantilesSketch(_QUANTILE_ERROR, _MAX_VALUES, streams))
 
     def add_input(self, accumulator: _Numbers, batch: tuple[np.ndarray]) -> _Numbers:
-        values = batch[0].astype(np.float64)
+        values: np.ndarray = batch[0].astype(np.float64)
         values[~np.isfinite(values)] = np.nan
         accumulator.moments = _merged(accumulator.moments, _moments(values))
         ranges = np.ascontiguousarray(values[:, values.shape[1] - self._num_ranges :]).reshape(-1)

@@ -9,7 +9,7 @@ from tfx.types.standard_artifacts import Schema
 
 
 @component
-def CuratedSchema(  # noqa: N802 - a component's name is its node's
+def CuratedSchema(
     schema: OutputArtifact[Schema],
     file: Parameter[str],
     fingerprint: Parameter[str],

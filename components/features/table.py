@@ -6,6 +6,7 @@ Embeddings, Feature Cross, Transform.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
@@ -57,7 +58,7 @@ class Bucketized(_Categorical):
         None, description="Cut here instead: increasing numbers, each the start of an interval."
     )
     missing: Literal["own", "error"] | float = Field(
-        description="A missing value gets an interval of its own, counts as a number, or is an error."
+        description="A missing value has its own interval, counts as a number, or is an error."
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -65,7 +66,7 @@ class Bucketized(_Categorical):
         if (self.buckets is None) == (self.boundaries is None):
             yield "kind", "a bucketized feature needs either 'buckets: N' or 'boundaries: [...]'"
         cuts = self.boundaries
-        if cuts is not None and (not cuts or any(a >= b for a, b in zip(cuts, cuts[1:]))):
+        if cuts is not None and (not cuts or any(a >= b for a, b in pairwise(cuts))):
             yield "boundaries", f"{cuts} must be increasing, and at least one"
 
 

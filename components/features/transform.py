@@ -68,8 +68,7 @@ class _Learned:
         self._table = table
         features = table.columns
         self._numbers = {
-            column: _numbers(inputs[column])
-            for column in _columns_of(table, Numeric | Bucketized)
+            column: _numbers(inputs[column]) for column in _columns_of(table, Numeric | Bucketized)
         }
         self._texts = {
             column: _text(inputs[column]) for column in _columns_of(table, Vocabulary | Hashed)
@@ -133,9 +132,7 @@ class _Learned:
             return text
         return tf.where(tf.equal(text, ""), str(feature.missing), text)
 
-    def _looked_up(
-        self, text: tf.Tensor, name: str, feature: Vocabulary | Hashed
-    ) -> tf.Tensor:
+    def _looked_up(self, text: tf.Tensor, name: str, feature: Vocabulary | Hashed) -> tf.Tensor:
         if isinstance(feature, Hashed):
             return tft.hash_strings(text, feature.buckets)
         file = self._vocabulary_files[list(self._vocabularies).index(name)]

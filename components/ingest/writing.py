@@ -121,6 +121,8 @@ def publish(shards: list[Shard], folders: dict[str, str]) -> None:
     """
     for split, folder in folders.items():
         mine = sorted((s for s in shards if s.split == split), key=lambda s: (s.file, s.part))
+        if fileio.exists(folder):  # From an attempt that was cut short.
+            fileio.rmtree(folder)
         fileio.makedirs(folder)
         for number, shard in enumerate(mine):
             name = f"data_tfrecord-{number:05d}-of-{len(mine):05d}.gz"

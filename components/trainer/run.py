@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls: reads the feature spec, trains with the core, exports, says what it did."""
+"""What TFX's Trainer calls: it trains with the core, exports, and records what it did."""
 
 import hashlib
 import json
@@ -69,7 +69,9 @@ def _train(training: Training, log_dir: str) -> tuple[int, list[dict[str, Any]]]
 
         def report(progress: Progress) -> None:
             PROGRESS.info("%s", progress)
-            evaluations.append({"step": progress.step, "train_loss": progress.loss} | progress.evaluation)
+            evaluations.append(
+                {"step": progress.step, "train_loss": progress.loss} | progress.evaluation
+            )
             tf.summary.scalar("loss/train", progress.loss, progress.step)
             tf.summary.scalar("examples_per_second", progress.examples_per_second, progress.step)
             for name, value in progress.evaluation.items():

@@ -38,7 +38,9 @@ def raw(project: Project) -> list[bytes]:
 
 
 def _predict(model: Any, examples: list[bytes]) -> np.ndarray:
-    return model.signatures["serving_default"](examples=tf.constant(examples))["predictions"].numpy()
+    return model.signatures["serving_default"](examples=tf.constant(examples))[
+        "predictions"
+    ].numpy()
 
 
 def _without(example: bytes, column: str, value: float | None = None) -> bytes:
@@ -53,10 +55,7 @@ def test_serving_transforms_as_training_did(project: Project, model: Any, raw: l
     """Raw rows through the exported graph give exactly the materialised training examples."""
     materialised = _records(project, "Transform", "transformed_examples", "train")
     served = model.signatures["transform_features"](examples=tf.constant(raw))
-    spec = {
-        name: tf.io.FixedLenFeature([], tensor.dtype)
-        for name, tensor in served.items()
-    }
+    spec = {name: tf.io.FixedLenFeature([], tensor.dtype) for name, tensor in served.items()}
     trained = tf.io.parse_example(materialised, spec)
     assert len(materialised) == len(raw) > 500
     assert set(trained) >= {"amount", "method", "method_by_range", LABEL}
@@ -104,7 +103,9 @@ def _columns(examples: list[bytes]) -> dict[str, tf.Tensor]:
 def test_excluded_columns_do_not_move_a_prediction(model: Any, raw: list[bytes]) -> None:
     changed = [_without(_without(example, "leak", 999.0), "when") for example in raw]
     np.testing.assert_array_equal(_predict(model, changed), _predict(model, raw))
-    assert not {"leak", "when", "bought"} & set(model.signatures["raw"].structured_input_signature[1])
+    assert not {"leak", "when", "bought"} & set(
+        model.signatures["raw"].structured_input_signature[1]
+    )
 
 
 def test_used_column_moves_predictions(model: Any, raw: list[bytes]) -> None:

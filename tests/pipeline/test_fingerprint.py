@@ -39,7 +39,9 @@ def test_change_of_other_files_leaves_it(project: Path, changed: str) -> None:
     assert _fresh(project) == before
 
 
-def test_it_does_not_depend_on_the_place(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_it_does_not_depend_on_the_place(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name, text in FILES.items():
         (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def test_unknown_configuration_lists_what_there_is(tmp_path: Path) -> None:
 def test_circle_of_bases_is_refused(tmp_path: Path) -> None:
     small.write_config(tmp_path, {"extends": "b"}, "a")
     small.write_config(tmp_path, {"extends": "a"}, "b")
-    with pytest.raises(PipelineStop, match="goes round in a circle: a -> b"):
+    with pytest.raises(PipelineStop, match=r"goes round in a circle: a -> b"):
         loading.load("a", (), tmp_path)
 
 

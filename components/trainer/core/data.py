@@ -57,7 +57,9 @@ def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
         parsed = tf.io.parse_example(batch, spec)
         yield Rows(
             _stacked([parsed[name] for name in numbers], tf.float32, tf.shape(batch)[0]),
-            _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, tf.shape(batch)[0]),
+            _stacked(
+                [tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, tf.shape(batch)[0]
+            ),
             parsed[inputs["label"]],
         )
 

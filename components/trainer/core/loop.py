@@ -49,7 +49,9 @@ class Progress:
 class Training:
     """A training of one model on rows in memory."""
 
-    def __init__(self, train: Rows, held_out: Rows, inputs: dict[str, Any], settings: dict[str, Any]):
+    def __init__(
+        self, train: Rows, held_out: Rows, inputs: dict[str, Any], settings: dict[str, Any]
+    ):
         """Builds the model and all variables.
 
         Args:
@@ -121,7 +123,7 @@ class Training:
         return {"loss": loss / count} | {k: float(m.result()) for k, m in self.metrics.items()}
 
     def _next_stop(self, step: int) -> int:
-        """The end of the next stretch: an evaluation, an epoch (a new order of rows), or the end."""
+        """Where the next stretch ends: an evaluation, an epoch (a new order of rows), the end."""
         every = self.options["evaluate_every_steps"]
         epoch_end = (step // self.steps_per_epoch + 1) * self.steps_per_epoch
         return min(self.steps, (step // every + 1) * every, epoch_end)
@@ -130,9 +132,7 @@ class Training:
         epoch, first = divmod(start, self.steps_per_epoch)
         order = self._order(tf.constant([self.options["seed"], epoch], tf.int32))
         last = first + stop - start
-        total, bad_step = self._stretch(
-            self.train, order, tf.constant(first), tf.constant(last)
-        )
+        total, bad_step = self._stretch(self.train, order, tf.constant(first), tf.constant(last))
         if int(bad_step) >= 0:
             raise TrainingError(
                 f"The loss is not a number at step {start + int(bad_step) - first + 1} of "

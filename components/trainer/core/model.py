@@ -1,4 +1,4 @@
-"""The wide-and-deep network (Cheng et al. 2016, arxiv.org/abs/1606.07792), from the feature spec."""
+"""The wide-and-deep network (Cheng et al. 2016, arxiv.org/abs/1606.07792) of a feature spec."""
 
 from typing import Any
 
@@ -45,15 +45,15 @@ def _hidden_layer(deep: Any, units: int, settings: dict[str, Any], seed: int) ->
     if settings["batch_norm"]:
         deep = keras.layers.BatchNormalization()(deep)
     deep = keras.layers.Activation("relu")(deep)
-    return keras.layers.Dropout(settings["dropout"], seed=seed)(deep) if settings["dropout"] else deep
+    return (
+        keras.layers.Dropout(settings["dropout"], seed=seed)(deep) if settings["dropout"] else deep
+    )
 
 
 def _wide(ids: Any, sizes: list[int], outputs: int) -> Any:
     """A weight for every id of every feature, in one table: a linear model over the one-hots."""
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    table = keras.layers.Embedding(
-        sum(sizes), outputs, embeddings_initializer="zeros", name="wide"
-    )
+    table = keras.layers.Embedding(sum(sizes), outputs, embeddings_initializer="zeros", name="wide")
     return keras.ops.sum(table(ids + keras.ops.array([starts], "int32")), axis=1)
 
 

@@ -1,6 +1,7 @@
 """Real files, the real component, its real driver and executor, and real Beam."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,11 +104,12 @@ def drive(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def execute(tmp_path: Path) -> Callable[..., Made]:
-    """Runs the executor."""
+    """Runs the executor, each time into a new folder unless one is named."""
+    numbers = itertools.count()
 
-    def run(properties: dict[str, Any], beam: list[str] = BEAM) -> Made:
+    def run(properties: dict[str, Any], beam: list[str] = BEAM, uri: str = "") -> Made:
         examples = standard_artifacts.Examples()
-        examples.uri = str(tmp_path / "examples")
+        examples.uri = str(tmp_path / (uri or f"examples-{next(numbers)}"))
         executor_class = ArrowExampleGen.EXECUTOR_SPEC.executor_class
         context = executor_class.Context(
             beam_pipeline_args=beam, tmp_dir=str(tmp_path / "tmp"), unique_id="1"

@@ -1,0 +1,297 @@
+"""The registry under many processes, kills, damage and deletion."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import PipelineStop
+from components.registry import store
+
+PUSH = """
+import sys
+from components.registry import store
+folder, model, fingerprint = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.add_version(folder, model, {"fingerprint": fingerprint}), flush=True)
+"""
+
+MOVE = """
+import sys
+from components.registry import store
+folder, versions = sys.argv[1], [int(v) for v in sys.argv[2:]]
+for version in versions:
+    champion = store.read_labels(folder).get("champion")
+    try:
+        store.promote(folder, version, "test", "why", over=champion)
+    except store.PipelineStop:
+        pass  # the other process was quicker
+print("done", flush=True)
+"""
+
+
+def python(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A folder like a SavedModel, with files large enough to be caught halfway."""
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    (folder / "saved_model.pb").write_bytes(os.urandom(2_000_000))
+    (folder / "variables" / "variables.index").write_bytes(os.urandom(100_000))
+    return str(folder)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> str:
+    return str(tmp_path / "registry" / "taxi")
+
+
+def add(registry: str, model: str, fingerprint: str) -> int:
+    return store.add_version(registry, model, {"fingerprint": fingerprint})
+
+
+def damage(registry: str, model: str) -> list[str]:
+    """Everything about the versions that is not as it was pushed."""
+    expected = {
+        str(path.relative_to(model)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in Path(model).rglob("*")
+        if path.is_file()
+    }
+    wrong = []
+    for version in store.list_versions(registry):
+        folder = Path(store.version_folder(registry, version))
+        manifest = store.read_manifest(registry, version)
+        found = {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != store.MANIFEST
+        }
+        if not found == expected == manifest["files"] or manifest["version"] != version:
+            wrong.append(str(folder))
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("existing", "version"), [([], 1), ([1], 2), ([3, 1], 4), ([2, 9, 5], 10)]
+)
+def test_the_next_version_follows_the_highest(existing: list[int], version: int) -> None:
+    assert store.next_version(existing) == version
+
+
+@pytest.mark.parametrize(
+    ("labels", "version", "after"),
+    [
+        ({}, 1, {"champion": 1}),
+        ({"champion": 1}, 2, {"champion": 2, "previous": 1}),
+        ({"champion": 2, "previous": 1}, 3, {"champion": 3, "previous": 2}),
+        ({"champion": 2, "previous": 1}, 2, {"champion": 2, "previous": 1}),
+        ({"champion": 2, "mine": 1}, 1, {"champion": 1, "previous": 2, "mine": 1}),
+    ],
+)
+def test_a_promotion_moves_champion_and_previous(
+    labels: dict[str, int], version: int, after: dict[str, int]
+) -> None:
+    assert store.promoted(labels, version) == after
+
+
+def test_a_version_is_tf_servings_layout_with_a_manifest(registry: str, model: str) -> None:
+    assert add(registry, model, "a") == 1
+    files = {str(p.relative_to(registry)) for p in Path(registry).glob("1/**/*") if p.is_file()}
+    assert files == {"1/saved_model.pb", "1/variables/variables.index", "1/manifest.json"}
+    numbers = [name for name in os.listdir(registry) if name.lstrip("-").isdigit()]
+    assert numbers == ["1"]  # TF Serving loads whatever is a number, and nothing else
+    assert not damage(registry, model)
+
+
+def test_the_same_model_is_not_filed_twice(registry: str, model: str) -> None:
+    assert [add(registry, model, name) for name in "abab"] == [1, 2, 1, 2]
+    assert store.list_versions(registry) == [1, 2]
+
+
+def test_a_number_is_not_used_again_after_its_version_was_deleted(
+    registry: str, model: str
+) -> None:
+    for name in "abc":
+        add(registry, model, name)
+    shutil.rmtree(store.version_folder(registry, 3))
+    assert add(registry, model, "c") == 4
+    for version in (1, 2, 4):
+        shutil.rmtree(store.version_folder(registry, version))
+    assert add(registry, model, "d") == 5
+
+
+def test_fifty_processes_pushing_at_once_give_fifty_whole_versions(
+    registry: str, model: str
+) -> None:
+    processes = [python(PUSH, registry, model, f"model {number}") for number in range(50)]
+    for process in processes:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in processes:  # all are waiting: now at once
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    versions = [int(process.communicate()[0]) for process in processes]
+    assert sorted(versions) == store.list_versions(registry) == list(range(1, 51))
+    assert not damage(registry, model)
+
+
+def kill_pushes(registry: str, model: str, rounds: int, seed: int) -> tuple[int, int]:
+    """Kills pushes at random moments; says how many left a version and how many none."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    started = time.monotonic()
+    add(registry, model, "how long it takes")
+    whole = time.monotonic() - started
+    made = 0
+    for number in range(rounds):
+        before = store.list_versions(registry)
+        process = python(PUSH, registry, model, f"model {number}")
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        moment = time.monotonic() + chance.uniform(0, 1.5 * whole)
+        while time.monotonic() < moment:
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        after = store.list_versions(registry)
+        assert set(before) <= set(after), f"seed {seed}, round {number}"
+        assert not damage(registry, model), f"seed {seed}, round {number}"
+        made += len(after) - len(before)
+    last = add(registry, model, "after all kills")
+    assert last == store.list_versions(registry)[-1]
+    left = [name for name in os.listdir(registry) if name.startswith(".tmp-")]
+    assert not left, f"seed {seed}: not swept"
+    return made, rounds - made
+
+
+def test_a_killed_push_leaves_no_version_or_a_whole_one(registry: str, model: str) -> None:
+    kill_pushes(registry, model, 12, seed=random.randrange(10**6))
+
+
+@pytest.mark.prove
+def test_many_killed_pushes_leave_no_version_or_a_whole_one(registry: str, model: str) -> None:
+    made, none = kill_pushes(registry, model, 200, seed=random.randrange(10**6))
+    assert made and none, "the kills came all too early or all too late to prove anything"
+
+
+def test_a_promotion_is_recorded(registry: str, model: str) -> None:
+    for name in "ab":
+        add(registry, model, name)
+    store.promote(registry, 1, "run 7", "blessed against the heuristic", over=None)
+    store.promote(registry, 1, "run 7", "again", over=None)
+    store.promote(registry, 2, "ann", "by hand", over=1)
+    assert store.read_labels(registry) == {"champion": 2, "previous": 1}
+    history = store.read_history(registry)
+    assert [(entry["n"], entry["who"], entry["why"]) for entry in history] == [
+        (1, "run 7", "blessed against the heuristic"),
+        (2, "ann", "by hand"),
+    ]
+    assert history[1]["moves"] == {
+        "champion": {"from": 1, "to": 2},
+        "previous": {"from": None, "to": 1},
+    }
+    assert history[0]["time"].endswith("+00:00")
+
+
+def test_a_promotion_over_another_champion_than_was_judged_is_refused(
+    registry: str, model: str
+) -> None:
+    for name in "abc":
+        add(registry, model, name)
+    store.promote(registry, 2, "first", "", over=None)
+    with pytest.raises(PipelineStop, match="to replace champion None, but by now the champion is 2"):
+        store.promote(registry, 3, "second", "", over=None)
+    with pytest.raises(PipelineStop, match="no version 9"):
+        store.promote(registry, 9, "third", "", over=2)
+    assert store.read_labels(registry) == {"champion": 2}
+
+
+@pytest.mark.parametrize("torn", ["", '{"n": 2, "who'])
+def test_a_move_killed_before_its_history_was_written_is_not_lost(
+    registry: str, model: str, torn: str
+) -> None:
+    for name in "abc":
+        add(registry, model, name)
+    store.promote(registry, 1, "one", "", over=None)
+    store.promote(registry, 2, "two", "", over=1)
+    path = Path(registry, "history.jsonl")
+    path.write_text(path.read_text().splitlines()[0] + "\n" + torn)
+    assert [entry["who"] for entry in store.read_history(registry)] == ["one", "two"]
+    store.promote(registry, 3, "three", "", over=2)
+    assert [json.loads(line)["who"] for line in path.read_text().splitlines()] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+def test_readers_see_whole_labels_while_processes_move_them(registry: str, model: str) -> None:
+    for name in "abcd":
+        add(registry, model, name)
+    sequences = [["1", "2"] * 40, ["3", "4"] * 40]
+    movers = [python(MOVE, registry, *versions) for versions in sequences]
+    seen: list[dict[str, int]] = []
+    while any(mover.poll() is None for mover in movers):
+        seen.append(store.read_labels(registry))
+    assert all(mover.communicate()[0] == "done\n" for mover in movers)
+    assert len({json.dumps(labels) for labels in seen}) > 2
+    assert all(labels.get("champion") != labels.get("previous") for labels in seen if labels)
+    champion, previous = None, None
+    for number, entry in enumerate(store.read_history(registry), start=1):
+        moved: dict[str, Any] = entry["moves"]
+        assert entry["n"] == number
+        assert moved["champion"]["from"] == champion
+        previous = champion if champion else previous
+        champion = moved["champion"]["to"]
+    assert store.read_labels(registry) == {"champion": champion, "previous": previous}
+
+
+def test_a_copy_is_checked_against_what_was_filed(
+    registry: str, model: str, tmp_path: Path
+) -> None:
+    add(registry, model, "a")
+    store.copy_version(registry, 1, str(tmp_path / "copy"))
+    copied = {str(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*.*")}
+    assert copied == {"saved_model.pb", "variables/variables.index"}
+    Path(registry, "1", "saved_model.pb").write_bytes(b"damaged")
+    Path(registry, "1", "variables", "variables.index").unlink()
+    with pytest.raises(PipelineStop, match=r"saved_model.pb, variables/variables.index in .*/1"):
+        store.copy_version(registry, 1, str(tmp_path / "again"))
+
+
+@pytest.mark.parametrize("content", [None, "{", "not json"])
+def test_a_damaged_manifest_is_named(registry: str, model: str, content: str | None) -> None:
+    add(registry, model, "a")
+    path = Path(registry, "1", "manifest.json")
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: .*manifest.json cannot be read"):
+        store.find_by_fingerprint(registry, "a")
+
+
+def test_an_empty_registry_has_nothing(registry: str) -> None:
+    assert store.list_versions(registry) == []
+    assert store.read_labels(registry) == {}
+    assert store.read_history(registry) == []
+    assert store.find_by_fingerprint(registry, "a") is None
