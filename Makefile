@@ -11,7 +11,7 @@ IMAGE ?= tfx-workflow-template
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help env run-local test lint format schema config tensorboard prove bench setup clean \
+.PHONY: help env versions run-local test lint format schema config tensorboard prove bench setup clean \
 	docker-image docker-run-local
 
 ##@ Every day
@@ -35,6 +35,9 @@ schema: env ## Infer a schema from the data, show the changes   [WRITE=1]
 	@$(PY) -m pipeline schema $(SETTINGS) $(if $(WRITE),--write)
 config: env ## Check the settings of a run, and show them all
 	@$(PY) -m pipeline config $(SETTINGS)
+
+versions: env ## List the model's versions    [CONFIG=name] [SET=...]
+	@$(PY) -m pipeline versions $(SETTINGS)
 
 ##@ Proofs
 prove: env ## Run the slower proofs

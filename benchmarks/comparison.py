@@ -32,6 +32,26 @@ class Comparison:
     """`auc` and `log_loss` on our test split, of `rule` and `boosting` too."""
 
 
+def write_rows(rows: int, folder: Path) -> None:
+    """Writes `folder/data`: the rows of the installed tfx package, over and over.
+
+    A repeated row falls into the same split as the first in both pipelines: no leak into the test.
+    """
+    ingest.write_rows(folder / "data" / "rows.csv", rows)
+
+
+def measure_ingest(rows: int, folder: Path, step: Step) -> list[ingest.Measured]:
+    """Reads `folder/data` with our ExampleGen's executor, and with TFX's where that can be waited for."""
+    executors = {"ArrowExampleGen": ingest._arrow}
+    if rows <= ingest.COMPARED_UP_TO:
+        executors["CsvExampleGen"] = ingest._csv
+    found = []
+    for name, executor in executors.items():
+        with step(f"ingest alone, {name}"):
+            found.append(ingest.measure(name, executor, str(folder)))
+    return found
+
+
 def warm_up() -> None:
     """Reads all libraries once, so that the first program timed has no slower disk."""
     processes.run(["-c", _WARM_UP], loading.PROJECT)
@@ -41,13 +61,11 @@ def compare(rows: int, folder: Path, step: Step) -> Comparison:
     """Runs everything once.
 
     Args:
-      rows: how many; those of the installed tfx package, over and over. A repeated row falls into
-        the same split as the first in both pipelines, so none leaks from train to test.
-      folder: an empty folder.
+      rows: how many rows `folder/data` has.
+      folder: for everything that is written.
       step: says what runs now.
     """
     data, workspace = folder / "data", folder / "workspace"
-    ingest.write_rows(data / "data.csv", rows)
     runs: dict[str, Timed] = {}
     models: dict[str, Trained] = {}
     for name, what in (("template", "as it is"), ("template_all", "with all its features")):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from benchmarks.comparison import Comparison
+from benchmarks.ingest import Measured
 from pipeline.console import table
 
 _COMPONENTS = [
@@ -55,7 +56,9 @@ def targets(found: Comparison) -> list[Target]:
     """The targets for one number of rows."""
     runs, auc = found.runs, {name: values["auc"] for name, values in found.quality.items()}
     wanted = [
-        Target("cached run beyond imports, s", runs["cached"].wall - runs["cached"].until_marker, 3.0),
+        Target(
+            "cached run beyond imports, s", runs["cached"].wall - runs["cached"].until_marker, 3.0
+        ),
         Target("AUC over the template's", auc["ours"] - auc["template_all"], 0.0, True),
         Target("AUC below gradient boosting's", auc["boosting"] - auc["configured"], 0.005),
     ]
@@ -63,6 +66,22 @@ def targets(found: Comparison) -> list[Target]:
         ratio = runs["ours"].wall / runs["template"].wall
         wanted.insert(0, Target("whole run / template's", ratio, _WHOLE_RUN[found.rows]))
     return wanted
+
+
+def ingest_targets(found: list[Measured]) -> list[Target]:
+    """The target for the ingest alone, if there is one to compare with."""
+    if len(found) < 2:
+        return []
+    return [Target("ingest, times CsvExampleGen", found[1].seconds / found[0].seconds, 12.0, True)]
+
+
+def tell_ingest(rows: int, found: list[Measured], console: Console) -> None:
+    """Prints the speed and memory of the ingest alone."""
+    lines = table(f"\n{rows:,} rows, ingest alone", "s", "rows/s", "MiB above start-up")
+    for run in found:
+        speed = f"{rows / run.seconds:,.0f}"
+        lines.add_row(run.name, f"{run.seconds:.2f}", speed, f"{run.above_start / 2**20:,.0f}")
+    console.print(lines)
 
 
 def tell(found: Comparison, console: Console) -> None:
@@ -89,7 +108,9 @@ def tell_targets(wanted: list[Target], console: Console) -> None:
 
 def _times(found: Comparison) -> object:
     runs = [found.runs[name] for name in ("template", "template_all", "ours")]
-    lines = table(f"\n{found.rows:,} rows, s", "template", "all features", "ours", "ratio", "to all")
+    lines = table(
+        f"\n{found.rows:,} rows, s", "template", "all features", "ours", "ratio", "to all"
+    )
 
     def row(title: str, *values: float | None) -> None:
         ours = values[-1]
@@ -113,7 +134,11 @@ def _quality(found: Comparison) -> object:
     for name, title in _MODELS.items():
         values, model = found.quality[name], found.models.get(name)
         training = (
-            (f"{model.examples:,}", f"{model.seconds:.1f}", f"{model.examples / model.seconds:,.0f}")
+            (
+                f"{model.examples:,}",
+                f"{model.seconds:.1f}",
+                f"{model.examples / model.seconds:,.0f}",
+            )
             if model
             else ("", "", "")
         )

@@ -28,6 +28,7 @@ Overrides = Annotated[
 
 _DAILY = "Daily"
 _DATA = "Data and settings"
+_MODELS = "Models"
 
 
 @app.command(rich_help_panel=_DAILY)
@@ -65,6 +66,14 @@ def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
         return 0
 
     raise SystemExit(_told(show))
+
+
+@app.command(rich_help_panel=_MODELS)
+def versions(config: ConfigName = "development", set_: Overrides = None) -> None:
+    """List the versions of a configuration's model, with their labels and metrics."""
+    from pipeline import versions as versions_
+
+    raise SystemExit(_told(lambda: versions_.main(config, set_ or [])))
 
 
 @app.command(rich_help_panel=_DAILY)

@@ -62,6 +62,8 @@ class RunLines(logging.Handler):
             TextColumn("[dim]{task.fields[detail]}"),
             console=console,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
             disable=not console.is_terminal,
         )
         self._task = self._live.add_task("", detail="", visible=False)
@@ -104,7 +106,7 @@ def table(*headings: str) -> Table:
     """An unboxed table whose columns but the first are numbers."""
     made = Table(box=None, pad_edge=False, padding=(0, 2))
     for index, heading in enumerate(headings):
-        made.add_column(heading, justify="right" if index else "left")
+        made.add_column(heading, justify="right" if index else "left", no_wrap=True)
     return made
 
 

@@ -15,7 +15,7 @@ from pipeline.console import shown, table
 from pipeline.local import Run
 from pipeline.workspace import Workspace
 
-_MOST_SLICES = 12
+_WORST_SLICES = 4
 
 
 def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> None:
@@ -31,7 +31,8 @@ def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> No
     _tell_version(push, config, workspace, console)
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
-    console.print(f"{cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all.")
+    console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")
+    _tell_what_next(config, console)
 
 
 def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
@@ -49,11 +50,8 @@ def _tell_warnings(report: dict[str, Any], console: Console) -> None:
 def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
     """A row a metric, a column a model: the candidate beside champion and heuristic."""
     models = evaluation["metrics"]
-    version = evaluation["baseline"]["version"]
-    titles = {"candidate": "this model", "baseline": f"champion (v{version})"}
-    lines = table(
-        f"test split, {evaluation['rows'][OVERALL]:,} rows", *(titles.get(m, m) for m in models)
-    )
+    heading = f"test split, {evaluation['rows'][OVERALL]:,} rows"
+    lines = table(heading, *(_title(model, evaluation) for model in models))
     for metric in models["candidate"][OVERALL]:
         lines.add_row(metric, *(_number(models[m][OVERALL].get(metric)) for m in models))
     console.print(lines)
@@ -61,20 +59,25 @@ def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
 
 def _tell_slices(evaluation: dict[str, Any], console: Console) -> None:
     """The slices in which the first metric is lowest, if there are any."""
-    candidate = evaluation["metrics"]["candidate"]
+    models = evaluation["metrics"]
+    candidate = models["candidate"]
     metric = next(iter(candidate[OVERALL]))
-    slices = [
-        name for name in candidate if name != OVERALL and candidate[name].get(metric) is not None
-    ]
+    slices = [s for s in candidate if s != OVERALL and candidate[s].get(metric) is not None]
     if not slices:
         return
-    models = evaluation["metrics"]
-    worst = sorted(slices, key=lambda name: candidate[name][metric])[: _MOST_SLICES // 3]
-    lines = table(f"\nlowest {metric} of {len(slices)} slices", "rows", *models)
+    worst = sorted(slices, key=lambda name: candidate[name][metric])[:_WORST_SLICES]
+    shown_of = f"lowest {metric} by slice ({len(worst)} of {len(slices)})"
+    lines = table(shown_of, "rows", *(_title(model, evaluation) for model in models))
     for name in worst:
         values = (_number(models[m].get(name, {}).get(metric)) for m in models)
         lines.add_row(escape(name), f"{evaluation['rows'][name]:,}", *values)
+    console.print()
     console.print(lines)
+
+
+def _title(model: str, evaluation: dict[str, Any]) -> str:
+    champion = f"champion (v{evaluation['baseline']['version']})"
+    return {"candidate": "this model", "baseline": champion}.get(model, model)
 
 
 def _tell_version(
@@ -89,7 +92,20 @@ def _tell_version(
     made = "filed as" if push["pushed"] else "is already"
     label = ", now champion" if push["promoted"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
-    console.print(f"  {shown(folder / str(version))} (SavedModel, manifest.json)")
+    console.print(f"  {shown(folder / str(version))}: the SavedModel, and manifest.json with its data,")
+    console.print("  settings, code and metrics")
+
+
+def _tell_what_next(config: Config, console: Console) -> None:
+    commands = {
+        "make tensorboard": "the training curves",
+        "make versions": "all versions and their labels",
+    }
+    if config.registry.promote == "manual":
+        commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"
+    console.print("Next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<32} {purpose}")
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
 from components.errors import PipelineStop
-from components.ingest import executor, writing
+from components.ingest import executor, reading, writing
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import RollingSpans, SpanRange
 
@@ -108,16 +108,17 @@ def test_by_time_the_last_rows_of_all_files_are_test(write, ingest, make_setting
 
 
 def test_large_splits_get_several_shards(write, ingest, make_settings, monkeypatch):
-    monkeypatch.setattr(writing, "SHARD_ROWS", 10_000)
-    write("a.csv", lines(*range(150_000)))
-    write("b.csv", lines(*range(150_000, 150_100)))
+    monkeypatch.setattr(writing, "SHARD_ROWS", 1000)
+    monkeypatch.setattr(reading, "_BLOCKS", (1 << 14,))
+    write("a.csv", lines(*range(9_000)))
+    write("b.csv", lines(*range(9_000, 9_100)))
     made = ingest(make_settings())
     count = len(made.shards("train"))
     assert count > 2
     assert made.shards("train") == [
         f"data_tfrecord-{number:05d}-of-{count:05d}.gz" for number in range(count)
     ]
-    assert ids(made.all_rows()) == [*range(150_100)]
+    assert ids(made.all_rows()) == [*range(9_100)]
 
 
 def test_a_second_attempt_leaves_no_row_twice(write, drive, execute, make_settings):
@@ -210,6 +211,9 @@ def test_in_a_pipeline_only_a_change_runs_it_again(tmp_path, write, make_setting
     assert run(make_settings(spans=1)) == 5
     with pytest.raises(PipelineStop, match="there is no 7 in"):
         run(make_settings(spans=7))
+    write("3.csv", HEADER + "three,1,a\n")
+    with pytest.raises(PipelineStop, match="line 2, column 'id': 'three' is not a whole number"):
+        run(make_settings())
 
 
 @pytest.mark.prove

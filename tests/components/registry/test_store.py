@@ -1,5 +1,6 @@
 """The registry under many processes, kills, damage and deletion."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -143,9 +144,7 @@ def test_a_number_is_not_used_again_after_its_version_was_deleted(
 def test_fifty_processes_pushing_at_once_give_fifty_whole_versions(
     registry: str, model: str
 ) -> None:
-    processes = [python(PUSH, registry, model, f"model {number}") for number in range(50)]
-    for process in processes:
-        assert process.stdout and process.stdout.readline() == "ready\n"
+    processes = [start_push(registry, model, f"model {number}") for number in range(50)]
     for process in processes:  # all are waiting: now at once
         assert process.stdin
         process.stdin.write("\n")
@@ -155,24 +154,30 @@ def test_fifty_processes_pushing_at_once_give_fifty_whole_versions(
     assert not damage(registry, model)
 
 
+def start_push(registry: str, model: str, fingerprint: str) -> "subprocess.Popen[str]":
+    """A process that has everything imported and pushes at the next line it is sent."""
+    process = python(PUSH, registry, model, fingerprint)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    return process
+
+
 def kill_pushes(registry: str, model: str, rounds: int, seed: int) -> tuple[int, int]:
     """Kills pushes at random moments; says how many left a version and how many none."""
     print(f"seed {seed}")
     chance = random.Random(seed)
+    first = start_push(registry, model, "how long it takes")
     started = time.monotonic()
-    add(registry, model, "how long it takes")
+    first.communicate("\n")
     whole = time.monotonic() - started
     made = 0
     for number in range(rounds):
         before = store.list_versions(registry)
-        process = python(PUSH, registry, model, f"model {number}")
-        assert process.stdin and process.stdout
-        process.stdout.readline()
+        process = start_push(registry, model, f"model {number}")
+        assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-        moment = time.monotonic() + chance.uniform(0, 1.5 * whole)
-        while time.monotonic() < moment:
-            pass
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, whole))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         after = store.list_versions(registry)

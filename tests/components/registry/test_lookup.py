@@ -1,0 +1,167 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tfx import types
+from tfx.orchestration.portable import data_types
+from tfx.types import standard_artifacts
+
+from components.errors import PipelineStop
+from components.registry import store
+from components.registry.lookup import (
+    Baseline,
+    BaselineDriver,
+    BaselineExecutor,
+    choose_baseline,
+)
+from tests.components.evaluation import samples
+
+HEURISTIC = Baseline("heuristic")
+
+
+@pytest.mark.parametrize(
+    ("case", "own", "judged", "champion", "versions", "chosen"),
+    [
+        ("first run", None, None, None, [], HEURISTIC),
+        ("same model again, nothing promoted", 1, HEURISTIC, None, [1], HEURISTIC),
+        ("same model again, promoted", 1, HEURISTIC, 1, [1], HEURISTIC),
+        ("new model", None, None, 1, [1], Baseline("champion", 1)),
+        ("that one again", 2, Baseline("champion", 1), 2, [1, 2], Baseline("champion", 1)),
+        ("not promoted", 2, Baseline("champion", 1), 1, [1, 2], Baseline("champion", 1)),
+        ("promoted by hand since", 2, Baseline("champion", 1), 3, [1, 2, 3], Baseline("champion", 1)),
+        ("rolled back", None, None, 1, [1, 2], Baseline("champion", 1)),
+        ("what it beat is gone", 3, Baseline("champion", 1), 2, [2, 3], Baseline("champion", 2)),
+        ("gone, and it is champion", 3, Baseline("champion", 1), 3, [3], HEURISTIC),
+        ("gone, and no champion", 3, Baseline("champion", 1), None, [3], HEURISTIC),
+    ],
+)
+def test_the_baseline(
+    case: str,
+    own: int | None,
+    judged: Baseline | None,
+    champion: int | None,
+    versions: list[int],
+    chosen: Baseline,
+) -> None:
+    assert choose_baseline(own, judged, champion, versions) == chosen, case
+
+
+def test_a_champion_that_is_not_there_stops_the_run() -> None:
+    with pytest.raises(PipelineStop, match=r"champion is version 2, but the registry has only \[1"):
+        choose_baseline(None, None, 2, [1, 3])
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[types.Artifact]]:
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "model": [samples.model(folder / "model", 2.0)],
+        "examples": [samples.examples(folder / "data", train=samples.rows(300))],
+        "schema": [samples.schema(folder / "schema")],
+    }
+
+
+def settings(registry: Path, rule: str = "shop == 'A'") -> dict[str, Any]:
+    return {
+        "registry": str(registry),
+        "model_name": "small",
+        "heuristic": rule,
+        "features": samples.TABLE.model_dump_json(),
+        "code": "",
+    }
+
+
+def file_model(registry: Path, model: Path, baseline: Baseline) -> None:
+    """Files a model as the champion."""
+    folder = str(registry / "small")
+    fingerprint = json.loads((model / "training.json").read_text())["fingerprint"]
+    manifest = {"fingerprint": fingerprint, "baseline": baseline.__dict__}
+    version = store.add_version(folder, str(model / "Format-Serving"), manifest)
+    store.promote(folder, version, "test", "", over=store.read_labels(folder).get("champion"))
+
+
+def look_up(
+    inputs: dict[str, list[types.Artifact]], folder: Path, given: dict[str, Any]
+) -> tuple[dict[str, Any], Path]:
+    """Runs the executor; gives `baseline.json` and the artifact's folder."""
+    baseline = samples.artifact(standard_artifacts.Model, folder / "baseline")
+    BaselineExecutor(samples.context(folder)).Do(inputs, {"baseline": [baseline]}, given)
+    return json.loads((folder / "baseline" / "baseline.json").read_text()), folder / "baseline"
+
+
+def predict(saved_model: Path) -> list[float]:
+    call = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    row = samples.encode({"score": 1.0, "shop": "A"})
+    return call(tf.constant([row]))["predictions"].numpy().ravel().tolist()
+
+
+def drive(inputs: dict[str, list[types.Artifact]], given: dict[str, Any]) -> Any:
+    """What the driver adds to the exec properties, and so to the cache key."""
+    info = data_types.ExecutionInfo(input_dict=inputs, exec_properties=given)
+    return BaselineDriver(None).run(info).exec_properties
+
+
+def test_without_a_champion_the_heuristic_is_the_baseline(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    found, folder = look_up(inputs, tmp_path, settings(tmp_path / "registry"))
+    assert (found["kind"], found["version"]) == ("heuristic", None)
+    assert found["heuristic"]["rule"] == "shop == 'A'"
+    buckets = {bucket["holds"]: bucket for bucket in found["heuristic"]["buckets"]}
+    assert set(buckets) == {"other", "'A'", "missing"}
+    assert predict(folder / "Format-Serving") == pytest.approx(buckets["'A'"]["prediction"])
+    assert predict(folder / "heuristic") == predict(folder / "Format-Serving")
+
+
+def test_a_champion_is_the_baseline_with_the_heuristic_beside_it(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry"
+    samples.model(tmp_path / "champion", 0.5)
+    file_model(registry, tmp_path / "champion", HEURISTIC)
+    found, folder = look_up(inputs, tmp_path, settings(registry))
+    assert (found["kind"], found["version"]) == ("champion", 1)
+    assert predict(folder / "Format-Serving") == predict(tmp_path / "champion" / "Format-Serving")
+    assert predict(folder / "heuristic") != predict(folder / "Format-Serving")
+    assert not (folder / "Format-Serving" / "manifest.json").exists()
+
+
+def test_the_driver_puts_the_decision_into_the_cache_key(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    given = settings(tmp_path / "registry")
+    before = drive(inputs, given)
+    file_model(tmp_path / "registry", Path(inputs["model"][0].uri), HEURISTIC)
+    assert drive(inputs, given) == before  # the model itself became champion: nothing changed
+    samples.model(tmp_path / "other", 0.5)
+    file_model(tmp_path / "registry", tmp_path / "other", Baseline("champion", 1))
+    assert drive(inputs, given) == before
+    newer = {**inputs, "model": [samples.model(tmp_path / "newer", 0.7)]}
+    changed = drive(newer, given)
+    assert json.loads(changed["found"].string_value) == {"kind": "champion", "version": 2}
+    found, _ = look_up(newer, tmp_path, {**given, "found": changed["found"].string_value})
+    assert found["version"] == 2
+
+
+def test_a_damaged_champion_stops_the_run(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry"
+    samples.model(tmp_path / "champion", 0.5)
+    file_model(registry, tmp_path / "champion", HEURISTIC)
+    (registry / "small" / "1" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(PipelineStop, match="Version 1 .* damaged: saved_model.pb"):
+        look_up(inputs, tmp_path, settings(registry))
+    shutil.rmtree(registry / "small" / "1")
+    with pytest.raises(PipelineStop, match="champion is version 1, but the registry has only"):
+        drive(inputs, settings(registry))
+
+
+def test_a_wrong_rule_stops_the_run(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    with pytest.raises(PipelineStop, match=r"evaluation.heuristic: .*'shops' is not in the schema"):
+        look_up(inputs, tmp_path, settings(tmp_path / "registry", "shops == 'A'"))

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+from tfx import types
+from tfx.types import standard_artifacts
+
+from components.registry import store
+from components.registry.push import PushExecutor, hash_tree
+from tests.components.evaluation import samples
+
+EVALUATION = {
+    "metrics": {"candidate": {"overall": {"auc": 0.9}, "shop=A": {"auc": 0.8}}},
+    "rows": {"overall": 100, "shop=A": 60},
+    "failures": [],
+}
+
+
+class Run:
+    """Models pushed into one registry, as runs of a pipeline would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.registry = str(folder / "registry" / "small")
+        self.inputs = {
+            "examples": [samples.examples(folder / "data", train=samples.rows(7))],
+            "schema": [samples.schema(folder / "schema")],
+            "transform_graph": [
+                samples.artifact(standard_artifacts.TransformGraph, folder / "graph")
+            ],
+        }
+        self.inputs["examples"][0].span = 3
+        (folder / "graph" / "saved_model.pb").write_bytes(b"graph")
+
+    def push(
+        self,
+        slope: float,
+        blessed: int = 1,
+        promote: str = "automatic",
+        baseline: int | None = None,
+    ) -> dict[str, Any]:
+        """Pushes the model of a slope; gives `push.json`."""
+        here = self.folder / f"{slope} {promote}"
+        blessing = samples.artifact(standard_artifacts.ModelBlessing, here / "blessing")
+        blessing.set_int_custom_property("blessed", blessed)
+        evaluation = samples.artifact(standard_artifacts.ModelEvaluation, here / "evaluation")
+        (here / "evaluation" / "metrics.json").write_text(json.dumps(EVALUATION))
+        compared = samples.artifact(standard_artifacts.Model, here / "baseline")
+        kind = "champion" if baseline else "heuristic"
+        found = {"kind": kind, "version": baseline, "heuristic": {"rule": "shop == 'A'"}}
+        (here / "baseline" / "baseline.json").write_text(json.dumps(found))
+        pushed = samples.artifact(standard_artifacts.PushedModel, here / "pushed")
+        inputs = {
+            **self.inputs,
+            "model": [samples.model(here / "model", slope)],
+            "blessing": [blessing],
+            "evaluation": [evaluation],
+            "baseline": [compared],
+        }
+        PushExecutor(samples.context(here)).Do(inputs, {"pushed": [pushed]}, self.settings(promote))
+        outcome = json.loads((here / "pushed" / "push.json").read_text())
+        assert pushed.get_int_custom_property("version") == (outcome["version"] or 0)
+        assert pushed.get_int_custom_property("pushed") == outcome["pushed"]
+        return outcome
+
+    def settings(self, promote: str) -> dict[str, Any]:
+        return {
+            "registry": str(self.folder / "registry"),
+            "model_name": "small",
+            "promote": promote,
+            "config": '{"name": "small"}',
+            "config_hash": "hash",
+            "code": "fingerprint",
+            "git_commit": "commit",
+        }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def outcome(version: int | None, pushed: bool, promoted: bool, reason: str) -> dict[str, Any]:
+    return {"version": version, "pushed": pushed, "promoted": promoted, "reason": reason}
+
+
+def test_a_blessed_model_becomes_champion_and_the_old_one_previous(run: Run) -> None:
+    assert run.push(1.0) == outcome(1, True, True, "blessed against the heuristic")
+    assert run.push(2.0, baseline=1) == outcome(2, True, True, "blessed against version 1")
+    assert store.read_labels(run.registry) == {"champion": 2, "previous": 1}
+    assert store.read_history(run.registry)[1]["who"] == "run run-1"
+    served = tf.saved_model.load(store.version_folder(run.registry, 2)).signatures
+    row = tf.constant([samples.encode({"score": 1.0})])
+    expected = tf.sigmoid([[2.0]]).numpy()
+    assert served["serving_default"](row)["predictions"].numpy() == pytest.approx(expected)
+
+
+def test_a_model_that_is_not_blessed_is_not_pushed(run: Run) -> None:
+    assert run.push(1.0, blessed=0) == outcome(
+        None, False, False, "not blessed: see the Evaluator's failures"
+    )
+    assert store.list_versions(run.registry) == []
+
+
+def test_manual_promotion_leaves_the_labels(run: Run) -> None:
+    reason = "blessed; promotion is manual"
+    assert run.push(1.0, promote="manual") == outcome(1, True, False, reason)
+    assert store.read_labels(run.registry) == {}
+
+
+@pytest.mark.parametrize("blessed", [0, 1])
+def test_the_same_model_again_is_its_version_and_moves_nothing(run: Run, blessed: int) -> None:
+    run.push(1.0)
+    run.push(2.0, baseline=1)
+    store.promote(run.registry, 1, "ann", "rolled back", over=2)
+    before = (store.read_labels(run.registry), store.read_history(run.registry))
+    again = run.push(2.0, blessed=blessed, baseline=1)
+    assert again == outcome(2, False, False, "this model is version 2 already")
+    assert (store.read_labels(run.registry), store.read_history(run.registry)) == before
+    assert store.list_versions(run.registry) == [1, 2]
+
+
+def test_a_model_judged_against_a_champion_of_yesterday_is_filed_but_does_not_lead(
+    run: Run,
+) -> None:
+    run.push(1.0)
+    run.push(2.0, baseline=1)
+    late = run.push(3.0, baseline=1)
+    assert (late["version"], late["pushed"], late["promoted"]) == (3, True, False)
+    assert "by now the champion is 2" in late["reason"]
+    assert store.read_labels(run.registry) == {"champion": 2, "previous": 1}
+
+
+def test_the_manifest_answers_an_auditor(run: Run) -> None:
+    run.push(1.0)
+    run.push(2.0, baseline=1)
+    manifest = store.read_manifest(run.registry, 2)
+    (data,) = manifest["data"]
+    assert (data["span"], data["rows_train"]) == (3, 7)
+    assert manifest["schema_hash"] == hash_tree(run.inputs["schema"][0].uri)
+    assert manifest["transform_hash"] != manifest["schema_hash"]
+    expected = {
+        "version": 2,
+        "model": "small",
+        "fingerprint": "slope 2.0",
+        "run_id": "run-1",
+        "config": {"name": "small"},
+        "config_hash": "hash",
+        "code": "fingerprint",
+        "git_commit": "commit",
+        "hyperparameters": {"slope": 2.0},
+        "library_versions": {"tensorflow": tf.__version__},
+        "training": {"steps": 1, "code": "code"},
+        "metrics": EVALUATION["metrics"],
+        "rows_by_slice": EVALUATION["rows"],
+        "baseline": {"kind": "champion", "version": 1},
+        "heuristic": {"rule": "shop == 'A'"},
+        "parent": 1,
+    }
+    assert {key: manifest[key] for key in expected} == expected
+    rest = {"data", "schema_hash", "transform_hash", "time", "files"}
+    assert set(manifest) == set(expected) | rest
+
+
+def test_the_hash_of_a_folder_changes_with_names_and_contents(tmp_path: Path) -> None:
+    found = set()
+    for name, content in (("a", "1"), ("b", "1"), ("a", "2"), ("sub/a", "1")):
+        folder = tmp_path / f"{len(found)}"
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(content)
+        found.add(hash_tree(str(folder)))
+    assert len(found) == 4
