@@ -26,6 +26,7 @@ from pipeline.console import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 _ROWS = [15_002, 150_020]
+_BUSY = 0.5
 
 
 def main() -> int:
@@ -38,9 +39,10 @@ def main() -> int:
     workspace = Workspace(loading.PROJECT / loading.load(CONFIG).workspace)
     log = workspace.logs / "benchmark.log"
     log.unlink(missing_ok=True)
-    with output_to(log) as console:
+    with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        os.environ["TMPDIR"] = scratch  # Beam and TensorFlow leave files behind.
         try:
-            figures = _measure(sizes, console)
+            figures = _measure(sizes, Path(scratch), console)
         except ChildFailed as failure:
             console.print(f"\n[red]{failure}[/] What it printed is in {shown(log)}.")
             return 1
@@ -51,41 +53,45 @@ def main() -> int:
     return 0
 
 
-def _measure(sizes: list[int], console: Console) -> dict[str, Any]:
-    figures: dict[str, Any] = {"processors": os.cpu_count(), "load_before": os.getloadavg()[0]}
-    console.print(f"{figures['processors']} processors, load {figures['load_before']:.1f}")
+def _measure(sizes: list[int], scratch: Path, console: Console) -> dict[str, Any]:
+    processors, load = os.cpu_count(), os.getloadavg()[0]
+    console.print(f"{processors} processors, load {load:.1f}")
+    if load > _BUSY:
+        console.print("[yellow]The machine is busy with something else: times will mislead.[/]")
+    figures: dict[str, Any] = {"processors": processors, "load_before": load}
     wanted: list[report.Target] = []
     with RunLines(console) as lines:
         if min(sizes) <= ingest.COMPARED_UP_TO:
             with lines.step("reading all libraries once, untimed"):
                 comparison.warm_up()
         for rows in sizes:
-            figures[f"{rows} rows"] = _measure_rows(rows, lines, console, wanted)
+            found, targets = _measure_rows(rows, scratch / str(rows), lines, console)
+            figures[f"{rows} rows"] = found
+            wanted += targets
     report.tell_targets(wanted, console)
     return figures | {"targets": [target._asdict() | {"met": target.met} for target in wanted]}
 
 
 def _measure_rows(
-    rows: int, lines: RunLines, console: Console, wanted: list[report.Target]
-) -> dict[str, Any]:
+    rows: int, folder: Path, lines: RunLines, console: Console
+) -> tuple[dict[str, Any], list[report.Target]]:
     def step(what: str) -> AbstractContextManager[None]:
         return lines.step(f"{rows:>10,} rows: {what:<46}")
 
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        comparison.write_rows(rows, folder)
-        if rows <= ingest.COMPARED_UP_TO:
-            compared = comparison.compare(rows, folder, step)
-            report.tell(compared, console)
-            wanted += report.targets(compared)
-            figures |= asdict(compared)
-        if rows >= max(_ROWS):
-            ingested = comparison.measure_ingest(rows, folder, step)
-            report.tell_ingest(rows, ingested, console)
-            wanted += report.ingest_targets(ingested)
-            figures["ingest"] = [run._asdict() for run in ingested]
-    return figures
+    wanted: list[report.Target] = []
+    comparison.write_rows(rows, folder)
+    if rows <= ingest.COMPARED_UP_TO:
+        compared = comparison.compare(rows, folder, step)
+        report.tell(compared, console)
+        wanted += report.targets(compared)
+        figures |= asdict(compared)
+    if rows >= max(_ROWS):
+        ingested = comparison.measure_ingest(rows, folder, step)
+        report.tell_ingest(rows, ingested, console)
+        wanted += report.ingest_targets(ingested)
+        figures["ingest"] = [run._asdict() for run in ingested]
+    return figures, wanted
 
 
 if __name__ == "__main__":

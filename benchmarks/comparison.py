@@ -20,9 +20,9 @@ _WARM_UP = "from tfx import v1; from pipeline import cli, graph, local, run, sum
 class Comparison:
     """All figures for one number of rows.
 
-    The keys are `template` (as it is), `template_all` (with all the features it suggests), `ours` (on
-    as many examples as the template), `cached` (the same again) and `configured` (ours, trained as
-    `configs/` has it).
+    The keys are `template` (as it is), `template_all` (with all the features that it suggests),
+    `ours` (on as many examples as the template), `cached` (the same again) and `configured` (ours,
+    trained as `configs/` has it).
     """
 
     rows: int
@@ -41,10 +41,10 @@ def write_rows(rows: int, folder: Path) -> None:
 
 
 def measure_ingest(rows: int, folder: Path, step: Step) -> list[ingest.Measured]:
-    """Reads `folder/data` with our ExampleGen's executor, and with TFX's where that can be waited for."""
-    executors = {"ArrowExampleGen": ingest._arrow}
+    """Reads `folder/data` as our ExampleGen does, and as TFX's if that can be waited for."""
+    executors = {"ArrowExampleGen": ingest.arrow_example_gen}
     if rows <= ingest.COMPARED_UP_TO:
-        executors["CsvExampleGen"] = ingest._csv
+        executors["CsvExampleGen"] = ingest.csv_example_gen
     found = []
     for name, executor in executors.items():
         with step(f"ingest alone, {name}"):

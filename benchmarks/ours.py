@@ -24,7 +24,12 @@ def run(workspace: Path, data: Path, settings: list[str]) -> processes.Timed:
     for override in (f"workspace={workspace}", f"data.path={data}", *settings):
         command += ["--set", override]
     metadata = Workspace(workspace).metadata
-    return processes.run_pipeline(command, loading.PROJECT, metadata, marker=_IMPORTED)
+    try:
+        return processes.run_pipeline(command, loading.PROJECT, metadata, marker=_IMPORTED)
+    except processes.ChildFailed:
+        for log in sorted(Workspace(workspace).logs.glob("*"))[-1:]:
+            print(log.read_text())  # It would go with the workspace.
+        raise
 
 
 def same_examples(rows: int, examples: int) -> list[str]:

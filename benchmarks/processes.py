@@ -11,9 +11,6 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-# Off Google's machines the template's configs.py would wait for their metadata server.
-_ENVIRONMENT = os.environ | {"NO_GCE_CHECK": "true"}
-
 
 class ChildFailed(Exception):
     """A program ended with an error; what it printed went to this process's output."""
@@ -32,6 +29,11 @@ class Timed:
     """By pipeline node, as ML Metadata has them: from registering an execution to its end."""
     start: float = 0.0
     """From its start to its first component: imports, settings, the graph."""
+
+    @property
+    def beyond_marker(self) -> float:
+        """From the line that it was watched for to its end."""
+        return self.wall - self.until_marker
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ def run(command: list[str], folder: Path, marker: str | None = None) -> Timed:
     Raises:
       ChildFailed: it did not end well.
     """
+    # Off Google's machines the template's configs.py would wait for their metadata server.
+    environment = os.environ | {"NO_GCE_CHECK": "true"}
     used, began, marked = _processor_seconds(), time.time(), 0.0
     with subprocess.Popen(
-        [sys.executable, *command], cwd=folder, env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:

@@ -1,8 +1,8 @@
 """What exported models are worth, all on the same test rows: `python -m benchmarks.quality --help`.
 
-Beside the models stand the rule "paid by credit card", and gradient boosting on the raw columns that
-our model reads. Both learn from the train split alone, without repeated rows: to boosting they say
-nothing new and only make it overfit.
+Beside the models stand the rule "paid by credit card", and gradient boosting on the raw columns
+that our model reads. Both learn from the train split alone, without repeated rows: to boosting they
+say nothing new and only make it overfit.
 """
 
 import argparse

@@ -22,20 +22,22 @@ _COMPONENTS = [
 ]
 """What it is called here, in the template, and in ours."""
 _MODELS = {
-    "template": "template, its 3 features",
-    "template_all": "template, its 12 features",
+    "template": "template, 3 features",
+    "template_all": "template, 12 features",
     "ours": "ours, as many examples",
     "configured": "ours, as configured",
     "boosting": "gradient boosting",
-    "rule": "rule: paid by credit card",
+    "rule": "paid by credit card",
 }
 _WHOLE_RUN = {15_002: 0.60, 150_020: 0.35}
 _NOTES = """\
+Template: with the 3 features that are on in it, and with the 12 that it suggests. The targets for
+  time are set against the 3, the targets for quality against the 12.
 Components: from registering an execution to its end. "between, exit": the rest of the whole run.
-Training examples/s: the template's from the start of fit to its validation, ours from opening the
-transformed rows to the last step, evaluations within. Tracing the graph lies within both.
-Quality: on our test split. The template's own split differs: it has trained on two thirds of those
-rows, which can only flatter it. The other models have not seen them."""
+Training: the template's time runs from the start of fit to its validation, ours from opening the
+  transformed rows to the last step, evaluations included. Tracing the graph is in both.
+Quality: on our test split. The template splits otherwise, and has trained on about two thirds of
+  these rows, which can only flatter it. The other models have not seen them."""
 
 
 class Target(NamedTuple):
@@ -54,17 +56,18 @@ class Target(NamedTuple):
 
 def targets(found: Comparison) -> list[Target]:
     """The targets for one number of rows."""
-    runs, auc = found.runs, {name: values["auc"] for name, values in found.quality.items()}
+    size, runs = f"{found.rows:,} rows: ", found.runs
+    auc = {name: values["auc"] for name, values in found.quality.items()}
+    ahead, behind = auc["ours"] - auc["template_all"], auc["boosting"] - auc["configured"]
     wanted = [
-        Target(
-            "cached run beyond imports, s", runs["cached"].wall - runs["cached"].until_marker, 3.0
-        ),
-        Target("AUC over the template's", auc["ours"] - auc["template_all"], 0.0, True),
-        Target("AUC below gradient boosting's", auc["boosting"] - auc["configured"], 0.005),
+        Target(size + "cached run beyond its imports, s", runs["cached"].beyond_marker, 3.0),
+        Target(size + "AUC above the template's (12 features)", ahead, 0.0, True),
+        Target(size + "AUC below gradient boosting's", behind, 0.005),
     ]
     if found.rows in _WHOLE_RUN:
         ratio = runs["ours"].wall / runs["template"].wall
-        wanted.insert(0, Target("whole run / template's", ratio, _WHOLE_RUN[found.rows]))
+        whole = Target(size + "whole run / template's", ratio, _WHOLE_RUN[found.rows])
+        wanted.insert(0, whole)
     return wanted
 
 
@@ -91,7 +94,7 @@ def tell(found: Comparison, console: Console) -> None:
     cached = found.runs["cached"]
     console.print(
         f"\nOur second run, all cached: {cached.wall:.1f} s, {cached.until_marker:.1f} s of it "
-        f"until everything is imported, {cached.wall - cached.until_marker:.1f} s beyond."
+        f"until everything is imported, {cached.beyond_marker:.1f} s beyond."
     )
 
 
@@ -108,13 +111,11 @@ def tell_targets(wanted: list[Target], console: Console) -> None:
 
 def _times(found: Comparison) -> object:
     runs = [found.runs[name] for name in ("template", "template_all", "ours")]
-    lines = table(
-        f"\n{found.rows:,} rows, s", "template", "all features", "ours", "ratio", "to all"
-    )
+    lines = table(f"\n{found.rows:,} rows, s", "template", "12 features", "ours", "ratio", "to 12")
 
     def row(title: str, *values: float | None) -> None:
         ours = values[-1]
-        ratios = [ours / v if ours is not None and v else None for v in values[:-1]]
+        ratios = [ours / v if ours and v and v > 0.1 else None for v in values[:-1]]
         lines.add_row(title, *(_number(value) for value in (*values, *ratios)))
 
     row("imports, graph", *(run.start for run in runs))
@@ -130,19 +131,14 @@ def _times(found: Comparison) -> object:
 
 
 def _quality(found: Comparison) -> object:
-    lines = table("\nmodel", "AUC", "log loss", "examples seen", "s", "examples/s")
+    lines = table("\nmodel", "AUC", "log loss", "examples", "s", "per s")
     for name, title in _MODELS.items():
-        values, model = found.quality[name], found.models.get(name)
-        training = (
-            (
-                f"{model.examples:,}",
-                f"{model.seconds:.1f}",
-                f"{model.examples / model.seconds:,.0f}",
-            )
-            if model
-            else ("", "", "")
-        )
-        lines.add_row(title, f"{values['auc']:.4f}", f"{values['log_loss']:.4f}", *training)
+        cells = [f"{found.quality[name][metric]:.4f}" for metric in ("auc", "log_loss")]
+        if name in found.models:
+            model = found.models[name]
+            cells += [f"{model.examples:,}", _number(model.seconds)]
+            cells += [f"{model.examples / model.seconds:,.0f}"]
+        lines.add_row(title, *cells)
     return lines
 
 

@@ -5,8 +5,8 @@ that it leaves open:
 
 - The lines `# components.append(...)` lose their comment signs, and a schema file is given, so that
   ImportSchemaGen and ExampleValidator are there (with its SchemaGen nothing is validated).
-- Beam's runner is named: the one that Beam falls back to by default. Without a name Beam first tries
-  to download another one (Prism), and the time would depend on the network.
+- Beam's runner is named: the one that Beam falls back to by default. Without a name Beam first
+  tries to download another one (Prism), and the time would depend on the network.
 
 TFX packs its own source for each Beam component of the template, about a second each: its default,
 so it stays. TensorBoard has to be installed, or the template's Trainer fails.
@@ -14,7 +14,6 @@ so it stays. TensorBoard has to be installed, or the template's Trainer fails.
 
 import importlib.resources
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,14 +59,14 @@ def run(folder: Path) -> processes.Timed:
 def trained(folder: Path) -> processes.Trained:
     """The model, and the time from the start of Keras's `fit` to its validation.
 
-    Keras's TensorBoard callback opens a log at either moment. A log's first record has the time,
-    behind its length (8 bytes), a checksum (4) and a tag (1).
+    Its TensorBoard callback opens a log at either moment, in a folder of its own, which nothing
+    touches later.
     """
     (trainer,) = folder.glob("tfx_pipeline_output/*/Trainer")
-    logs = (next(trainer.glob(f"model_run/*/{split}/events*")) for split in ("train", "validation"))
-    start, end = (struct.unpack_from("<d", log.read_bytes(), 13)[0] for log in logs)
+    (logs,) = trainer.glob("model_run/*")
+    seconds = (logs / "validation").stat().st_mtime - (logs / "train").stat().st_mtime
     (model,) = trainer.glob("model/*/Format-Serving")
-    return processes.Trained(model, EXAMPLES_SEEN, end - start)
+    return processes.Trained(model, EXAMPLES_SEEN, seconds)
 
 
 def _edit(file: Path, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> None:

@@ -92,8 +92,9 @@ def _tell_version(
     made = "filed as" if push["pushed"] else "is already"
     label = ", now champion" if push["promoted"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
-    console.print(f"  {shown(folder / str(version))}: the SavedModel, and manifest.json with its data,")
-    console.print("  settings, code and metrics")
+    console.print(
+        f"  {shown(folder / str(version))}: the SavedModel, and in manifest.json what made it"
+    )
 
 
 def _tell_what_next(config: Config, console: Console) -> None:

@@ -9,7 +9,6 @@ from pipeline import loading
 from pipeline.console import shown, table
 from pipeline.workspace import Workspace
 
-
 _METRICS = 3
 """So many fit a terminal of 80 columns; the manifests have them all."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pydantic import PositiveInt
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluation.metrics import ROWS
+from components.evaluation import metrics
 from components.evaluation.thresholds import METRICS, Threshold
 from components.features.table import FeatureTable, Strict
 
@@ -62,8 +62,8 @@ def _model(table: FeatureTable, name: str) -> config_pb2.ModelSpec:
 
 def _metrics(table: FeatureTable) -> config_pb2.MetricConfig:
     return config_pb2.MetricConfig(
-        class_name="ProblemMetrics",
-        module="components.evaluation.metrics",
+        class_name=metrics.ProblemMetrics.__name__,
+        module=metrics.__name__,
         config=json.dumps({"problem": table.problem}),
     )
 
@@ -78,7 +78,7 @@ def _thresholds(
     judgement: Judgement, baseline: str
 ) -> Iterator[tuple[str, config_pb2.PerSliceMetricThreshold]]:
     """Yields (metric, threshold); first one that always holds, so that there is a verdict."""
-    some_rows = Threshold(metric=ROWS, at_least=1)
+    some_rows = Threshold(metric=metrics.ROWS, at_least=1)
     for limit in (some_rows, *judgement.thresholds):
         if threshold := metric_threshold(limit, baseline):
             spec = config_pb2.SlicingSpec(feature_keys=limit.slices or [])

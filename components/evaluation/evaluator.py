@@ -11,6 +11,7 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import json_utils, proto_utils
 
+from components.evaluation import extractors
 from components.evaluation.config import Judgement, eval_config
 from components.evaluation.results import read_baseline, write_results
 from components.features.table import FeatureTable
@@ -33,7 +34,7 @@ class SlicedExecutor(tfx_executor.Executor):
         settings = {
             specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
             specs.EXAMPLE_SPLITS_KEY: json_utils.dumps(["test"]),
-            specs.MODULE_PATH_KEY: "components.evaluation.extractors",
+            specs.MODULE_PATH_KEY: extractors.__name__,
         }
         super().Do(input_dict, output_dict, {**exec_properties, **settings})
         write_results(output_dict[specs.EVALUATION_KEY][0].uri, baseline)

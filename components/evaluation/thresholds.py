@@ -22,9 +22,9 @@ class Metric:
 
 METRICS = {
     "auc": Metric("binary", True),
-    "auc_precision_recall": Metric("binary", True),
-    "accuracy": Metric("binary", True),
     "log_loss": Metric("binary", False),
+    "accuracy": Metric("binary", True),
+    "auc_precision_recall": Metric("binary", True),
     "calibration": Metric("binary", None),
     "categorical_accuracy": Metric("multiclass", True),
     "categorical_log_loss": Metric("multiclass", False),

@@ -164,7 +164,7 @@ class SplitCheck:
         if kind == "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
             return self._unexpected(feature)
         if kind in _RANGES:
-            return f"about {self._of_total(self._outside(feature, kind))}"
+            return self._outside(feature, kind)
         if kind in ("SCHEMA_NEW_COLUMN", "UNEXPECTED_DATA_TYPE"):
             return self._of_total(self._total - self._missing_rows(name))
         return f"among {self._total} rows"
@@ -186,28 +186,35 @@ class SplitCheck:
         cut_off = feature.string_stats.unique > len(buckets)
         return ("at least " if cut_off else "") + self._of_total(rows)
 
-    def _outside(self, feature: statistics_pb2.FeatureNameStatistics, kind: str) -> int:
-        """Rows beyond the bound, from the quantiles; at least one, or there were no anomaly."""
+    def _outside(self, feature: statistics_pb2.FeatureNameStatistics, kind: str) -> str:
+        """Rows beyond a bound: both histograms tell some that must be, and some that may be."""
         domain = next(f for f in self._schema.feature if f.name == feature.path.step[0])
         bounds = domain.int_domain if domain.HasField("int_domain") else domain.float_domain
-        below = "SMALL" in kind
-        (quantiles,) = (
-            h for h in feature.num_stats.histograms if h.type == statistics_pb2.Histogram.QUANTILES
+        sides = [_beyond(h, bounds, below="SMALL" in kind) for h in feature.num_stats.histograms]
+        least = max(1, *(round(surely) for surely, _ in sides))
+        most = max(least, min(round(maybe) for _, maybe in sides))
+        return (
+            f"about {least} to {self._of_total(most)}"
+            if least < most
+            else f"about {self._of_total(most)}"
         )
-        rows = sum(
-            bucket.sample_count * _share(bucket, bounds.min if below else bounds.max, below=below)
-            for bucket in quantiles.buckets
-        )
-        return max(1, round(rows))
 
 
-def _share(bucket: statistics_pb2.Histogram.Bucket, bound: float, *, below: bool) -> float:
-    """The part of a bucket's width that lies beyond the bound."""
-    low, high = bucket.low_value, bucket.high_value
-    if low == high:
-        return float(low < bound if below else low > bound)
-    part = (bound - low) / (high - low)
-    return min(max(part if below else 1 - part, 0.0), 1.0)
+def _beyond(
+    histogram: statistics_pb2.Histogram,
+    bounds: schema_pb2.IntDomain | schema_pb2.FloatDomain,
+    *,
+    below: bool,
+) -> tuple[float, float]:
+    """The rows in buckets wholly beyond the bound, and in those beyond it at least in part."""
+    surely = maybe = 0.0
+    for bucket in histogram.buckets:
+        low, high = bucket.low_value, bucket.high_value
+        wholly = high < bounds.min if below else low > bounds.max
+        partly = low < bounds.min if below else high > bounds.max
+        surely += bucket.sample_count * wholly
+        maybe += bucket.sample_count * partly
+    return surely, maybe
 
 
 def _domain_values(schema: schema_pb2.Schema, feature: str) -> set[str]:

@@ -125,7 +125,8 @@ def test_a_second_attempt_leaves_no_row_twice(write, drive, execute, make_settin
     write("a.csv", lines(*range(100)))
     properties = drive(make_settings())
     first = execute(properties, uri="examples")
-    Path(first.artifact.uri, "Split-train", "data_tfrecord-00001-of-00002.gz").touch()
+    shard = Path(first.artifact.uri, "Split-train", "data_tfrecord-00000-of-00001.gz")
+    shard.rename(shard.with_name("data_tfrecord-00001-of-00002.gz"))
     assert ids(execute(properties, uri="examples").all_rows()) == [*range(100)]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.components.common.importer import Importer
-from tfx.dsl.experimental.node_execution_options import utils
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import standard_artifacts
@@ -73,7 +72,7 @@ class Project:
         }
         where = {"registry": str(self.folder / "registry"), "model_name": "small"}
         table = samples.TABLE.model_dump_json()
-        limits = [{"metric": "auc", "over_champion": -1.0, "over_heuristic": -1.0}]
+        limits = [{"metric": "auc", "at_least": 0.6}]
         judgement = json.dumps({"min_slice_size": 20, "thresholds": limits})
         lookup = BaselineLookup(**channels, **where, heuristic=rule, features=table, code="1")
         baseline = lookup.outputs["baseline"]
@@ -93,8 +92,6 @@ class Project:
             code="1",
             git_commit="",
         )
-        utils.NodeExecutionOptions
-        push.node_execution_options = utils.NodeExecutionOptions()
         return pipeline.Pipeline(
             pipeline_name="small",
             pipeline_root=str(self.folder / "root"),
@@ -105,6 +102,29 @@ class Project:
         )
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project(tmp_path_factory.mktemp("project"))
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_what_runs_again(project: Project) -> None:
+    assert project.run(1.0) == ("ran", "ran", "ran")
+    assert store.read_labels(project.registry) == {"champion": 1}
+    # The model is version 1 and champion by now, and still judged against the heuristic.
+    assert project.run(1.0)[:2] == ("cached", "cached")
+    assert project.run(2.0) == ("ran", "ran", "ran")
+    assert store.read_labels(project.registry) == {"champion": 2, "previous": 1}
+    judged = {version: store.read_manifest(project.registry, version) for version in (1, 2)}
+    assert judged[1]["baseline"] == {"kind": "heuristic", "version": None}
+    assert judged[2]["baseline"] == {"kind": "champion", "version": 1}
+    for slope in (2.0, 1.0):
+        assert project.run(slope)[:2] == ("cached", "cached")
+    # A model that was not blessed is compared anew when there is another champion, and only then.
+    assert project.run(-1.0) == ("ran", "ran", "ran")
+    assert project.run(-1.0)[:2] == ("cached", "cached")
+    store.promote(project.registry, 1, "ann", "rolled back", over=2)
+    assert project.run(-1.0)[:2] == ("ran", "ran")
+    # A changed rule counts, whoever is champion.
+    assert project.run(2.0, rule="mined")[:2] == ("ran", "ran")
+    assert store.list_versions(project.registry) == [1, 2]
+    assert store.read_labels(project.registry) == {"champion": 1, "previous": 2}

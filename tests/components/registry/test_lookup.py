@@ -31,7 +31,14 @@ HEURISTIC = Baseline("heuristic")
         ("new model", None, None, 1, [1], Baseline("champion", 1)),
         ("that one again", 2, Baseline("champion", 1), 2, [1, 2], Baseline("champion", 1)),
         ("not promoted", 2, Baseline("champion", 1), 1, [1, 2], Baseline("champion", 1)),
-        ("promoted by hand since", 2, Baseline("champion", 1), 3, [1, 2, 3], Baseline("champion", 1)),
+        (
+            "promoted by hand since",
+            2,
+            Baseline("champion", 1),
+            3,
+            [1, 2, 3],
+            Baseline("champion", 1),
+        ),
         ("rolled back", None, None, 1, [1, 2], Baseline("champion", 1)),
         ("what it beat is gone", 3, Baseline("champion", 1), 2, [2, 3], Baseline("champion", 2)),
         ("gone, and it is champion", 3, Baseline("champion", 1), 3, [3], HEURISTIC),
@@ -153,7 +160,7 @@ def test_a_damaged_champion_stops_the_run(
     samples.model(tmp_path / "champion", 0.5)
     file_model(registry, tmp_path / "champion", HEURISTIC)
     (registry / "small" / "1" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(PipelineStop, match="Version 1 .* damaged: saved_model.pb"):
+    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: saved_model.pb"):
         look_up(inputs, tmp_path, settings(registry))
     shutil.rmtree(registry / "small" / "1")
     with pytest.raises(PipelineStop, match="champion is version 1, but the registry has only"):

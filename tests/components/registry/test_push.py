@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from tfx import types
 from tfx.types import standard_artifacts
 
 from components.registry import store

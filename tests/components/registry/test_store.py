@@ -92,9 +92,7 @@ def damage(registry: str, model: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize(
-    ("existing", "version"), [([], 1), ([1], 2), ([3, 1], 4), ([2, 9, 5], 10)]
-)
+@pytest.mark.parametrize(("existing", "version"), [([], 1), ([1], 2), ([3, 1], 4), ([2, 9, 5], 10)])
 def test_the_next_version_follows_the_highest(existing: list[int], version: int) -> None:
     assert store.next_version(existing) == version
 
@@ -226,7 +224,9 @@ def test_a_promotion_over_another_champion_than_was_judged_is_refused(
     for name in "abc":
         add(registry, model, name)
     store.promote(registry, 2, "first", "", over=None)
-    with pytest.raises(PipelineStop, match="to replace champion None, but by now the champion is 2"):
+    with pytest.raises(
+        PipelineStop, match="to replace champion None, but by now the champion is 2"
+    ):
         store.promote(registry, 3, "second", "", over=None)
     with pytest.raises(PipelineStop, match="no version 9"):
         store.promote(registry, 9, "third", "", over=2)
