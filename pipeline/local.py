@@ -16,6 +16,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.console import Outcome
+from pipeline.loading import PROJECT
 
 
 class Listener(Protocol):
@@ -59,6 +60,10 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
     Raises:
       ComponentFailed: a component raised; those behind it were not started.
     """
+    # Beam's worker processes start elsewhere, and import the components from the project.
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
+    )
     ir = compiler.Compiler().compile(pipeline)
     run = Run(datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f"))
     runtime_parameter_utils.substitute_runtime_parameter(

@@ -93,7 +93,7 @@ def _tell_version(
     label = ", now champion" if push["promoted"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
     console.print(
-        f"  {shown(folder / str(version))}: the SavedModel, and in manifest.json what made it"
+        f"  {shown(folder / str(version))} (a SavedModel; manifest.json says what made it)"
     )
 
 

@@ -113,7 +113,7 @@ def test_key_written_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["name: [", "- a\n- b\n", ""])
 def test_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(PipelineStop, match="bad.yaml"):
+    with pytest.raises(PipelineStop, match=r"bad\.yaml"):
         loading.load("bad", (), tmp_path)
 
 
