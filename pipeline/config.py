@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable, Problem, Removable, Strict
 from components.ingest.settings import Spans, Split
+from components.tuning.settings import Tuning
 
 
 class Data(Strict):
@@ -154,6 +155,9 @@ class Config(Strict):
     gate: Gate = Gate()
     model: Model
     training: Training
+    tuning: Tuning | None = Field(
+        None, description="Search for better settings before the Trainer; off if null."
+    )
     evaluation: Evaluation
     registry: Registry
     beam: Beam = Beam()
@@ -164,6 +168,7 @@ class Config(Strict):
         yield from _below("data", _below("split", self.data.split.problems()))
         yield from _below("training", self.training.problems())
         yield from self._early_stopping_problems()
+        yield from _below("tuning", self._tuning_problems())
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):
@@ -176,11 +181,17 @@ class Config(Strict):
             path = ("training", "early_stopping", "metric")
             yield path, f"'{stopping.metric}' is not one of {', '.join(known)}"
 
+    def _tuning_problems(self) -> Iterator[Problem]:
+        if self.tuning is not None:
+            yield from self.tuning.problems()
+            yield from self.tuning.mismatches({"model": self.model, "training": self.training})
+
 
 PARTS: dict[tuple[str, ...], Any] = {
     ("features",): FeatureTable,
     ("data", "split"): Split,
     ("training",): Training,
+    ("tuning",): Tuning,
 }
 """The parts that can be checked for contradictions each on its own."""
 

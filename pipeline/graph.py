@@ -1,14 +1,16 @@
 """The pipeline's graph, defined once, from configuration, for every runtime.
 
 ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
--> Transform -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
+-> Transform -> [Tuner] -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
+
+The Tuner is there if the setting `tuning` is.
 """
 
 import hashlib
 import subprocess
 from typing import Any
 
-from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform
+from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
@@ -48,7 +50,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(gate)
-    trainer = _trainer(config, transform, schema)
+    tuner = _tuner(config, transform, schema)
+    trainer = _trainer(config, transform, schema, tuner)
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
     baseline = lookup.outputs["baseline"]
@@ -63,8 +66,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
         transform_graph=transform.outputs["transform_graph"],
         **_provenance(config, workspace),
     )
-    components = [example_gen, statistics_gen, schema_gen, validator, gate, transform, trainer]
-    components += [lookup, evaluator, push]
+    components = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
+    components += [*([tuner] if tuner else []), trainer, lookup, evaluator, push]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(_beam_flags(config, component.id))
@@ -116,20 +119,38 @@ def _transform(config: Config, examples: Any, schema: Any) -> Transform:
     )
 
 
-def _trainer(config: Config, transform: Transform, schema: Any) -> Trainer:
+def _tuner(config: Config, transform: Transform, schema: Any) -> Tuner | None:
+    if config.tuning is None:
+        return None
+    arguments = _training_arguments(config, transform, schema, "components.tuning.tuner")
+    arguments["custom_config"]["tuning"] = config.tuning.model_dump(mode="json")
+    return Tuner(tuner_fn="components.tuning.tuner.tuner_fn", **arguments)
+
+
+def _trainer(config: Config, transform: Transform, schema: Any, tuner: Tuner | None) -> Trainer:
     return Trainer(
         run_fn="components.trainer.run.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config={
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
+        **_training_arguments(config, transform, schema, "components.trainer.run"),
+    )
+
+
+def _training_arguments(
+    config: Config, transform: Transform, schema: Any, module: str
+) -> dict[str, Any]:
+    """What the Trainer and the Tuner, which trains many times, have in common."""
+    return {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+        "custom_config": {
             "table": config.features.model_dump(mode="json", exclude={"slices", "exclude"}),
             "settings": config.model_dump(mode="json", include={"model", "training"}),
-            "code": code_fingerprint("components.trainer.run"),
+            "code": code_fingerprint(module),
         },
-    )
+    }
 
 
 def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:

@@ -15,6 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from components.ingest import batches
 from pipeline.console import Outcome
 from pipeline.loading import PROJECT
 
@@ -64,6 +65,7 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
     )
+    batches.install()
     ir = compiler.Compiler().compile(pipeline)
     run = Run(datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f"))
     runtime_parameter_utils.substitute_runtime_parameter(

@@ -92,9 +92,7 @@ def _tell_version(
     made = "filed as" if push["pushed"] else "is already"
     label = ", now champion" if push["promoted"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
-    console.print(
-        f"  {shown(folder / str(version))} (a SavedModel; manifest.json says what made it)"
-    )
+    console.print(f"  {shown(folder / str(version))} (SavedModel; manifest.json says what made it)")
 
 
 def _tell_what_next(config: Config, console: Console) -> None:

@@ -4,16 +4,16 @@ import json
 import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from tfx import types
-from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
-from tfx.orchestration import data_types_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import base_driver
 from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
 from components.errors import PipelineStop
@@ -76,10 +76,9 @@ def read_training(uri: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def _find(input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]) -> Baseline:
-    model = artifact_utils.get_single_uri(input_dict["model"])
-    folder = os.path.join(exec_properties["registry"], exec_properties["model_name"])
-    return find_baseline(folder, read_training(model)["fingerprint"])
+def _find(registry: str, model_name: str, model: types.Artifact) -> Baseline:
+    fingerprint = read_training(model.uri)["fingerprint"]
+    return find_baseline(os.path.join(registry, model_name), fingerprint)
 
 
 class BaselineDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
@@ -91,117 +90,71 @@ class BaselineDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Sets the exec property `found`."""
-        found = _find(execution_info.input_dict, execution_info.exec_properties)
+        given = execution_info.exec_properties
+        model = artifact_utils.get_single_instance(execution_info.input_dict["model"])
+        found = _find(given["registry"], given["model_name"], model)
         output = driver_output_pb2.DriverOutput()
-        data_types_utils.set_metadata_value(
-            output.exec_properties["found"], json.dumps(asdict(found))
-        )
+        output.exec_properties["found"].string_value = json.dumps(asdict(found))
         return output
 
 
-class BaselineExecutor(base_executor.BaseExecutor):
-    """Puts the baseline's SavedModel, and the heuristic's, into the output artifact."""
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Where no driver has run (on Kubeflow Pipelines), decides first."""
-        given = exec_properties.get("found")
-        found = Baseline(**json.loads(given)) if given else _find(input_dict, exec_properties)
-        uri = artifact_utils.get_single_uri(output_dict["baseline"])
-        folder = os.path.join(exec_properties["registry"], exec_properties["model_name"])
-        rule = _export_heuristic(input_dict, exec_properties, os.path.join(uri, HEURISTIC))
-        if found.version is not None:
-            store.copy_version(folder, found.version, path_utils.serving_model_dir(uri))
-        else:
-            store.copy_tree(os.path.join(uri, HEURISTIC), path_utils.serving_model_dir(uri))
-        with open(os.path.join(uri, BASELINE_FILE), "w") as file:
-            json.dump({**asdict(found), "heuristic": rule}, file, indent=1)
-
-
-def _export_heuristic(
-    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], folder: str
-) -> dict[str, Any]:
-    """Learns the heuristic from the training split, exports it, and returns it in words."""
-    table = FeatureTable.model_validate_json(exec_properties["features"])
-    schema_uri = artifact_utils.get_single_uri(input_dict["schema"])
-    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_uri))
-    columns = heuristic_model.column_types(schema)
-    rule = exec_properties["heuristic"]
-    if problems := list(heuristic_problems(rule, table, columns)):
-        raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
-    training = artifact_utils.get_split_uris(input_dict["examples"], "train")
-    learned = heuristic_model.learn(rule, table, columns, training)
-    heuristic_model.export(learned, table, columns, folder)
-    return {"rule": rule, **learned.describe()}
-
-
-class BaselineLookupSpec(ComponentSpec):
-    """See `BaselineLookup`."""
-
-    INPUTS: ClassVar = {
-        "model": ChannelParameter(type=standard_artifacts.Model),
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "schema": ChannelParameter(type=standard_artifacts.Schema),
-    }
-    OUTPUTS: ClassVar = {"baseline": ChannelParameter(type=standard_artifacts.Model)}
-    PARAMETERS: ClassVar = {
-        "registry": ExecutionParameter(type=str),
-        "model_name": ExecutionParameter(type=str),
-        "heuristic": ExecutionParameter(type=str),
-        "features": ExecutionParameter(type=str),
-        "code": ExecutionParameter(type=str),
-        "found": ExecutionParameter(type=str, optional=True),
-    }
-
-
-class BaselineLookup(base_component.BaseComponent):
+@component
+def BaselineLookup(
+    model: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    schema: InputArtifact[standard_artifacts.Schema],
+    baseline: OutputArtifact[standard_artifacts.Model],
+    registry: Parameter[str],
+    model_name: Parameter[str],
+    heuristic: Parameter[str],
+    features: Parameter[str],
+    code: Parameter[str],
+    found: Parameter[str] = "",
+) -> None:
     """Finds what to compare a model with.
 
     Output `baseline`, a Model: `Format-Serving/` (the champion's or the heuristic's SavedModel),
     `heuristic/` (the heuristic's) and `baseline.json` {kind, version, heuristic: its rule, column
     and buckets}.
+
+    Args:
+        model: The candidate, with `training.json`.
+        examples: Raw examples; the heuristic learns from the split `train`.
+        schema: The schema of the raw examples.
+        baseline: The output.
+        registry: The folder of all registered models.
+        model_name: The model's folder in it.
+        heuristic: The rule, or 'mined'.
+        features: The FeatureTable as JSON.
+        code: Fingerprint of the code this depends on, for the cache.
+        found: What the driver decided; where none has run (on Kubeflow Pipelines), "".
     """
+    del code
+    chosen = Baseline(**json.loads(found)) if found else _find(registry, model_name, model)
+    rule_folder = os.path.join(baseline.uri, HEURISTIC)
+    rule = _export_heuristic(heuristic, features, examples, schema, rule_folder)
+    serving = path_utils.serving_model_dir(baseline.uri)
+    if chosen.version is not None:
+        store.copy_version(os.path.join(registry, model_name), chosen.version, serving)
+    else:
+        store.copy_tree(rule_folder, serving)
+    with open(os.path.join(baseline.uri, BASELINE_FILE), "w") as file:
+        json.dump({**asdict(chosen), "heuristic": rule}, file, indent=1)
 
-    SPEC_CLASS = BaselineLookupSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(BaselineExecutor)
-    DRIVER_CLASS = BaselineDriver
 
-    def __init__(
-        self,
-        model: types.BaseChannel,
-        examples: types.BaseChannel,
-        schema: types.BaseChannel,
-        registry: str,
-        model_name: str,
-        heuristic: str,
-        features: str,
-        code: str,
-    ) -> None:
-        """Takes the channels and settings.
+BaselineLookup.DRIVER_CLASS = BaselineDriver
 
-        Args:
-            model: The candidate, with `training.json`.
-            examples: Raw examples; the heuristic learns from the split `train`.
-            schema: The schema of the raw examples.
-            registry: The folder of all registered models.
-            model_name: The model's folder in it.
-            heuristic: The rule, or 'mined'.
-            features: The FeatureTable as JSON.
-            code: Fingerprint of the code this depends on, for the cache.
-        """
-        spec = BaselineLookupSpec(
-            model=model,
-            examples=examples,
-            schema=schema,
-            registry=registry,
-            model_name=model_name,
-            heuristic=heuristic,
-            features=features,
-            code=code,
-            baseline=types.Channel(type=standard_artifacts.Model),
-        )
-        super().__init__(spec=spec)
+
+def _export_heuristic(
+    rule: str, features: str, examples: types.Artifact, schema: types.Artifact, folder: str
+) -> dict[str, Any]:
+    """Learns the heuristic from the training split, exports it, and returns it in words."""
+    table = FeatureTable.model_validate_json(features)
+    described = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
+    columns = heuristic_model.column_types(described)
+    if problems := list(heuristic_problems(rule, table, columns)):
+        raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
+    training = artifact_utils.get_split_uris([examples], "train")
+    learned = heuristic_model.learn(rule, table, columns, training)
+    heuristic_model.export(learned, table, columns, folder)
+    return {"rule": rule, **learned.describe()}

@@ -18,6 +18,7 @@ from components.features.table import FeatureTable
 from components.trainer.core import data
 from components.trainer.core.loop import Progress, Training, TrainingError
 from components.trainer.export import export
+from components.trainer.hyperparameters import with_winner
 
 PROGRESS = logging.getLogger("progress")
 """Lines for a person who waits; the console and a pod's log show them."""
@@ -30,7 +31,8 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
       fn_args: TFX's FnArgs; `custom_config` holds `table` (the feature table as a dict), `settings`
-        (`model` and `training`), `log_dir` and the `code` fingerprint.
+        (`model` and `training`), `log_dir` and the `code` fingerprint; `hyperparameters` is the
+        Tuner's winner, if there is a Tuner, and takes precedence over `settings`.
 
     Raises:
       PipelineStop: the loss is not a number.
@@ -39,19 +41,20 @@ def run_fn(fn_args: Any) -> None:
     table = FeatureTable.model_validate(config["table"])
     transformed = tft.TFTransformOutput(fn_args.transform_graph_path)
     inputs = model_inputs(table, transformed)
+    settings = with_winner(config["settings"], fn_args.hyperparameters)
     started = time.monotonic()
     training = Training(
         data.load(fn_args.train_files, inputs),
         data.load(fn_args.eval_files, inputs),
         inputs,
-        config["settings"],
+        settings,
     )
     steps, evaluations = _train(training, os.path.join(fn_args.model_run_dir, "tensorboard"))
     seconds = time.monotonic() - started
     export(training.model, transformed, table, fn_args.serving_model_dir)
     record = {
         "fingerprint": _fingerprint(training.model, fn_args.transform_graph_path),
-        "hyperparameters": config["settings"],
+        "hyperparameters": settings,
         "inputs": inputs,
         "code": config["code"],
         "steps": steps,

@@ -14,7 +14,7 @@ from components.registry import store
 from components.registry.lookup import (
     Baseline,
     BaselineDriver,
-    BaselineExecutor,
+    BaselineLookup,
     choose_baseline,
 )
 from tests.components.evaluation import samples
@@ -95,7 +95,7 @@ def look_up(
 ) -> tuple[dict[str, Any], Path]:
     """Runs the executor; gives `baseline.json` and the artifact's folder."""
     baseline = samples.artifact(standard_artifacts.Model, folder / "baseline")
-    BaselineExecutor(samples.context(folder)).Do(inputs, {"baseline": [baseline]}, given)
+    BaselineLookup.EXECUTOR_SPEC.executor_class().Do(inputs, {"baseline": [baseline]}, given)
     return json.loads((folder / "baseline" / "baseline.json").read_text()), folder / "baseline"
 
 

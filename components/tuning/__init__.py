@@ -1,0 +1,1 @@
+"""Hyperparameter tuning, an optional part: the core components never import it."""

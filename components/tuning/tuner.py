@@ -1,0 +1,126 @@
+"""What TFX's Tuner calls: a KerasTuner search whose trials train as the Trainer does."""
+
+import logging
+import math
+from typing import Any
+
+import keras_tuner
+import tensorflow_transform as tft
+from keras_tuner.engine import base_tuner
+from tfx.components.tuner.component import TunerFnResult
+
+from components.errors import PipelineStop
+from components.features.model_inputs import model_inputs
+from components.features.table import FeatureTable
+from components.trainer.core import data
+from components.trainer.core.loop import Training, TrainingError
+from components.trainer.hyperparameters import decode, encode_choice, overlay
+from components.tuning.settings import Tuning, Values
+
+PROGRESS = logging.getLogger("progress")
+"""Lines for a person who waits; the console and a pod's log show them."""
+
+ORACLES = {
+    "random": keras_tuner.oracles.RandomSearchOracle,
+    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+}
+
+
+class LoopTuner(base_tuner.BaseTuner):
+    """Each trial is a training by `components.trainer.core.loop`, judged on the eval split."""
+
+    def __init__(
+        self, tuning: Tuning, settings: dict[str, Any], splits: dict[str, Any], directory: str
+    ):
+        """Prepares the search.
+
+        Args:
+          tuning: what to search, and how.
+          settings: `model` and `training` as in `configs/*.yaml`; trials vary them.
+          splits: `train`, `held_out` and `inputs` as `Training` takes them.
+          directory: a folder for the trials' records.
+        """
+        self._settings, self._splits = settings, splits
+        stopping = settings["training"]["early_stopping"]
+        oracle = ORACLES[tuning.algorithm](
+            objective=stopping["metric"] if stopping else "loss",
+            max_trials=tuning.trials,
+            seed=settings["training"]["seed"] + 1,  # KerasTuner takes 0 for no seed
+            hyperparameters=search_space(tuning.search),
+            max_consecutive_failed_trials=tuning.trials + 1,  # on_search_end has the better words
+        )
+        super().__init__(oracle, directory=directory, project_name="trials", overwrite=True)
+
+    def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
+        """Trains with the trial's values; returns the objective's metric on the eval split.
+
+        Raises:
+          FailedTrialError: the loss or the metric is not a number; the search goes on.
+          FatalError: anything else, which KerasTuner would swallow.
+        """
+        name = f"trial {int(trial.trial_id) + 1} of {self.oracle.max_trials}"
+        values = decode(trial.hyperparameters.values)
+        metric = self.oracle.objective.name
+        try:
+            score = self._train(name, values)[metric]
+        except TrainingError as error:
+            PROGRESS.info("%s: failed with %s: %s", name, values, error)
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        except Exception as error:
+            raise keras_tuner.errors.FatalError(f"{name} with {values}: {error}") from error
+        PROGRESS.info("%s: eval %s %.4f with %s", name, metric, score, values)
+        if not math.isfinite(score):
+            raise keras_tuner.errors.FailedTrialError(f"eval {metric} is {score}")
+        return {metric: score}
+
+    def _train(self, name: str, values: dict[str, Any]) -> dict[str, float]:
+        """The evaluation of the weights that the Trainer would export."""
+        training = Training(**self._splits, settings=overlay(self._settings, values))
+        training.run(lambda progress: PROGRESS.info("%s: %s", name, progress))
+        return training.evaluate(self._splits["held_out"])
+
+    def on_search_end(self) -> None:
+        """Checks that there is a winner.
+
+        Raises:
+          PipelineStop: no trial succeeded.
+        """
+        if not self.oracle.get_best_trials(1):
+            raise PipelineStop(
+                f"None of the {len(self.oracle.trials)} trials came to a loss that is a number. "
+                "Lower the values of training.learning_rate.initial, in tuning.search or in "
+                "training, or look for extreme values in the numeric features."
+            )
+
+
+def tuner_fn(fn_args: Any) -> TunerFnResult:
+    """Prepares the search.
+
+    Args:
+      fn_args: TFX's FnArgs; `custom_config` holds `table` and `settings` as the Trainer's does,
+        and `tuning`. Only the files of the train and eval splits are read.
+    """
+    config = fn_args.custom_config
+    table = FeatureTable.model_validate(config["table"])
+    inputs = model_inputs(table, tft.TFTransformOutput(fn_args.transform_graph_path))
+    splits = {
+        "train": data.load(fn_args.train_files, inputs),
+        "held_out": data.load(fn_args.eval_files, inputs),
+        "inputs": inputs,
+    }
+    tuning = Tuning.model_validate(config["tuning"])
+    tuner = LoopTuner(tuning, config["settings"], splits, fn_args.working_dir)
+    return TunerFnResult(tuner=tuner, fit_kwargs={})
+
+
+def search_space(search: dict[str, Values]) -> Any:
+    """KerasTuner's form of the search space."""
+    space = keras_tuner.HyperParameters()
+    for path, values in search.items():
+        if values.choices is not None:
+            space.Choice(path, [encode_choice(choice) for choice in values.choices])
+        else:
+            draw = space.Int if values.integer else space.Float
+            low, high = values.extremes()
+            draw(path, low, high, sampling="log" if values.log else "linear")
+    return space
