@@ -13,6 +13,7 @@ from components.registry.push import PUSH_FILE
 from pipeline.config import Config
 from pipeline.console import shown, table
 from pipeline.local import Run
+from pipeline.report import write_report
 from pipeline.workspace import Workspace
 
 _WORST_SLICES = 4
@@ -29,6 +30,8 @@ def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> No
     for failure in evaluation["failures"]:
         console.print(f"[red]not blessed:[/] {escape(describe(failure))}")
     _tell_version(push, config, workspace, console)
+    report = write_report(workspace.reports, run.run_id, config, evaluation, push)
+    console.print(f"  {shown(report)} (features, and metrics of every slice)")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")

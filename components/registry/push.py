@@ -81,8 +81,7 @@ def _push(
 
 def is_blessed(blessing: types.Artifact) -> bool:
     """Whether the Evaluator blessed the model."""
-    found = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
-    return found == constants.BLESSED_VALUE
+    return os.path.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME))
 
 
 def _manifest(

@@ -110,11 +110,16 @@ class Tuning(Strict):
             for mistake in error.errors():
                 yield mistake["msg"][0].lower() + mistake["msg"][1:]
             return
-        for inner, message in getattr(part, "problems", lambda: ())():
+        for inner, message in _contradictions(part):
             other = ".".join((name, *inner))
+            known = (inner, message) in _contradictions(parts[name])
             # What another searched setting may put right is left to the trials.
-            if other == path or other not in self.search:
+            if not known and (other == path or other not in self.search):
                 yield message if other == path else f"{other} {message}"
+
+
+def _contradictions(part: BaseModel) -> list[Problem]:
+    return list(part.problems()) if hasattr(part, "problems") else []
 
 
 def _leaves(settings: dict[str, Any], prefix: str) -> Iterator[str]:

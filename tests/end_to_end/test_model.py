@@ -152,6 +152,16 @@ def test_splits_hold_every_row_once(project: Project) -> None:
     assert sorted(found) == stamps
 
 
+def test_report_documents_features_and_slices(project: Project) -> None:
+    (report,) = (project.folder / "workspace" / "reports").glob("small-*.md")
+    text = report.read_text()
+    assert "| amount_range | amount | bucketized | buckets: 4, missing: own |" in text
+    assert "| | leak | excluded | leakage |" in text
+    for row in ("| overall | ", "| method=card | ", "| method=cash | "):
+        assert row in text
+    assert "| heuristic | " in text
+
+
 def test_manifest_answers_an_auditor(project: Project) -> None:
     manifest = json.loads((project.registry / "1" / "manifest.json").read_text())
     for entry in ("config", "config_hash", "code", "data", "schema_hash", "transform_hash"):

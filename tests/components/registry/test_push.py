@@ -43,7 +43,7 @@ class Run:
         """Pushes the model of a slope; gives `push.json`."""
         here = self.folder / f"{slope} {promote}"
         blessing = samples.artifact(standard_artifacts.ModelBlessing, here / "blessing")
-        blessing.set_int_custom_property("blessed", blessed)
+        Path(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED").touch()
         evaluation = samples.artifact(standard_artifacts.ModelEvaluation, here / "evaluation")
         (here / "evaluation" / "metrics.json").write_text(json.dumps(EVALUATION))
         compared = samples.artifact(standard_artifacts.Model, here / "baseline")

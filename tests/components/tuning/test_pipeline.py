@@ -1,0 +1,53 @@
+"""The Tuner in the pipeline: real runs in fresh processes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import small
+from tests.end_to_end.project import Project, Result
+
+SEARCH = {
+    "training.learning_rate.initial": {"min": 0.005, "max": 0.05, "log": True},
+    "model.hidden": {"choices": [[8], [16, 4], [4]]},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    settings = small.SETTINGS | {"tuning": {"trials": 3, "search": SEARCH}}
+    return Project(tmp_path_factory.mktemp("project"), settings)
+
+
+@pytest.fixture(scope="module")
+def first(project: Project) -> Result:
+    return project.run()
+
+
+def _best(project: Project) -> dict[str, Any]:
+    outputs = project.folder / "workspace" / "pipeline_root" / "small" / "Tuner"
+    (file,) = outputs.glob("tuner_results/*/tuner_results.json")
+    trials = json.loads(Path(file).read_text())
+    assert len(trials) == 3
+    return min(trials, key=lambda trial: trial["score"])
+
+
+def test_registry_records_the_winners_values(project: Project, first: Result) -> None:
+    assert first.code == 0, first.output
+    names = list(first.outcomes)
+    assert names.index("Transform") < names.index("Tuner") < names.index("Trainer")
+    best = _best(project)
+    manifest = json.loads((project.registry / "1" / "manifest.json").read_text())
+    found = manifest["hyperparameters"]
+    assert found["training"]["learning_rate"]["initial"] == best["training.learning_rate.initial"]
+    assert found["model"]["hidden"] == json.loads(best["model.hidden"])
+    assert found["model"]["dropout"] == small.SETTINGS["model"]["dropout"]
+    assert manifest["training"]["evaluations"][-1]["loss"] == best["score"]
+
+
+def test_second_run_searches_nothing(project: Project, first: Result) -> None:
+    result = project.run()
+    assert result.outcomes["Tuner"] == "cached"
+    assert result.computed() == ["RegistryPush"]
