@@ -17,7 +17,7 @@ from tfx_bsl.tfxio import record_based_tfxio, tensor_representation_util, tf_exa
 _ROWS = 4096
 
 
-class BatchedExamples(tf_example_record.TFExampleRecord):  # type: ignore[misc]
+class BatchedExamples(tf_example_record.TFExampleRecord):
     """A TFXIO of gzipped TFRecords of tf.Examples, read in batches."""
 
     def BeamSource(self, batch_size: int | None = None) -> beam.PTransform:

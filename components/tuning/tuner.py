@@ -7,6 +7,7 @@ from typing import Any
 import keras_tuner
 import tensorflow_transform as tft
 from keras_tuner.engine import base_tuner
+from keras_tuner.engine.trial import TrialStatus
 from tfx.components.tuner.component import TunerFnResult
 
 from components.errors import PipelineStop
@@ -85,9 +86,11 @@ class LoopTuner(base_tuner.BaseTuner):
         Raises:
           PipelineStop: no trial succeeded.
         """
-        if not self.oracle.get_best_trials(1):
+        # KerasTuner would name a failed trial the best.
+        trials = self.oracle.trials.values()
+        if all(trial.status != TrialStatus.COMPLETED for trial in trials):
             raise PipelineStop(
-                f"None of the {len(self.oracle.trials)} trials came to a loss that is a number. "
+                f"None of the {len(trials)} trials came to a loss that is a number. "
                 "Lower the values of training.learning_rate.initial, in tuning.search or in "
                 "training, or look for extreme values in the numeric features."
             )

@@ -51,7 +51,6 @@ def test_mistake_is_named_with_what_to_do(
     with pytest.raises(PipelineStop) as stop:
         _load(tmp_path, search)
     assert words in str(stop.value)
-    assert "has 1 mistake:" in str(stop.value)
     assert "variant.yaml:" in str(stop.value)
 
 
