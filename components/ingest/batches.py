@@ -1,20 +1,29 @@
-"""Reads examples a batch at a time, for TFX's own components.
+"""Reads and writes examples a batch at a time, for TFX's own components.
 
-TFX reads TFRecords through Beam one record at a time, in Python, in every component. Here
-TensorFlow reads and tfx_bsl decodes whole batches, and Beam sees those: a quarter of Transform's
-time saved at 150,000 rows, and a third of StatisticsGen's.
+TFX moves TFRecords through Beam one record at a time, in Python, in every component. Here
+TensorFlow reads and writes, tfx_bsl codes whole batches, and Beam sees those: a quarter of
+Transform's time saved at 150,000 rows, and a third of StatisticsGen's.
 """
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.transform import executor as transform_executor
+from tfx.components.transform import labels
+from tfx.dsl.io import fileio
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import record_based_tfxio, tensor_representation_util, tf_example_record
 
 _ROWS = 4096
+_OPTIONS = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
 
 
 class BatchedExamples(tf_example_record.TFExampleRecord):
@@ -40,11 +49,13 @@ class BatchedExamples(tf_example_record.TFExampleRecord):
 
 
 def install() -> None:
-    """Makes TFX's components of this process read examples in batches.
+    """Makes TFX's components of this process read and write examples in batches.
 
-    TFX picks the class in `tfx.components.util.tfxio_utils.make_tfxio`, by this name.
+    TFX picks the reader in `tfx.components.util.tfxio_utils.make_tfxio`, and Transform's executor
+    the writer, by these names.
     """
     tf_example_record.TFExampleRecord = BatchedExamples
+    transform_executor.TransformProcessor._EncodeAndWrite = WriteBatches
 
 
 @beam.typehints.with_output_types(pa.RecordBatch)
@@ -84,3 +95,66 @@ class _ReadFile(beam.DoFn):
             else:
                 listed = examples.tolist()
                 yield record_based_tfxio.AppendRawRecordColumn(batch, self._raw, listed)
+
+
+class WriteBatches(beam.PTransform):
+    """(Record batch, pass-through columns) pairs into gzipped TFRecords of tf.Examples.
+
+    Shards are written under temporary names and renamed together, so that a bundle that is tried
+    again leaves no row twice.
+    """
+
+    def __init__(self, schema: schema_pb2.Schema, file_format: str, output_path: str):
+        """Takes what Transform gives its writer: schema, format (gzipped TFRecords), and the files' prefix."""
+        super().__init__()
+        if file_format != labels.FORMAT_TFRECORD:
+            raise NotImplementedError(
+                f"Transform writes {labels.FORMAT_TFRECORD} here, not {file_format}."
+            )
+        self._write, self._prefix = _WriteShard(schema, output_path), output_path
+
+    def expand(self, batches: Any) -> Any:
+        """Writes, and then publishes."""
+        shards = batches | "Write" >> beam.ParDo(self._write)
+        return (
+            shards
+            | "Gather" >> beam.combiners.ToList()
+            | "Publish" >> beam.Map(_publish, self._prefix)
+        )
+
+
+class _WriteShard(beam.DoFn):
+    """A bundle of batches -> the temporary name of one shard."""
+
+    def __init__(self, schema: schema_pb2.Schema, prefix: str):
+        self._schema, self._prefix = schema.SerializeToString(), prefix
+
+    def setup(self) -> None:
+        """Makes the encoder, which cannot be pickled."""
+        schema = schema_pb2.Schema.FromString(self._schema)
+        self._encoder = example_coder.RecordBatchToExamplesEncoder(schema)
+
+    def start_bundle(self) -> None:
+        """No shard is open yet."""
+        self._writer: Any = None
+
+    def process(self, element: tuple[pa.RecordBatch, Any]) -> None:
+        """Appends a batch."""
+        if self._writer is None:
+            self._path = f"{self._prefix}.{uuid.uuid4().hex}.tmp"
+            fileio.makedirs(self._path.rpartition("/")[0])
+            self._writer = tf.io.TFRecordWriter(self._path, _OPTIONS)
+        for example in self._encoder.encode(element[0]):
+            self._writer.write(example)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Closes the shard and yields its name."""
+        if self._writer is not None:
+            self._writer.close()
+            yield WindowedValue(self._path, MIN_TIMESTAMP, [GlobalWindow()])
+
+
+def _publish(shards: list[str], prefix: str) -> None:
+    for number, shard in enumerate(sorted(shards)):
+        final = f"{prefix}-{number:05d}-of-{len(shards):05d}.gz"
+        fileio.rename(shard, final, overwrite=True)

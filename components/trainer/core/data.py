@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 
 
 def load(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
-    """Reads all rows of the files.
+    """Reads all rows of the files, in an order that depends on nothing but the rows.
 
     Args:
       patterns: globs of gzipped TFRecord files of tf.Examples, one value for each feature.
@@ -41,10 +41,17 @@ def load(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
     parts = list(_parsed(files, inputs))
     if not parts:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
-    return Rows(*(tf.concat(columns, axis=0) for columns in zip(*parts, strict=True)))
+    order = tf.argsort(tf.concat([part[1] for part in parts], axis=0), stable=True)
+    columns = zip(*(part[0] for part in parts), strict=True)
+    return Rows(*(tf.gather(tf.concat(column, axis=0), order) for column in columns))
 
 
-def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
+def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[tuple[Rows, tf.Tensor]]:
+    """Yields some rows with the fingerprint of each, int64 [n].
+
+    Beam writes rows in an order of its own each time; batches must be a function of data, seed and
+    step. Rows with the same fingerprint are the same row.
+    """
     numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
     ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
     label_type = tf.int64 if inputs["problem"] == "multiclass" else tf.float32
@@ -52,23 +59,15 @@ def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
     spec[inputs["label"]] = tf.io.FixedLenFeature([], label_type)
     records = tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
-    records = records.apply(_in_order)
     for batch in records.batch(_RECORDS_A_PARSE):
         parsed = tf.io.parse_example(batch, spec)
-        yield Rows(
-            _stacked([parsed[name] for name in numbers], tf.float32, tf.shape(batch)[0]),
-            _stacked(
-                [tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, tf.shape(batch)[0]
-            ),
+        rows = tf.shape(batch)[0]
+        columns = Rows(
+            _stacked([parsed[name] for name in numbers], tf.float32, rows),
+            _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
             parsed[inputs["label"]],
         )
-
-
-def _in_order(records: tf.data.Dataset) -> tf.data.Dataset:
-    """Reading in parallel must not change the order: batches are a function of seed and step."""
-    options = tf.data.Options()
-    options.deterministic = True
-    return records.with_options(options)
+        yield columns, tf.bitcast(tf.fingerprint(batch), tf.int64)
 
 
 def _stacked(columns: list[tf.Tensor], dtype: tf.DType, rows: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Reading in batches: TFX's components get it, and read the same rows as without it."""
 
+import inspect
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -12,12 +13,14 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.transform.executor import TransformProcessor
 from tfx.components.util import tfxio_utils
 from tfx.proto import example_gen_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from components.ingest.batches import BatchedExamples, install
+from components.ingest.batches import BatchedExamples, WriteBatches, install
 
+STOCK_WRITER = TransformProcessor._EncodeAndWrite
 SCHEMA = text_format.Parse(
     'feature { name: "n" type: INT } feature { name: "s" type: BYTES }', schema_pb2.Schema()
 )
@@ -78,6 +81,9 @@ def test_projection_reads_the_columns_asked_for(pattern: str, tmp_path: Path) ->
 def test_tfx_picks_it_once_installed(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
     """Fails when TFX no longer takes the class from where `install` puts it."""
     monkeypatch.setattr(tf_example_record, "TFExampleRecord", tf_example_record.TFExampleRecord)
+    stock = inspect.signature(STOCK_WRITER)
+    assert list(stock.parameters)[-3:] == ["schema", "file_format", "output_path"]
+    monkeypatch.setattr(TransformProcessor, "_EncodeAndWrite", STOCK_WRITER)
     install()
     chosen = tfxio_utils.make_tfxio(
         file_pattern=[pattern],
@@ -86,3 +92,28 @@ def test_tfx_picks_it_once_installed(monkeypatch: pytest.MonkeyPatch, pattern: s
         schema=SCHEMA,
     )
     assert isinstance(chosen, BatchedExamples)
+    assert TransformProcessor._EncodeAndWrite is WriteBatches
+
+
+def test_written_rows_come_back_whole(tmp_path: Path) -> None:
+    batches = [
+        pa.RecordBatch.from_pydict({"n": [[i], [i + 1]], "s": [[b"a"], []]})
+        for i in range(0, 40, 2)
+    ]
+    schema = text_format.Parse(
+        'feature { name: "n" type: INT } feature { name: "s" type: BYTES }', schema_pb2.Schema()
+    )
+    prefix = str(tmp_path / "Split-train" / "examples")
+    options = PipelineOptions(["--runner=FnApiRunner", "--direct_running_mode=in_memory"])
+    with beam.Pipeline(options=options) as pipeline:
+        pairs = pipeline | beam.Create([(batch, {}) for batch in batches])
+        _ = pairs | WriteBatches(schema, "tfrecords_gzip", prefix)
+    files = sorted((tmp_path / "Split-train").iterdir())
+    total = len(files)
+    assert [f.name for f in files] == [f"examples-{i:05d}-of-{total:05d}.gz" for i in range(total)]
+    records = tf.data.TFRecordDataset([str(f) for f in files], compression_type="GZIP")
+    found = [tf.train.Example.FromString(r).features.feature for r in records.as_numpy_iterator()]
+    assert sorted(row["n"].int64_list.value[0] for row in found) == list(range(40))
+    assert all(
+        len(row["s"].bytes_list.value) == 1 - row["n"].int64_list.value[0] % 2 for row in found
+    )
