@@ -1,7 +1,7 @@
 """From batches of raw examples to one element per slice: what TFMA's metrics are fed.
 
 TFMA's own extractors unbatch the rows and work out slices and metrics one row at a time, in Python:
-64 s for 30,000 rows in 64 slices, where this takes 2. An element here is a slice's share of many
+74 s of CPU for 30,000 rows and two models, where this takes 5. An element here is a slice's share of many
 rows at once, so `components.evaluation.metrics` can work on arrays.
 """
 

@@ -105,7 +105,7 @@ class WriteBatches(beam.PTransform):
     """
 
     def __init__(self, schema: schema_pb2.Schema, file_format: str, output_path: str):
-        """Takes what Transform gives its writer: schema, format (gzipped TFRecords), and the files' prefix."""
+        """Takes what Transform gives its writer: schema, format, and the files' prefix."""
         super().__init__()
         if file_format != labels.FORMAT_TFRECORD:
             raise NotImplementedError(
