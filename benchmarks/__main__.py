@@ -89,7 +89,7 @@ def _measure_rows(
     if rows >= max(_ROWS):
         ingested = comparison.measure_ingest(rows, folder, step)
         report.tell_ingest(rows, ingested, console)
-        wanted += report.ingest_targets(ingested)
+        wanted += report.ingest_targets(rows, ingested)
         figures["ingest"] = [run._asdict() for run in ingested]
     return figures, wanted
 

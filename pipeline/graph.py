@@ -171,9 +171,7 @@ def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
     )
 
 
-def _lookup(
-    config: Config, workspace: Workspace, model: Any, examples: Any, schema: Any
-) -> Any:
+def _lookup(config: Config, workspace: Workspace, model: Any, examples: Any, schema: Any) -> Any:
     return BaselineLookup(
         model=model,
         examples=examples,

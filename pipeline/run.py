@@ -47,6 +47,12 @@ def _check_against_schema(config: Config) -> None:
         f"  evaluation.heuristic: {text}"
         for text in heuristic_problems(rule, config.features, types)
     ]
+    mistakes += [
+        f"  evaluation.thresholds.{index}.slices: the schema has no column '{column}'"
+        for index, threshold in enumerate(config.evaluation.thresholds)
+        for column in threshold.slices or ()
+        if column not in types
+    ]
     if mistakes:
         raise PipelineStop(
             f"The configuration does not fit {config.schema_file}:\n" + "\n".join(mistakes)
@@ -54,26 +60,19 @@ def _check_against_schema(config: Config) -> None:
 
 
 def _run_in(config: Config, workspace: Workspace, console: Console, log: Path) -> int:
-    with (
-        RunLines(console) as lines,
-        workspace.locked(
-            lambda holder: console.print(
-                f"  waiting for {holder}, which uses {shown(workspace.root)}"
-            )
-        ),
-    ):
+    def wait(holder: str) -> None:
+        console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
+
+    with RunLines(console) as lines, workspace.locked(wait):
+        with lines.step("(loading TFX)"):
+            from pipeline import graph, local, summary
+        logging.getLogger().setLevel(logging.INFO)
+        pipeline = graph.create_pipeline(config, workspace)
         try:
-            with lines.step("(loading TFX)"):
-                from pipeline import graph, local, summary
-            logging.getLogger().setLevel(logging.INFO)
-            pipeline = graph.create_pipeline(config, workspace)
             done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
         except KeyboardInterrupt:
             console.print("\nInterrupted. What is finished is kept; the same command goes on.")
             return _INTERRUPTED
-        except PipelineStop as stop:
-            console.print(f"\n[red]{escape(str(stop))}[/]")
-            return _FAILED
         except local.ComponentFailed as failure:
             started = set(failure.run.outcomes)
             skipped = [c.id for c in pipeline.components if c.id not in started]

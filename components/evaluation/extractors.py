@@ -1,8 +1,8 @@
 """From batches of raw examples to one element per slice: what TFMA's metrics are fed.
 
 TFMA's own extractors unbatch the rows and work out slices and metrics one row at a time, in Python:
-74 s of CPU for 30,000 rows and two models, where this takes 5. An element here is a slice's share of many
-rows at once, so `components.evaluation.metrics` can work on arrays.
+74 s of CPU for 30,000 rows and two models, where this takes 5. An element here is a slice's share
+of many rows at once, so `components.evaluation.metrics` can work on arrays.
 """
 
 import os

@@ -18,7 +18,7 @@ from components.evaluation.results import describe, metrics_by_slice
 from components.features.table import FeatureTable
 from tests.components.evaluation import samples
 
-TEST_ROWS = samples.rows(2_000, seed=1)
+TEST_ROWS = samples.rows(1_000, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,8 @@ def test_all_models_are_measured_by_slice_and_the_better_one_is_blessed(
     for row in TEST_ROWS:
         shops[row["shop"]] += 1
     large = {f"shop={name}": count for name, count in shops.items() if name and count >= 100}
-    assert results["rows"] == {"overall": 2_000, **large}
+    assert set(large) == {"shop=A", "shop=B"}
+    assert results["rows"] == {"overall": 1_000, **large}
     for by_slice in metrics.values():
         assert set(by_slice) == set(results["rows"])
 
@@ -126,8 +127,10 @@ def test_the_numbers_are_those_of_tfma_itself(
     assert set(expected["candidate"]) == {"overall", "shop=A", "shop=B", "shop=C"}
     for name in ("candidate", "baseline"):
         for where, values in expected[name].items():
-            got = {metric: results["metrics"][name][where][metric] for metric in values}
-            assert got == pytest.approx(values, abs=1e-4), (name, where)
+            for metric, value in values.items():
+                # TFMA tells predictions apart to 1e-4, we to 1e-5.
+                close = pytest.approx(value, abs=1e-3 if metric == "auc" else 1e-6)
+                assert results["metrics"][name][where][metric] == close, (name, where, metric)
 
 
 def test_a_slice_that_falls_short_is_named_with_by_how_much(
@@ -142,8 +145,8 @@ def test_a_slice_that_falls_short_is_named_with_by_how_much(
     candidate, champion = (results["metrics"][name] for name in ("candidate", "baseline"))
     assert blessed == 0
     by_slice = {(f["metric"], f["slice"]): f for f in results["failures"]}
-    judged = {"shop=A", "shop=B"} | ({"shop=C"} & set(results["rows"]))
-    assert set(by_slice) == {("log_loss", "overall"), *(("accuracy", name) for name in judged)}
+    judged = ("log_loss", "overall"), ("accuracy", "shop=A"), ("accuracy", "shop=B")
+    assert set(by_slice) == set(judged)
     short = by_slice["accuracy", "shop=A"]
     assert (short["kind"], short["limit"]) == ("at_least", 0.99)
     assert short["value"] == pytest.approx(candidate["shop=A"]["accuracy"])
@@ -169,7 +172,7 @@ def test_a_slice_of_which_none_is_large_enough_is_not_passed_over(
     inputs: dict[str, list[types.Artifact]], tmp_path: Path
 ) -> None:
     limits = [{"metric": "auc", "slices": ["shop"], "at_least": 0.1}]
-    results, blessed = evaluate(inputs, tmp_path, limits, min_slice_size=1_999)
+    results, blessed = evaluate(inputs, tmp_path, limits, min_slice_size=999)
     assert blessed == 0
     assert [describe(failure) for failure in results["failures"]] == [
         "no slice of shop has enough rows to be judged"
