@@ -1,6 +1,6 @@
 """`make bench`: this pipeline beside TFX's own taxi template, on the same rows.
 
-    python -m benchmarks                    # 15,002 and 150,020 rows; about ten minutes
+    python -m benchmarks                    # 15,002 and 150,020 rows; about eight minutes
     python -m benchmarks --rows 10000000    # above 300,000: the ingest alone, and its memory
 
 Prints times, quality and targets, and writes them to workspace/reports/benchmark.json. A missed
@@ -26,7 +26,7 @@ from pipeline.console import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 _ROWS = [15_002, 150_020]
-_BUSY = 0.5
+_BUSY = 1.0
 
 
 def main() -> int:

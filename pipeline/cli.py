@@ -48,9 +48,15 @@ def schema(
     ] = False,
 ) -> None:
     """Infer the schema from the data, and show what differs from the curated one."""
-    from pipeline import schema_inference
+    from pipeline.console import output_to
 
-    raise SystemExit(_told(lambda: schema_inference.main(config, set_ or [], write)))
+    def infer() -> int:
+        with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+            from pipeline import schema_inference
+
+            return schema_inference.main(config, set_ or [], write, console)
+
+    raise SystemExit(_told(infer))
 
 
 @app.command("config", rich_help_panel=_DATA)

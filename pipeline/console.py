@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.loading import PROJECT
+from pipeline.loading import DEFAULT, PROJECT
 
 Outcome = Literal["done", "cached", "failed", "skipped"]
 
@@ -113,3 +113,9 @@ def table(*headings: str) -> Table:
 def shown(path: Path) -> str:
     """The path as it is typed from the project's folder."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def make(target: str, config_name: str, more: str = "") -> str:
+    """The make command for a configuration, as a person types it."""
+    chosen = "" if config_name == DEFAULT else f"CONFIG={config_name}"
+    return " ".join(filter(None, ("make", target, chosen, more)))

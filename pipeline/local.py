@@ -1,5 +1,6 @@
 """Runs the graph on this machine: TFX's launcher, node by node, told to a console."""
 
+import gc
 import os
 import time
 from dataclasses import dataclass, field
@@ -107,6 +108,8 @@ def _run_node(
         run.outcomes[name] = outcome
         run.seconds[name] = time.monotonic() - started
         listener.ended(name, outcome, run.seconds[name])
+        gc.collect()
+        gc.freeze()  # What stays need not be looked through again; see `pipeline.run`.
 
 
 def _launcher(

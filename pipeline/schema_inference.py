@@ -9,12 +9,14 @@ import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from pyarrow import csv
+from rich.console import Console
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.errors import PipelineStop
 from components.ingest.spans import resolve
 from pipeline import loading, schema
+from pipeline.console import make
 
 _MAX_CATEGORIES = 100
 """A text column with more values than this gets no list of allowed values."""
@@ -121,7 +123,7 @@ def _as_lists(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_valid(column), lists, pa.scalar(None, lists.type))
 
 
-def main(config_name: str, overrides: list[str], write: bool) -> int:
+def main(config_name: str, overrides: list[str], write: bool, console: Console) -> int:
     """`python -m pipeline schema`: prints the differences, and writes the file when told to.
 
     Raises:
@@ -134,14 +136,16 @@ def main(config_name: str, overrides: list[str], write: bool) -> int:
     proposed = proposed_schema([Path(file) for file in inputs.files], curated)
     changes = schema.diff(curated, proposed)
     if not changes:
-        print(f"{config.schema_file} fits the data; nothing to change.")
+        console.print(f"{config.schema_file} fits the data; nothing to change.")
         return 0
-    print("\n".join(changes))
+    console.print("\n".join(changes), markup=False)
     if not write:
-        print(f"\nNothing written. To write {config.schema_file}: make schema WRITE=1")
+        command = make("schema", config_name, "WRITE=1")
+        console.print(f"\nNothing written. To write {config.schema_file}: {command}")
         return 0
     _replace(path, curated, proposed)
-    print(f"\nWrote {config.schema_file}. Review it (git diff), then: make run-local")
+    command = make("run-local", config_name)
+    console.print(f"\nWrote {config.schema_file}. Review it (git diff), then: {command}")
     return 0
 
 

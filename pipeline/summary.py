@@ -11,7 +11,8 @@ from components.evaluation.results import METRICS_FILE, OVERALL, describe
 from components.gate.component import REPORT_FILE
 from components.registry.push import PUSH_FILE
 from pipeline.config import Config
-from pipeline.console import shown, table
+from pipeline.console import make, shown, table
+from pipeline.loading import DEFAULT
 from pipeline.local import Run
 from pipeline.report import write_report
 from pipeline.workspace import Workspace
@@ -19,7 +20,9 @@ from pipeline.workspace import Workspace
 _WORST_SLICES = 4
 
 
-def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> None:
+def tell(
+    run: Run, config_name: str, config: Config, workspace: Workspace, console: Console
+) -> None:
     """Prints the summary of a finished run."""
     push = _read(run, "RegistryPush", "pushed", PUSH_FILE)
     evaluation = _read(run, "Evaluator", "evaluation", METRICS_FILE)
@@ -35,7 +38,7 @@ def tell(run: Run, config: Config, workspace: Workspace, console: Console) -> No
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")
-    _tell_what_next(config, console)
+    _tell_what_next(config_name, console)
 
 
 def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
@@ -98,16 +101,16 @@ def _tell_version(
     console.print(f"  {shown(folder / str(version))} (SavedModel; manifest.json says what made it)")
 
 
-def _tell_what_next(config: Config, console: Console) -> None:
+def _tell_what_next(config_name: str, console: Console) -> None:
     commands = {
-        "make tensorboard": "the training curves",
-        "make versions": "all versions and their labels",
+        make("tensorboard", config_name): "the training curves",
+        make("versions", config_name): "all versions and their labels",
     }
-    if config.registry.promote == "manual":
+    if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"
     console.print("Next:")
     for command, purpose in commands.items():
-        console.print(f"  {command:<32} {purpose}")
+        console.print(f"  {command:<36} {purpose}")
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from components.registry import store
 from pipeline import loading
-from pipeline.console import shown, table
+from pipeline.console import make, shown, table
 from pipeline.workspace import Workspace
 
 _METRICS = 3
@@ -20,7 +20,9 @@ def main(config_name: str, overrides: list[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     versions = store.list_versions(str(folder))
     if not versions:
-        console.print(f"No versions in {shown(folder)} yet. Make one with: make run-local")
+        console.print(
+            f"No versions in {shown(folder)} yet. Make one with: {make('run-local', config_name)}"
+        )
         return 0
     labels = store.read_labels(str(folder))
     manifests = {version: store.read_manifest(str(folder), version) for version in versions}

@@ -58,8 +58,8 @@ def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[tuple[Rows
     spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in numbers}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
     spec[inputs["label"]] = tf.io.FixedLenFeature([], label_type)
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
-    for batch in records.batch(_RECORDS_A_PARSE):
+
+    def parse(batch: tf.Tensor) -> tuple[Rows, tf.Tensor]:
         parsed = tf.io.parse_example(batch, spec)
         rows = tf.shape(batch)[0]
         columns = Rows(
@@ -67,7 +67,11 @@ def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[tuple[Rows
             _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
             parsed[inputs["label"]],
         )
-        yield columns, tf.bitcast(tf.fingerprint(batch), tf.int64)
+        return columns, tf.bitcast(tf.fingerprint(batch), tf.int64)
+
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    yield from batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _stacked(columns: list[tf.Tensor], dtype: tf.DType, rows: tf.Tensor) -> tf.Tensor:

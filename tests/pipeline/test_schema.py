@@ -1,0 +1,104 @@
+"""The curated schema: inferred from data, shown as a diff, and checked against the settings."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.errors import PipelineStop
+from components.features.table import FeatureTable
+from pipeline import schema
+from pipeline.schema_inference import proposed_schema
+from tests import small
+from tests.end_to_end.project import Project
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    small.write_csv(path, small.rows(500))
+    return path
+
+
+def test_types_come_from_every_row_and_not_from_the_first(tmp_path: Path) -> None:
+    lines = ["a,b,c"] + ["1,2,x"] * 40_000 + ["1.5,zero,x"]
+    path = tmp_path / "late.csv"
+    path.write_text("\n".join(lines) + "\n")
+    types = schema.column_types(proposed_schema([path], None))
+    assert types == {"a": "FLOAT", "b": "BYTES", "c": "BYTES"}
+
+
+def test_inferred_schema_fits_what_it_was_inferred_from(data: Path) -> None:
+    inferred = proposed_schema([data], None)
+    assert schema.diff(inferred, proposed_schema([data], inferred)) == []
+    assert schema.column_types(inferred)["hour"] == "INT"
+    lines = list(schema.described(inferred))
+    assert "method: BYTES, present in at least 48.0% of rows, one of 3 values" in " ".join(lines)
+
+
+def test_curated_ranges_stay_and_new_values_show_in_the_diff(data: Path, tmp_path: Path) -> None:
+    curated = text_format.Parse(small.schema_text(), schema_pb2.Schema())
+    rows = small.rows(500)
+    rows[7]["method"] = "gold"
+    small.write_csv(data, rows)
+    proposed = proposed_schema([data], curated)
+    changes = schema.diff(curated, proposed)
+    assert [line[:9] for line in changes] == ["- method:", "+ method:"]
+    assert "gold" in changes[1]
+    hour = next(f for f in proposed.feature if f.name == "hour")
+    assert (hour.int_domain.min, hour.int_domain.max) == (0, 23)
+
+
+MISFITS: list[tuple[dict[str, Any], str]] = [
+    ({"columns": {"amuont": {"kind": "numeric", "missing": "mean"}}}, "did you mean 'amount'?"),
+    ({"columns": {"shop": {"kind": "numeric", "missing": "mean"}}}, "'shop' is text in the schema"),
+    ({"slices": [["colour"]]}, "the schema has no column 'colour'"),
+    ({"label": {"column": "sold"}}, "the schema has no column 'sold'"),
+    ({"exclude": {"leak": "leakage"}}, "column 'when' is neither used nor excluded"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), MISFITS, ids=[m[1] for m in MISFITS])
+def test_table_that_does_not_fit_the_schema_is_told(changes: dict[str, Any], words: str) -> None:
+    settings = small.SETTINGS["features"] | {"crosses": {}} | changes
+    types = schema.column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
+    problems = schema.table_problems(FeatureTable.model_validate(settings), types)
+    assert words in " ".join(message for _, message in problems)
+
+
+def test_table_that_fits_has_no_problems() -> None:
+    table = FeatureTable.model_validate(small.SETTINGS["features"])
+    types = schema.column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
+    assert list(schema.table_problems(table, types)) == []
+
+
+def test_file_that_is_no_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pbtxt"
+    with pytest.raises(PipelineStop, match="make schema"):
+        schema.read_schema(path)
+    path.write_text("feature { nme: 'x' }")
+    with pytest.raises(PipelineStop, match=r"bad\.pbtxt is not a schema"):
+        schema.read_schema(path)
+
+
+def test_command_writes_only_when_told_to(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    path = project.folder / "configs" / "small.schema.pbtxt"
+    path.unlink()
+    command = [sys.executable, "-m", "pipeline", "schema", "--config", "small"]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*command, *arguments], cwd=project.folder, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert "+ amount: FLOAT" in run()
+    assert not path.exists()
+    assert "Review it" in run("--write")
+    assert "fits the data" in run()
