@@ -119,7 +119,12 @@ def describe(failure: dict[str, Any]) -> str:
     name = f"{failure['metric']} of {failure['slice']}"
     if failure["value"] is None:
         return f"{name} cannot be computed (one class only?), so not {failure['kind']} it"
-    return (
-        f"{name} is {failure['value']:.4f}, {failure['by']:.4f} short of "
-        f"{failure['kind']} {failure['limit']:g}"
-    )
+    value, by, limit = failure["value"], failure["by"], failure["limit"]
+    if failure["kind"].startswith("over_"):
+        rival = failure["kind"].removeprefix("over_")
+        ahead = "better" if value >= 0 else "worse"
+        return (
+            f"{name} is {abs(value):.4f} {ahead} than the {rival}'s, "
+            f"{by:.4f} short of {failure['kind']} {limit:g}"
+        )
+    return f"{name} is {value:.4f}, {by:.4f} short of {failure['kind']} {limit:g}"

@@ -37,7 +37,8 @@ def test_inferred_schema_fits_what_it_was_inferred_from(data: Path) -> None:
     assert schema.diff(inferred, proposed_schema([data], inferred)) == []
     assert schema.column_types(inferred)["hour"] == "INT"
     lines = list(schema.described(inferred))
-    assert "method: BYTES, present in at least 48.0% of rows, one of 3 values" in " ".join(lines)
+    half = round(sum(row["method"] != "" for row in small.rows(500)) / 1000, 2)
+    assert f"method: BYTES, present in at least {half:.1%} of rows, one of 3" in " ".join(lines)
 
 
 def test_curated_ranges_stay_and_new_values_show_in_the_diff(data: Path, tmp_path: Path) -> None:

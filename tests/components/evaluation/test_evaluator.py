@@ -155,7 +155,11 @@ def test_a_slice_that_falls_short_is_named_with_by_how_much(
     missed = by_slice["log_loss", "overall"]
     assert (missed["kind"], missed["limit"]) == ("over_champion", 0.5)
     assert (missed["value"], missed["by"]) == pytest.approx((gain, 0.5 - gain))
-    sentence = f"log_loss of overall is {gain:.4f}, {0.5 - gain:.4f} short of over_champion 0.5"
+    ahead = "better" if gain >= 0 else "worse"
+    sentence = (
+        f"log_loss of overall is {abs(gain):.4f} {ahead} than the champion's, "
+        f"{0.5 - gain:.4f} short of over_champion 0.5"
+    )
     assert describe(missed) == sentence
 
 
