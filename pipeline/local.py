@@ -2,7 +2,10 @@
 
 import gc
 import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -76,9 +79,32 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
     store = MetadataStore(connection)
     _forget_lost_outputs(store)
     nodes = [node.pipeline_node for node in ir.nodes]
-    for node in nodes:
-        _run_node(ir, node, connection, store, run, listener, uncached)
+    with _remembered_interrupts() as interrupts:
+        for node in nodes:
+            _run_node(ir, node, connection, store, run, listener, uncached)
+            if interrupts:
+                raise KeyboardInterrupt
     return run
+
+
+@contextmanager
+def _remembered_interrupts() -> Iterator[list[int]]:
+    """Collects Ctrl-C beside raising it: raised in a destructor or callback, Python drops it."""
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield came
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_node(
@@ -107,9 +133,9 @@ def _run_node(
     finally:
         run.outcomes[name] = outcome
         run.seconds[name] = time.monotonic() - started
-        listener.ended(name, outcome, run.seconds[name])
         gc.collect()
         gc.freeze()  # What stays need not be looked through again; see `pipeline.run`.
+        listener.ended(name, outcome, run.seconds[name])
 
 
 def _launcher(
