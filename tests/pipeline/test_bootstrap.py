@@ -42,6 +42,8 @@ def start(repo, **environment):
         stderr=subprocess.STDOUT,
         text=True,
         cwd="/",
+        # A test run in the background ignores Ctrl-C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
