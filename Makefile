@@ -11,8 +11,8 @@ IMAGE ?= tfx-workflow-template
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help env versions run-local test lint format schema config tensorboard prove bench setup clean \
-	docker-image docker-run-local
+.PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove bench \
+	setup clean docker-image docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -38,6 +38,13 @@ config: env ## Check the settings of a run, and show them all
 
 versions: env ## List the model's versions    [CONFIG=name] [SET=...]
 	@$(PY) -m pipeline versions $(SETTINGS)
+
+##@ Housekeeping
+checkpoints: env ## List the trainings that can go on
+	@$(PY) -m pipeline checkpoints $(SETTINGS)
+gc: env ## Free disk: shows what can go, and asks       [YES=1]
+	@$(PY) -m pipeline gc $(SETTINGS) $(if $(KEEP_RUNS),--keep-runs '$(KEEP_RUNS)') \
+		$(if $(OLDER_THAN),--older-than '$(OLDER_THAN)') $(if $(YES),--yes)
 
 ##@ Proofs
 prove: env ## Run the slower proofs

@@ -29,6 +29,7 @@ Overrides = Annotated[
 _DAILY = "Daily"
 _DATA = "Data and settings"
 _MODELS = "Models"
+_HOUSEKEEPING = "Housekeeping"
 
 
 @app.command(rich_help_panel=_DAILY)
@@ -93,6 +94,38 @@ def tensorboard(config: ConfigName = "development", set_: Overrides = None) -> N
         os.execv(program, [str(program), f"--logdir={workspace / 'pipeline_root'}"])
 
     raise SystemExit(_told(serve))
+
+
+@app.command(rich_help_panel=_HOUSEKEEPING)
+def checkpoints(
+    config: ConfigName = "development",
+    set_: Overrides = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Everything that is known, for programs.")
+    ] = False,
+) -> None:
+    """List the trainings that were interrupted and can go on."""
+    from pipeline import checkpoints as checkpoints_
+
+    raise SystemExit(_told(lambda: checkpoints_.main(config, set_ or [], json_)))
+
+
+@app.command(rich_help_panel=_HOUSEKEEPING)
+def gc(
+    config: ConfigName = "development",
+    set_: Overrides = None,
+    keep_runs: Annotated[
+        int, typer.Option(metavar="N", help="Keep what the last N runs of each pipeline need.")
+    ] = 3,
+    older_than: Annotated[
+        int, typer.Option(metavar="DAYS", help="Keep younger checkpoints, logs and reports.")
+    ] = 7,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+) -> None:
+    """Free disk: show what no kept run or version needs, ask, and remove it."""
+    from pipeline import gc as gc_
+
+    raise SystemExit(_told(lambda: gc_.main(config, set_ or [], keep_runs, older_than, yes)))
 
 
 def _told(work) -> int:  # type: ignore[no-untyped-def]

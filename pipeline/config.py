@@ -62,6 +62,9 @@ class LearningRate(Strict):
     decay_to: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="The last rate as a fraction of the first (cosine, exponential)."
     )
+    scale_by_replicas: bool = Field(
+        False, description="Multiply `initial` by the number of replicas."
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields."""
@@ -77,23 +80,80 @@ class EarlyStopping(Strict):
     min_delta: NonNegativeFloat = 0.0
 
 
+class Checkpoints(Strict):
+    """How often a training is saved, so that it can go on after an end before its time."""
+
+    every_seconds: PositiveFloat | None = Field(
+        30.0, description="At this interval, but never so often that saving takes over 1 %."
+    )
+    every_steps: PositiveInt | None = Field(None, description="And at each multiple of this.")
+    keep: PositiveInt = Field(2, description="The last so many.")
+
+
+class WarmStart(Strict):
+    """Start from an earlier version's weights (Transfer Learning)."""
+
+    version: PositiveInt | str = Field(
+        description="A number, or a label; with `champion` the first training of all starts fresh."
+    )
+    layers: Annotated[list[str], Field(min_length=1)] = Field(
+        ["*"], description="Names of layers, with wildcards: `hidden_*`."
+    )
+    freeze: bool = Field(False, description="Leave their weights as they are.")
+
+
+class Tpu(Strict):
+    """Which TPU."""
+
+    name: str = Field("local", description="Its name, or `local` on a TPU VM.")
+    zone: str | None = None
+    project: str | None = None
+
+
 class Training(Strict):
     """The training loop."""
 
     seed: NonNegativeInt
     epochs: PositiveInt | None = Field(None, description="Passes over the training split.")
     steps: PositiveInt | None = Field(None, description="Or a number of steps.")
-    global_batch_size: PositiveInt
+    global_batch_size: PositiveInt = Field(description="Divided by the replicas.")
     learning_rate: LearningRate
     evaluate_every_steps: PositiveInt = Field(
         description="Steps between evaluations on the eval split (and lines of progress)."
     )
     early_stopping: EarlyStopping | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of computations; weights stay float32. float16 scales the loss."
+    )
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = Field(
+        "auto",
+        description="auto: all GPUs if there are several, else one device. mirrored: a replica on "
+        "each GPU. multi_worker: several processes. tpu: see docs/training.md.",
+    )
+    workers: PositiveInt | None = Field(
+        None, description="multi_worker without TF_CONFIG: so many processes on this machine."
+    )
+    restarts: NonNegativeInt = Field(
+        3, description="How often those are started again after one of them died."
+    )
+    tpu: Tpu | None = None
+    checkpoints: Checkpoints = Checkpoints()
+    memory_mib: PositiveFloat = Field(
+        256.0, description="Rows that take more are read from shards on disk, a window at a time."
+    )
+    warm_start: WarmStart | None = None
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields."""
         if (self.epochs is None) == (self.steps is None):
             yield ("steps",), "set either 'epochs' or 'steps', and the other to null"
+        if self.workers is not None and self.strategy != "multi_worker":
+            yield ("workers",), f"needs strategy: multi_worker; it is '{self.strategy}'"
+        if self.workers and self.global_batch_size % self.workers:
+            text = f"{self.global_batch_size} cannot be shared by {self.workers} workers evenly"
+            yield ("global_batch_size",), text
+        if self.tpu is not None and self.strategy != "tpu":
+            yield ("tpu",), f"needs strategy: tpu; it is '{self.strategy}'"
         yield from _below("learning_rate", self.learning_rate.problems())
 
 

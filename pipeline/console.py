@@ -55,6 +55,7 @@ class RunLines(logging.Handler):
         """Takes the console to write to."""
         super().__init__(logging.INFO)
         self._console = console
+        self._name = ""
         self._live = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -81,6 +82,7 @@ class RunLines(logging.Handler):
 
     def started(self, name: str) -> None:
         """Shows a component as running."""
+        self._name = name
         self._live.reset(self._task, description=f"{name:<18} running", detail="", visible=True)
 
     def ended(self, name: str, outcome: Outcome, seconds: float) -> None:
@@ -90,8 +92,11 @@ class RunLines(logging.Handler):
         self._console.print(f"  {name:<18} [{_STYLES[outcome]}]{outcome:<7}[/] {took}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Shows a line of progress."""
-        self._live.update(self._task, detail=record.getMessage())
+        """Shows a line of progress; a warning stays."""
+        if record.levelno >= logging.WARNING:
+            self._console.print(f"  {self._name}: {record.getMessage()}", markup=False)
+        else:
+            self._live.update(self._task, detail=record.getMessage())
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -16,12 +16,14 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
+from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.gate.component import Gate
 from components.gate.findings import GateSettings
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
+from components.registry import store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from pipeline.config import BeamOptions, Config
@@ -29,6 +31,9 @@ from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, data_folder
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
+
+_TRAINERS = {"multi_worker": "components.multi_worker.run", "tpu": "components.tpu.run"}
+"""Modules that train elsewhere than in this process, by strategy: optional parts."""
 
 UNCACHED = frozenset({"RegistryPush"})
 """Nodes that look at the world each time: they always run."""
@@ -51,7 +56,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(gate)
     tuner = _tuner(config, transform, schema)
-    trainer = _trainer(config, transform, schema, tuner)
+    trainer = _trainer(config, workspace, transform, schema, tuner)
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
     baseline = lookup.outputs["baseline"]
@@ -127,12 +132,39 @@ def _tuner(config: Config, transform: Transform, schema: Any) -> Tuner | None:
     return Tuner(tuner_fn="components.tuning.tuner.tuner_fn", **arguments)
 
 
-def _trainer(config: Config, transform: Transform, schema: Any, tuner: Tuner | None) -> Trainer:
+def _trainer(
+    config: Config, workspace: Workspace, transform: Transform, schema: Any, tuner: Tuner | None
+) -> Trainer:
+    module = _TRAINERS.get(config.training.strategy, "components.trainer.run")
+    arguments = _training_arguments(config, transform, schema, module)
+    arguments["custom_config"] |= {
+        "pipeline": config.name,
+        "checkpoints": str(workspace.checkpoints),
+        "warm_start": _warm_start(config, workspace),
+    }
     return Trainer(
-        run_fn="components.trainer.run.run_fn",
+        run_fn=f"{module}.run_fn",
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-        **_training_arguments(config, transform, schema, "components.trainer.run"),
+        **arguments,
     )
+
+
+def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
+    """The version to start from. It is looked up here, so that the cache knows it."""
+    if (wanted := config.training.warm_start) is None:
+        return None
+    folder = str(workspace.registry / config.registry.model)
+    versions, labels = store.list_versions(folder), store.read_labels(folder)
+    number = labels.get(wanted.version) if isinstance(wanted.version, str) else wanted.version
+    if number is None and wanted.version == store.CHAMPION:
+        return None
+    if number not in versions:
+        raise PipelineStop(
+            f"training.warm_start.version is {wanted.version}, but {folder} has no such version or "
+            f"label. Versions: {', '.join(map(str, versions)) or 'none'}. Labels: "
+            f"{', '.join(labels) or 'none'}."
+        )
+    return {"folder": folder, "version": number}
 
 
 def _training_arguments(

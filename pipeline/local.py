@@ -2,13 +2,15 @@
 
 import gc
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -78,6 +80,7 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
     connection = pipeline.metadata_connection_config
     store = MetadataStore(connection)
     _forget_lost_outputs(store)
+    _sweep_after_killed(store, Path(ir.runtime_spec.pipeline_root.field_value.string_value))
     nodes = [node.pipeline_node for node in ir.nodes]
     with _remembered_interrupts() as interrupts:
         for node in nodes:
@@ -89,22 +92,25 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
 
 @contextmanager
 def _remembered_interrupts() -> Iterator[list[int]]:
-    """Collects Ctrl-C beside raising it: raised in a destructor or callback, Python drops it."""
+    """Notes SIGINT and SIGTERM beside raising: in a destructor Python drops what is raised."""
     came: list[int] = []
 
     def note(number: int, frame: object) -> None:
         came.append(number)
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield came
-        return
-    signal.signal(signal.SIGINT, note)
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    mine = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    for number in mine:
+        signal.signal(number, note)
     try:
         yield came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in mine:
+            signal.signal(number, usual[number])
 
 
 def _run_node(
@@ -180,3 +186,20 @@ def _forget_lost_outputs(store: MetadataStore) -> None:
         artifact.state = mlmd.Artifact.DELETED
     if lost:
         store.put_artifacts(lost)
+
+
+def _sweep_after_killed(store: MetadataStore, pipeline_root: Path) -> None:
+    """Removes what killed components left; this run has the workspace's lock, so they are dead."""
+    killed = [
+        execution
+        for execution in store.get_executions()
+        if execution.last_known_state in (mlmd.Execution.NEW, mlmd.Execution.RUNNING)
+    ]
+    for execution in killed:
+        for folder in pipeline_root.glob(f"*/*/{execution.id}"):
+            shutil.rmtree(folder)
+        for folder in pipeline_root.glob(f"*/.system/*/{execution.id}"):
+            shutil.rmtree(folder)
+        execution.last_known_state = mlmd.Execution.CANCELED
+    if killed:
+        store.put_executions(killed)

@@ -15,13 +15,13 @@ from rich.markup import escape
 
 from components.errors import PipelineStop
 from components.evaluation.heuristic import heuristic_problems
+from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading, schema
 from pipeline.config import Config
 from pipeline.console import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 _FAILED = 1
-_INTERRUPTED = 130
 
 
 def run(config_name: str, overrides: list[str]) -> int:
@@ -73,13 +73,18 @@ def _run_in(
     with RunLines(console) as lines, workspace.locked(wait):
         with lines.step("(loading TFX)"), _without_collecting():
             from pipeline import graph, local, summary
-        logging.getLogger().setLevel(logging.INFO)
+            from components.trainer.core import strategy
+        logging.basicConfig(level=logging.INFO, force=True)
+        try:
+            strategy.check(config.training.model_dump())
+        except strategy.StrategyError as error:
+            raise PipelineStop(str(error)) from error
         pipeline = graph.create_pipeline(config, workspace)
         try:
             done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
         except KeyboardInterrupt:
             console.print("\nInterrupted. What is finished is kept; the same command goes on.")
-            return _INTERRUPTED
+            return START_AGAIN
         except local.ComponentFailed as failure:
             started = set(failure.run.outcomes)
             skipped = [c.id for c in pipeline.components if c.id not in started]

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from components.evaluation.results import METRICS_FILE, OVERALL, describe
 from components.gate.component import REPORT_FILE
+from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
 from pipeline.config import Config
 from pipeline.console import make, shown, table
@@ -33,6 +34,9 @@ def tell(
     for failure in evaluation["failures"]:
         console.print(f"[red]not blessed:[/] {escape(describe(failure))}")
     _tell_version(push, config, workspace, console)
+    if run.outcomes["Trainer"] == "done":
+        training = _read(run, "Trainer", "model", TRAINING_FILE)
+        console.print(f"  {_checkpoints(training)}")
     report = write_report(workspace.reports, run.run_id, config, evaluation, push)
     console.print(f"  {shown(report)} (features, and metrics of every slice)")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
@@ -99,6 +103,16 @@ def _tell_version(
     label = ", now champion" if push["promoted"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
     console.print(f"  {shown(folder / str(version))} (SavedModel; manifest.json says what made it)")
+
+
+def _checkpoints(training: dict[str, Any]) -> str:
+    """What saving cost, and where the training went on after an end before its time."""
+    record = training["checkpoints"]
+    share = record["seconds"] / max(training["seconds"], 0.001)
+    count = "1 checkpoint" if record["saved"] == 1 else f"{record['saved']} checkpoints"
+    resumed = ", ".join(f"{step:,}" for step in record["resumed_at"])
+    went_on = f"; went on at step {resumed}" if resumed else ""
+    return f"{training['steps']:,} steps, {count} ({share:.1%} of training){went_on}"
 
 
 def _tell_what_next(config_name: str, console: Console) -> None:

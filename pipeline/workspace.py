@@ -18,6 +18,7 @@ class Workspace:
         self.pipeline_root = root / "pipeline_root"
         self.metadata = root / "metadata.db"
         self.registry = root / "registry"
+        self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"
         self.reports = root / "reports"
 

@@ -1,6 +1,5 @@
 """Files a blessed model in the registry, with a manifest that answers an auditor by itself."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from tfx.utils import path_utils
 
 from components.errors import PipelineStop
 from components.evaluation.results import METRICS_FILE, read_baseline
+from components.hashing import hash_tree
 from components.registry import store
 from components.registry.lookup import read_training
 
@@ -131,19 +131,6 @@ def describe_data(examples: Sequence[types.Artifact]) -> list[dict[str, Any]]:
         }
         described.append({"uri": artifact.uri, **values})
     return described
-
-
-def hash_tree(folder: str) -> str:
-    """SHA-256 over the relative paths and contents of all files."""
-    digest = hashlib.sha256()
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            digest.update(os.path.relpath(path, folder).encode() + b"\0")
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 class RegistryPushSpec(ComponentSpec):

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import logging
 import os
-import time
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -15,75 +14,131 @@ import tensorflow_transform as tft
 from components.errors import PipelineStop
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
-from components.trainer.core import data
-from components.trainer.core.loop import Progress, Training, TrainingError
+from components.hashing import hash_files, hash_tree
+from components.registry import store
+from components.trainer.core.interruption import Interrupted
+from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
 from components.trainer.hyperparameters import with_winner
 
-PROGRESS = logging.getLogger("progress")
-"""Lines for a person who waits; the console and a pod's log show them."""
-
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
+
+_NOT_IN_IDENTITY = ("strategy", "workers", "restarts", "tpu", "checkpoints")
+"""Settings of `training` that do not change what is learned. (The number of replicas counts.)"""
 
 
 def run_fn(fn_args: Any) -> None:
+    """Trains in this process, and exports.
+
+    Args:
+      fn_args: see `train_and_export`.
+
+    Raises:
+      PipelineStop: what a person has to put right.
+    """
+    train_and_export(fn_args, train)
+
+
+def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
     """Trains and exports a model.
 
     Args:
       fn_args: TFX's FnArgs; `custom_config` holds `table` (the feature table as a dict), `settings`
-        (`model` and `training`), `log_dir` and the `code` fingerprint; `hyperparameters` is the
-        Tuner's winner, if there is a Tuner, and takes precedence over `settings`.
+        (`model` and `training`), `pipeline` (its name), `checkpoints` (the folder), `warm_start`
+        (`folder` in the registry and `version`, or None) and the `code` fingerprint;
+        `hyperparameters` is the Tuner's winner, if any, and takes precedence over `settings`.
+      train_job: trains, here or elsewhere.
 
     Raises:
-      PipelineStop: the loss is not a number.
+      PipelineStop: what a person has to put right.
+      KeyboardInterrupt: SIGTERM or SIGINT came; a checkpoint is written.
     """
     config = fn_args.custom_config
     table = FeatureTable.model_validate(config["table"])
     transformed = tft.TFTransformOutput(fn_args.transform_graph_path)
-    inputs = model_inputs(table, transformed)
-    settings = with_winner(config["settings"], fn_args.hyperparameters)
-    started = time.monotonic()
-    training = Training(
-        data.load(fn_args.train_files, inputs),
-        data.load(fn_args.eval_files, inputs),
-        inputs,
-        settings,
-    )
-    steps, evaluations = _train(training, os.path.join(fn_args.model_run_dir, "tensorboard"))
-    seconds = time.monotonic() - started
-    export(training.model, transformed, table, fn_args.serving_model_dir)
-    record = {
-        "fingerprint": _fingerprint(training.model, fn_args.transform_graph_path),
-        "hyperparameters": settings,
-        "inputs": inputs,
-        "code": config["code"],
-        "steps": steps,
-        "rows": training.rows,
-        "seconds": round(seconds, 3),
-        "evaluations": evaluations,
-        "library_versions": {name: metadata.version(name) for name in _LIBRARIES},
+    job = _job(fn_args, model_inputs(table, transformed))
+    try:
+        done = train_job(job)
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from error
+    except FAILURES as error:
+        raise PipelineStop(str(error)) from error
+    export(done.model, transformed, table, fn_args.serving_model_dir)
+    record = _record(job, done, config) | {
+        "fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)
     }
-    _write_json(os.path.join(os.path.dirname(fn_args.serving_model_dir), "training.json"), record)
+    path = os.path.join(os.path.dirname(fn_args.serving_model_dir), "training.json")
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(record, indent=2, sort_keys=True))
+    done.store.remove()
 
 
-def _train(training: Training, log_dir: str) -> tuple[int, list[dict[str, Any]]]:
-    evaluations: list[dict[str, Any]] = []
-    with tf.summary.create_file_writer(log_dir).as_default():
+def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
+    config = fn_args.custom_config
+    settings = with_winner(config["settings"], fn_args.hyperparameters)
+    weights = _weights(config["warm_start"])
+    if weights is None:
+        settings = settings | {"training": settings["training"] | {"warm_start": None}}
+    learned = {k: v for k, v in settings["training"].items() if k not in _NOT_IN_IDENTITY}
+    identity = {
+        "data": hash_files(fn_args.train_files),
+        "eval_data": hash_files(fn_args.eval_files),
+        "transform": hash_tree(fn_args.transform_graph_path),
+        "inputs": inputs,
+        "hyperparameters": {"model": settings["model"], "training": learned},
+        "code": config["code"],
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "warm_start": weights and weights["fingerprint"],
+    }
+    return Job(
+        pipeline=config["pipeline"],
+        train_files=list(fn_args.train_files),
+        eval_files=list(fn_args.eval_files),
+        inputs=inputs,
+        settings=settings,
+        checkpoints=config["checkpoints"],
+        identity=identity,
+        log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
+        weights=weights,
+    )
 
-        def report(progress: Progress) -> None:
-            PROGRESS.info("%s", progress)
-            evaluations.append(
-                {"step": progress.step, "train_loss": progress.loss} | progress.evaluation
-            )
-            tf.summary.scalar("loss/train", progress.loss, progress.step)
-            tf.summary.scalar("examples_per_second", progress.examples_per_second, progress.step)
-            for name, value in progress.evaluation.items():
-                tf.summary.scalar(f"{name}/eval", value, progress.step)
 
-        try:
-            return training.run(report), evaluations
-        except TrainingError as error:
-            raise PipelineStop(str(error)) from error
+def _weights(source: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Where the weights of the version to start from are."""
+    if source is None:
+        return None
+    manifest = store.read_manifest(source["folder"], source["version"])
+    if "weights" not in manifest["training"]:
+        raise PipelineStop(
+            f"training.warm_start: version {source['version']} was filed before the names of "
+            "weights were recorded. Choose a later version."
+        )
+    folder = store.version_folder(source["folder"], source["version"])
+    return {
+        "version": source["version"],
+        "variables": os.path.join(folder, "variables", "variables"),
+        "names": manifest["training"]["weights"],
+        "fingerprint": manifest["fingerprint"],
+    }
+
+
+def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
+    """What `training.json` says, and with it the registry's manifest."""
+    position = done.progress["position"]
+    return {
+        "hyperparameters": job.settings,
+        "inputs": job.inputs,
+        "code": config["code"],
+        "steps": position["step"],
+        "rows": done.progress["rows"],
+        "seconds": round(position["seconds"], 3),
+        "evaluations": position["evaluations"],
+        "replicas": done.progress["replicas"],
+        "checkpoints": done.progress["checkpoints"],
+        "warm_start": job.weights and job.weights["version"],
+        "weights": [variable.path for variable in done.model.variables],
+        "library_versions": job.identity["libraries"],
+    }
 
 
 def _fingerprint(model: keras.Model, transform_graph: str) -> str:
@@ -97,8 +152,3 @@ def _fingerprint(model: keras.Model, transform_graph: str) -> str:
         with tf.io.gfile.GFile(os.path.join(assets, name), "rb") as file:
             digest.update(name.encode() + file.read())
     return digest.hexdigest()
-
-
-def _write_json(path: str, record: dict[str, Any]) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(record, indent=2, sort_keys=True))

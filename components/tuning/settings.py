@@ -13,6 +13,18 @@ from components.trainer.hyperparameters import overlay
 FIXED = {
     "training.seed": "is the same for all trials, so that only the searched settings differ",
     "training.early_stopping.metric": "is what trials are compared by",
+    "training.strategy": "is for the Trainer; trials run on one device each",
+    **dict.fromkeys(
+        (
+            "training.workers",
+            "training.restarts",
+            "training.memory_mib",
+            "training.checkpoints.every_seconds",
+            "training.checkpoints.every_steps",
+            "training.checkpoints.keep",
+        ),
+        "changes how the training runs, not what it learns",
+    ),
 }
 """Settings that can't be searched, and why."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from typing import Any
 
 import keras_tuner
@@ -78,7 +79,7 @@ class LoopTuner(base_tuner.BaseTuner):
         """The evaluation of the weights that the Trainer would export."""
         training = Training(**self._splits, settings=overlay(self._settings, values))
         training.run(lambda progress: PROGRESS.info("%s: %s", name, progress))
-        return training.evaluate(self._splits["held_out"])
+        return training.evaluate()
 
     def on_search_end(self) -> None:
         """Checks that there is a winner.
@@ -106,11 +107,12 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     config = fn_args.custom_config
     table = FeatureTable.model_validate(config["table"])
     inputs = model_inputs(table, tft.TFTransformOutput(fn_args.transform_graph_path))
-    splits = {
-        "train": data.load(fn_args.train_files, inputs),
-        "held_out": data.load(fn_args.eval_files, inputs),
-        "inputs": inputs,
-    }
+    memory = config["settings"]["training"]["memory_mib"]
+    train_rows, held_out = (
+        data.load(files, inputs, memory, os.path.join(fn_args.working_dir, "rows", name))
+        for name, files in (("train", fn_args.train_files), ("eval", fn_args.eval_files))
+    )
+    splits = {"train": train_rows, "held_out": held_out, "inputs": inputs}
     tuning = Tuning.model_validate(config["tuning"])
     tuner = LoopTuner(tuning, config["settings"], splits, fn_args.working_dir)
     return TunerFnResult(tuner=tuner, fit_kwargs={})

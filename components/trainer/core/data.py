@@ -1,77 +1,124 @@
-"""Transformed examples as tensors in memory."""
+"""Transformed examples as columns: in memory if they fit, otherwise in shards on disk."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import tensorflow as tf
 
+from components.trainer.core import shards
+from components.trainer.core.rows import Rows
+
 _RECORDS_A_PARSE = 4096
+MIB = 1 << 20
 
 
-class Rows(NamedTuple):
-    """Examples column-wise; the first dimension of each is the number of rows."""
+class Source(Protocol):
+    """Rows in shards, read a few at a time. The same rows are always in the same order."""
 
-    numbers: tf.Tensor
-    """float32 [rows, numeric features]."""
-    ids: tf.Tensor
-    """int32 [rows, categorical features]."""
-    labels: tf.Tensor
-    """float32 [rows], or int64 class ids [rows] for multiclass."""
+    counts: list[int]
+    """Rows by shard."""
+    window: int
+    """How many shards are in memory at a time; divides their number."""
+    label_mean: float
+    label_deviation: float
 
-    def take(self, order: tf.Tensor) -> "Rows":
-        """The rows at these positions, int64 [n]."""
-        return Rows(*(tf.gather(column, order) for column in self))
-
-    def slice(self, start: Any, stop: Any) -> "Rows":
-        """Rows `start` to `stop`, without copying."""
-        return Rows(*(column[start:stop] for column in self))
+    def read(self, numbers: tf.Tensor) -> Rows:
+        """The rows of these shards, int [window]. Runs in a graph."""
 
 
-def load(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
-    """Reads all rows of the files, in an order that depends on nothing but the rows.
+class InMemory:
+    """All rows as one shard in memory."""
+
+    window = 1
+
+    def __init__(self, rows: Rows):
+        """Takes the rows, in their order."""
+        self._rows = rows
+        self.counts = [int(rows.labels.shape[0])]
+        mean, variance = tf.nn.moments(tf.cast(rows.labels, tf.float64), [0])
+        self.label_mean, self.label_deviation = float(mean), float(variance) ** 0.5
+
+    def read(self, numbers: tf.Tensor) -> Rows:
+        """All rows."""
+        return self._rows
+
+
+def load(
+    patterns: Sequence[str], inputs: dict[str, Any], memory_mib: float, scratch: str
+) -> Source:
+    """Reads the files once; the rows' order depends on nothing but the rows.
 
     Args:
       patterns: globs of gzipped TFRecord files of tf.Examples, one value for each feature.
       inputs: the feature spec (`components.features.model_inputs`).
+      memory_mib: rows that take more are written to shards in `scratch`.
+      scratch: a folder for them; shards that are there are taken for those of the same files.
 
     Raises:
       ValueError: the files hold no rows.
     """
+    layout = shards.Layout.of(inputs)
+    if found := shards.open_folder(scratch, layout, memory_mib):
+        return found
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
-    parts = list(_parsed(files, inputs))
-    if not parts:
+    parts = _parsed(files, inputs, layout)
+    kept: list[tuple[Rows, tf.Tensor]] = []
+    rows = 0
+    for part in parts:
+        kept.append(part)
+        rows += int(part[1].shape[0])
+        if rows * layout.row_bytes > memory_mib * MIB:
+            shards.write(scratch, layout, _chained(kept, parts))
+            return load(patterns, inputs, memory_mib, scratch)
+    if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
-    order = tf.argsort(tf.concat([part[1] for part in parts], axis=0), stable=True)
-    columns = zip(*(part[0] for part in parts), strict=True)
+    return InMemory(_sorted(kept))
+
+
+def _chained(
+    kept: list[tuple[Rows, tf.Tensor]], more: Iterator[tuple[Rows, tf.Tensor]]
+) -> Iterator[tuple[Rows, tf.Tensor]]:
+    """First what is in memory, which it lets go of, then the rest."""
+    while kept:
+        yield kept.pop()
+    yield from more
+
+
+def _sorted(parts: list[tuple[Rows, tf.Tensor]]) -> Rows:
+    order = tf.argsort(tf.concat([fingerprints for _, fingerprints in parts], 0), stable=True)
+    columns = zip(*(rows for rows, _ in parts), strict=True)
     return Rows(*(tf.gather(tf.concat(column, axis=0), order) for column in columns))
 
 
-def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[tuple[Rows, tf.Tensor]]:
+def _parsed(
+    files: Sequence[str], inputs: dict[str, Any], layout: shards.Layout
+) -> Iterator[tuple[Rows, tf.Tensor]]:
     """Yields some rows with the fingerprint of each, int64 [n].
 
-    Beam writes rows in an order of its own each time; batches must be a function of data, seed and
-    step. Rows with the same fingerprint are the same row.
+    Beam writes rows in an order of its own each time, and their features, too; batches must be a
+    function of data, seed and step. Rows with the same fingerprint are the same row.
     """
     numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
     ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
-    label_type = tf.int64 if inputs["problem"] == "multiclass" else tf.float32
+    multiclass = inputs["problem"] == "multiclass"
     spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in numbers}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
-    spec[inputs["label"]] = tf.io.FixedLenFeature([], label_type)
+    spec[inputs["label"]] = tf.io.FixedLenFeature([], tf.int64 if multiclass else tf.float32)
 
     def parse(batch: tf.Tensor) -> tuple[Rows, tf.Tensor]:
         parsed = tf.io.parse_example(batch, spec)
         rows = tf.shape(batch)[0]
+        label = parsed[inputs["label"]]
         columns = Rows(
             _stacked([parsed[name] for name in numbers], tf.float32, rows),
             _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
-            parsed[inputs["label"]],
+            tf.cast(label, tf.int32) if multiclass else label,
         )
-        return columns, tf.bitcast(tf.fingerprint(batch), tf.int64)
+        return columns, layout.fingerprints(columns)
 
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=MIB)
     batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    yield from batches.prefetch(tf.data.AUTOTUNE)
+    yield from batches.prefetch(2)
 
 
 def _stacked(columns: list[tf.Tensor], dtype: tf.DType, rows: tf.Tensor) -> tf.Tensor:

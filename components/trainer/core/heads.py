@@ -9,17 +9,17 @@ import tensorflow as tf
 class Head:
     """Binary classification; the other problem types are its subclasses."""
 
-    loss: keras.losses.Loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    loss: keras.losses.Loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)
 
     def metrics(self) -> dict[str, keras.metrics.Metric]:
         """Fresh metrics of predictions, by the name that settings use."""
         return {"auc": keras.metrics.AUC(), "accuracy": keras.metrics.BinaryAccuracy()}
 
-    def prepare(self, model: keras.Model, labels: tf.Tensor) -> None:
-        """Learns what the head needs from the training labels [rows]."""
+    def prepare(self, model: keras.Model, label_mean: float, label_deviation: float) -> None:
+        """Gives the model what the head must know of the training labels."""
 
-    def loss_of(self, model: keras.Model, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """The mean loss, float32 scalar."""
+    def losses(self, model: keras.Model, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The loss of each row, float32 [n]."""
         return self.loss(labels[:, None], logits)
 
     def predict(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
@@ -30,7 +30,7 @@ class Head:
 class Multiclass(Head):
     """One of several classes; labels are int64 class ids."""
 
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
 
     def metrics(self) -> dict[str, keras.metrics.Metric]:
         """Fresh metrics of predictions, by the name that settings use."""
@@ -44,24 +44,22 @@ class Multiclass(Head):
 class Regression(Head):
     """A number. The network learns it standardised; mean and deviation travel with the weights."""
 
-    loss = keras.losses.MeanSquaredError()
+    loss = keras.losses.MeanSquaredError(reduction=None)
 
     def metrics(self) -> dict[str, keras.metrics.Metric]:
         """Fresh metrics of predictions, by the name that settings use."""
         return {"mae": keras.metrics.MeanAbsoluteError()}
 
-    def prepare(self, model: keras.Model, labels: tf.Tensor) -> None:
+    def prepare(self, model: keras.Model, label_mean: float, label_deviation: float) -> None:
         """Adds the label's mean and deviation to the model as untrained weights."""
-        mean, variance = tf.nn.moments(tf.cast(labels, tf.float64), [0])
-        deviation = tf.where(variance > 0, tf.sqrt(variance), tf.ones_like(variance))
-        values = {"label_mean": mean, "label_deviation": deviation}
+        values = {"label_mean": label_mean, "label_deviation": label_deviation or 1.0}
         for name, value in values.items():
-            initial = keras.initializers.Constant(float(value))
+            initial = keras.initializers.Constant(value)
             weight = model.add_weight(shape=(), initializer=initial, trainable=False, name=name)
             setattr(model, name, weight)
 
-    def loss_of(self, model: Any, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """The mean squared error in standard deviations of the label."""
+    def losses(self, model: Any, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The squared error of each row in standard deviations of the label, float32 [n]."""
         standardised = (labels - model.label_mean) / model.label_deviation
         return self.loss(standardised[:, None], logits)
 

@@ -1,23 +1,28 @@
 """The training loop: one for every strategy, each batch a pure function of the seed and the step.
 
-All that a training is made of lies in `Training.state` (weights, optimizer, counters, best weights)
-and in the step number, so that a training can be saved and gone on with exactly.
+All that a training is made of lies in `Training.variables` (weights, optimizer, best weights) and
+in `Training.position`, so that a training can be saved and gone on with exactly.
 """
 
+import fnmatch
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from components.trainer.core import model as network
-from components.trainer.core.data import Rows
+from components.trainer.core.batches import Batch, Feed
+from components.trainer.core.data import Source
 from components.trainer.core.heads import HEADS
 from components.trainer.core.learning_rate import Schedule
+from components.trainer.core.strategy import cluster_size, precision
 
 _EVAL_BATCH = 8192
+_SECONDS_A_STRETCH = 1.0
+"""Between stretches of steps a training can be saved or interrupted."""
 
 
 class TrainingError(Exception):
@@ -46,11 +51,37 @@ class Progress:
         )
 
 
+@dataclass
+class Position:
+    """Where a training is, beside its variables."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    """Of the steps since the last report, in float32."""
+    unreported: int = 0
+    """How many they are."""
+    best: float = float("inf")
+    evaluations_since_best: int = 0
+    finished: bool = False
+    seconds: float = 0.0
+    """Time spent in steps and evaluations."""
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
 class Training:
-    """A training of one model on rows in memory."""
+    """A training of one model under one strategy."""
 
     def __init__(
-        self, train: Rows, held_out: Rows, inputs: dict[str, Any], settings: dict[str, Any]
+        self,
+        train: Source,
+        held_out: Source,
+        inputs: dict[str, Any],
+        settings: dict[str, Any],
+        strategy: tf.distribute.Strategy | None = None,
     ):
         """Builds the model and all variables.
 
@@ -59,138 +90,268 @@ class Training:
           held_out: the eval split, for early stopping.
           inputs: the feature spec (`components.features.model_inputs`).
           settings: `model` and `training` as in `configs/*.yaml`.
+          strategy: without one, the device that TensorFlow takes by itself.
+
+        Raises:
+          TrainingError: the batch cannot be divided, or a layer to freeze is not there.
         """
         options = settings["training"]
-        self.train, self.held_out, self.options = train, held_out, options
-        self.batch = options["global_batch_size"]
-        self.rows = int(train.labels.shape[0])
-        self.steps_per_epoch = -(-self.rows // self.batch)
-        self.steps = options["steps"] or options["epochs"] * self.steps_per_epoch
-        keras.utils.set_random_seed(options["seed"])
+        self.options, self.strategy = options, strategy or tf.distribute.get_strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        self.feed = Feed(train, options["global_batch_size"], options["seed"])
+        self._check_batch()
+        per_replica = min(_EVAL_BATCH, -(-sum(held_out.counts) // self.replicas))
+        self.held_out = Feed(held_out, per_replica * self.replicas, None)
+        self.steps = options["steps"] or options["epochs"] * self.feed.steps
+        self.position = Position()
+        self._stretch_steps = 1
+        self._evaluation_batches: Any = None
+        with self.strategy.scope():
+            self._build(train, inputs, settings)
+
+    def _check_batch(self) -> None:
+        if self.feed.batch % self.replicas:
+            raise TrainingError(
+                f"training.global_batch_size is {self.feed.batch}, which {self.replicas} replicas "
+                f"cannot share evenly. Set a multiple of {self.replicas}."
+            )
+
+    def _build(self, train: Source, inputs: dict[str, Any], settings: dict[str, Any]) -> None:
+        options = self.options
         self.head = HEADS[inputs["problem"]]()
-        self.model = network.build(inputs, settings["model"], options["seed"])
-        self.head.prepare(self.model, train.labels)
-        self.optimizer = keras.optimizers.Adam(Schedule(options["learning_rate"], self.steps))
+        self.model = build_model(inputs, settings, train.label_mean, train.label_deviation)
+        self._freeze(options["warm_start"])
+        rate = options["learning_rate"]
+        if rate["scale_by_replicas"]:
+            rate = rate | {"initial": rate["initial"] * self.replicas}
+        self.optimizer = keras.optimizers.Adam(Schedule(rate, self.steps))
+        if options["precision"] == "float16":
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
-        self.best = tf.Variable(float("inf"), trainable=False, name="best")
-        self.evaluations_since_best = tf.Variable(0, trainable=False, name="since_best")
-        self.best_weights = [tf.Variable(v, trainable=False) for v in self.model.variables]
+        watched = self.model.variables if options["early_stopping"] else []
+        self.best_weights = [tf.Variable(v.value, trainable=False) for v in watched]
         self.metrics = self.head.metrics()
 
+    def _freeze(self, warm_start: dict[str, Any] | None) -> None:
+        if warm_start and warm_start["freeze"]:
+            for layer in layers_named(self.model, warm_start["layers"]):
+                layer.trainable = False
+
     @property
-    def state(self) -> list[Any]:
+    def variables(self) -> dict[str, list[tf.Variable]]:
         """Every variable that a continued training needs, in a fixed order."""
-        counters = [self.best, self.evaluations_since_best]
-        return [*self.model.variables, *self.optimizer.variables, *counters, *self.best_weights]
+        return {
+            "model": [variable.value for variable in self.model.variables],
+            "optimizer": [variable.value for variable in self.optimizer.variables],
+            "best": self.best_weights,
+        }
 
-    def run(self, report: Callable[[Progress], None]) -> int:
-        """Trains to the end, or until early stopping; leaves the best weights in the model.
+    def run(
+        self,
+        report: Callable[[Progress], None],
+        pause: Callable[["Training"], None] = lambda _: None,
+    ) -> None:
+        """Trains on from `position` to the end, or until early stopping.
 
-        Returns:
-          The number of steps made.
+        The model is left with the best weights, or with the last ones without early stopping.
+
+        Args:
+          report: hears of each evaluation.
+          pause: called between stretches of steps, about once a second or more often; it may save
+            the training, and end it by raising.
 
         Raises:
           TrainingError: a loss that is not a number.
         """
-        step, started = 0, time.monotonic()
-        while step < self.steps:
-            stop = self._next_stop(step)
-            loss = self._run_steps(step, stop)
-            step = stop
-            if step % self.options["evaluate_every_steps"] and step < self.steps:
-                continue
-            evaluation = self.evaluate(self.held_out)
-            elapsed = time.monotonic() - started
-            rate = step * self.batch / elapsed
-            left = (self.steps - step) * elapsed / step
-            report(Progress(step, self.steps, loss, rate, left, evaluation))
-            if self._should_stop(evaluation):
-                break
-        if self.options["early_stopping"]:
-            for variable, value in zip(self.model.variables, self.best_weights, strict=True):
-                variable.assign(value)
-        return step
+        here = self.position
+        batches = iter(self.feed.distributed(self.strategy, here.step))
+        first_step, started, before = here.step, time.monotonic(), here.seconds
+        while not here.finished:
+            self._advance(batches, self._next_stop() - here.step)
+            here.seconds = before + time.monotonic() - started
+            if here.step % self.options["evaluate_every_steps"] == 0 or here.step == self.steps:
+                rate = (here.step - first_step) / (time.monotonic() - started)
+                self._evaluate_and_report(rate, report)
+            pause(self)
 
-    def evaluate(self, rows: Rows) -> dict[str, float]:
-        """The mean loss and the head's metrics over the rows."""
-        for metric in self.metrics.values():
-            metric.reset_state()
-        count = int(rows.labels.shape[0])
-        loss = 0.0
-        for start in range(0, count, _EVAL_BATCH):
-            part = rows.slice(start, start + _EVAL_BATCH)
-            loss += float(self._evaluate_batch(part)) * int(part.labels.shape[0])
-        return {"loss": loss / count} | {k: float(m.result()) for k, m in self.metrics.items()}
-
-    def _next_stop(self, step: int) -> int:
-        """Where the next stretch ends: an evaluation, an epoch (a new order of rows), the end."""
-        every = self.options["evaluate_every_steps"]
-        epoch_end = (step // self.steps_per_epoch + 1) * self.steps_per_epoch
-        return min(self.steps, (step // every + 1) * every, epoch_end)
-
-    def _run_steps(self, start: int, stop: int) -> float:
-        epoch, first = divmod(start, self.steps_per_epoch)
-        order = self._order(tf.constant([self.options["seed"], epoch], tf.int32))
-        last = first + stop - start
-        total, bad_step = self._stretch(self.train, order, tf.constant(first), tf.constant(last))
+    def _advance(self, batches: Any, count: int) -> None:
+        """Makes `count` steps."""
+        here, started = self.position, time.monotonic()
+        total, bad_step = self._stretch(
+            batches,
+            tf.constant(here.step, tf.int64),
+            tf.constant(here.step + count, tf.int64),
+            tf.constant(here.loss_sum),
+        )
         if int(bad_step) >= 0:
             raise TrainingError(
-                f"The loss is not a number at step {start + int(bad_step) - first + 1} of "
-                f"{self.steps}. Lower training.learning_rate.initial, or look for extreme values "
-                "in the numeric features."
+                f"The loss is not a number at step {int(bad_step) + 1} of {self.steps}. "
+                "Lower training.learning_rate.initial, or look for extreme values in the numeric "
+                "features."
             )
-        return float(total) / (stop - start)
+        here.step += count
+        here.loss_sum, here.unreported = float(total), here.unreported + count
+        [seconds, workers] = self.sum_over_workers([time.monotonic() - started, 1.0])
+        # The same in all workers, so that they pause together. The first stretch holds the tracing.
+        wanted = _SECONDS_A_STRETCH * workers * count / seconds
+        self._stretch_steps = max(1, min(int(wanted), 2 * self._stretch_steps))
 
-    @tf.function(autograph=False)
-    def _order(self, seed: tf.Tensor) -> tf.Tensor:
-        return tf.random.experimental.stateless_shuffle(tf.range(self.rows), seed=seed)
+    def _next_stop(self) -> int:
+        """Where the next stretch ends."""
+        step, options = self.position.step, self.options
+        every = options["evaluate_every_steps"], options["checkpoints"]["every_steps"]
+        stops = [(step // steps + 1) * steps for steps in every if steps]
+        return min(self.steps, *stops, step + self._stretch_steps)
 
-    @tf.function(autograph=False)
+    def sum_over_workers(self, values: list[float]) -> list[float]:
+        """Sums numbers of all processes; each gets the same. All have to call it."""
+        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return values
+        replicas_here = self.replicas // cluster_size()
+        summed = self._sum(tf.constant(values, tf.float64)) / replicas_here
+        return [float(value) for value in summed]
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def _sum(self, values: tf.Tensor) -> tf.Tensor:
+        return self.strategy.reduce("SUM", self.strategy.run(lambda: values), axis=None)
+
+    @tf.function(autograph=False, reduce_retracing=True)
     def _stretch(
-        self, rows: Rows, order: tf.Tensor, first: tf.Tensor, last: tf.Tensor
+        self, batches: Any, first: tf.Tensor, last: tf.Tensor, total: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Steps `first` to before `last` of an epoch; their summed loss, and the first bad one."""
+        """Steps `first` to before `last`; `total` plus their losses, and the first bad step."""
 
         def step(number: tf.Tensor, total: tf.Tensor, bad_step: tf.Tensor) -> tuple[Any, ...]:
-            batch = order[number * self.batch : (number + 1) * self.batch]
-            loss = self._step(rows.take(batch))
+            count = tf.cast(self.feed.real_rows(number), tf.float32)
+            losses = self.strategy.run(self.train_step, args=(next(batches), count))
+            loss = self.strategy.reduce("SUM", losses, axis=None)
             is_bad = (bad_step < 0) & ~tf.math.is_finite(loss)
             return number + 1, total + loss, tf.where(is_bad, number, bad_step)
 
-        start = first, tf.constant(0.0), tf.constant(-1)
+        start = first, total, tf.constant(-1, tf.int64)
         _, total, bad_step = tf.while_loop(
             lambda number, *_: number < last, step, start, parallel_iterations=1
         )
         return total, bad_step
 
-    def _step(self, rows: Rows) -> tf.Tensor:
+    def train_step(self, batch: Batch, count: tf.Tensor) -> tf.Tensor:
+        """One replica's part of a step: forward, backward, update.
+
+        Args:
+          batch: this replica's rows.
+          count: float32 scalar, the real rows of the whole global batch.
+
+        Returns:
+          This replica's share of the loss; the shares of all replicas add up to it.
+        """
         with tf.GradientTape() as tape:
-            logits = self.model({"numbers": rows.numbers, "ids": rows.ids}, training=True)
-            loss = self.head.loss_of(self.model, rows.labels, logits)
-            loss = tf.add_n([loss, *self.model.losses])
+            logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=True)
+            losses = self.head.losses(self.model, batch.labels, logits)
+            penalties = [tf.cast(loss, tf.float32) / self.replicas for loss in self.model.losses]
+            loss = tf.add_n([tf.reduce_sum(losses * batch.weights) / count, *penalties])
+            scaled = self.optimizer.scale_loss(loss)
         variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        gradients = tape.gradient(scaled, variables)
+        if self.options["precision"] == "float16" and self.replicas > 1:
+            gradients = _finite_together(gradients)
+        self.optimizer.apply(gradients, variables)
         return loss
 
+    def evaluate(self) -> dict[str, float]:
+        """The mean loss and the head's metrics over the eval split."""
+        if self._evaluation_batches is None:
+            self._evaluation_batches = iter(self.held_out.distributed(self.strategy, 0))
+        for metric in self.metrics.values():
+            metric.reset_state()
+        loss = float(self._evaluate(self._evaluation_batches)) / self.held_out.rows
+        return {"loss": loss} | {k: float(m.result()) for k, m in self.metrics.items()}
+
     @tf.function(autograph=False, reduce_retracing=True)
-    def _evaluate_batch(self, rows: Rows) -> tf.Tensor:
-        logits = self.model({"numbers": rows.numbers, "ids": rows.ids}, training=False)
+    def _evaluate(self, batches: Any) -> tf.Tensor:
+        def step(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            losses = self.strategy.run(self._evaluate_batch, args=(next(batches),))
+            return number + 1, total + self.strategy.reduce("SUM", losses, axis=None)
+
+        start = tf.constant(0), tf.constant(0.0)
+        last = self.held_out.steps
+        return tf.while_loop(lambda n, _: n < last, step, start, parallel_iterations=1)[1]
+
+    def _evaluate_batch(self, batch: Batch) -> tf.Tensor:
+        logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=False)
         predictions = self.head.predict(self.model, logits)
         for metric in self.metrics.values():
-            metric.update_state(rows.labels[:, None], predictions)
-        return self.head.loss_of(self.model, rows.labels, logits)
+            metric.update_state(batch.labels[:, None], predictions, batch.weights)
+        losses = self.head.losses(self.model, batch.labels, logits)
+        return tf.reduce_sum(losses * batch.weights)
+
+    def _evaluate_and_report(self, steps_a_second: float, report: Any) -> None:
+        here = self.position
+        loss = here.loss_sum / here.unreported
+        here.loss_sum, here.unreported = 0.0, 0
+        evaluation = self.evaluate()
+        rate = steps_a_second * self.feed.batch
+        told = {"step": here.step, "train_loss": loss, "examples_per_second": rate}
+        here.evaluations.append(told | evaluation)
+        here.finished = self._should_stop(evaluation) or here.step == self.steps
+        if here.finished:
+            for variable, best in zip(self.model.variables, self.best_weights, strict=False):
+                variable.value.assign(best)
+        left = (self.steps - here.step) / steps_a_second
+        report(Progress(here.step, self.steps, loss, rate, left, evaluation))
 
     def _should_stop(self, evaluation: dict[str, float]) -> bool:
-        stopping = self.options["early_stopping"]
+        stopping, here = self.options["early_stopping"], self.position
         if not stopping:
             return False
         sign = -1 if stopping["metric"] in ("auc", "accuracy") else 1
         value = sign * evaluation[stopping["metric"]]
-        if value < float(self.best) - stopping["min_delta"]:
-            self.best.assign(value)
-            self.evaluations_since_best.assign(0)
-            for kept, variable in zip(self.best_weights, self.model.variables, strict=True):
-                kept.assign(variable)
+        if value < here.best - stopping["min_delta"]:
+            here.best, here.evaluations_since_best = value, 0
+            self._keep_best()
         else:
-            self.evaluations_since_best.assign_add(1)
-        return int(self.evaluations_since_best) >= stopping["patience"]
+            here.evaluations_since_best += 1
+        return here.evaluations_since_best >= int(stopping["patience"])
+
+    @tf.function(autograph=False)
+    def _keep_best(self) -> None:
+        for kept, variable in zip(self.best_weights, self.model.variables, strict=True):
+            kept.assign(variable.value)
+
+
+def _finite_together(gradients: list[Any]) -> list[Any]:
+    """If those of one replica are not finite, none are: all skip the step.
+
+    Keras's LossScaleOptimizer looks before the sum, at its own replica: one worker would skip a
+    step that the others wait in for ever.
+    """
+    zeros = [tf.reduce_sum(0.0 * tf.convert_to_tensor(g)) for g in gradients if g is not None]
+    zero_or_nan = tf.distribute.get_replica_context().all_reduce("SUM", tf.add_n(zeros))
+    return [g + zero_or_nan if isinstance(g, tf.Tensor) else g for g in gradients]
+
+
+def build_model(
+    inputs: dict[str, Any], settings: dict[str, Any], label_mean: float, label_deviation: float
+) -> keras.Model:
+    """The untrained model: layers, and what its head must know of the training labels."""
+    options = settings["training"]
+    keras.utils.set_random_seed(options["seed"])
+    with precision(options["precision"]):
+        model = network.build(inputs, settings["model"], options["seed"])
+    HEADS[inputs["problem"]]().prepare(model, label_mean, label_deviation)
+    return model
+
+
+def layers_named(model: keras.Model, patterns: list[str]) -> list[keras.layers.Layer]:
+    """The layers with weights whose names match one of the patterns (`hidden_*`).
+
+    Raises:
+      TrainingError: a pattern matches none.
+    """
+    layers = [layer for layer in model.layers if layer.weights]
+    for pattern in patterns:
+        if not fnmatch.filter([layer.name for layer in layers], pattern):
+            raise TrainingError(
+                f"training.warm_start.layers has '{pattern}', but no layer with weights is called "
+                f"so. There are: {', '.join(layer.name for layer in layers)}."
+            )
+    return [layer for layer in layers if any(fnmatch.fnmatch(layer.name, p) for p in patterns)]

@@ -25,35 +25,39 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         keras.ops.one_hot(ids[:, i], f["size"]) for i, f in enumerate(categorical) if not f["embed"]
     ]
     embedded = [
-        keras.layers.Embedding(f["size"], f["embed"], name=f"embedding_{i}")(ids[:, i])
+        keras.layers.Embedding(f["size"], f["embed"], name=f"embedding_{f['name']}")(ids[:, i])
         for i, f in enumerate(categorical)
         if f["embed"]
     ]
     deep = _joined([numbers, *one_hots, *embedded])
     for layer, units in enumerate(settings["hidden"]):
-        deep = _hidden_layer(deep, units, settings, seed + layer)
+        deep = _hidden_layer(deep, layer, units, settings, seed + layer)
     outputs = max(1, inputs["num_classes"])
-    logits = keras.layers.Dense(outputs, name="deep")(deep)
+    logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
     if settings["wide"] and categorical:
         logits += _wide(ids, [f["size"] for f in categorical], outputs)
     return keras.Model({"numbers": numbers, "ids": ids}, logits, name="wide_and_deep")
 
 
-def _hidden_layer(deep: Any, units: int, settings: dict[str, Any], seed: int) -> Any:
+def _hidden_layer(deep: Any, number: int, units: int, settings: dict[str, Any], seed: int) -> Any:
     penalty = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
-    deep = keras.layers.Dense(units, kernel_regularizer=penalty)(deep)
+    deep = keras.layers.Dense(units, kernel_regularizer=penalty, name=f"hidden_{number}")(deep)
     if settings["batch_norm"]:
-        deep = keras.layers.BatchNormalization()(deep)
+        # Over the whole global batch, so that the number of replicas does not matter.
+        name = f"batch_norm_{number}"
+        deep = keras.layers.BatchNormalization(synchronized=True, name=name)(deep)
     deep = keras.layers.Activation("relu")(deep)
-    return (
-        keras.layers.Dropout(settings["dropout"], seed=seed)(deep) if settings["dropout"] else deep
-    )
+    if settings["dropout"]:
+        deep = keras.layers.Dropout(settings["dropout"], seed=seed, name=f"dropout_{number}")(deep)
+    return deep
 
 
 def _wide(ids: Any, sizes: list[int], outputs: int) -> Any:
     """A weight for every id of every feature, in one table: a linear model over the one-hots."""
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    table = keras.layers.Embedding(sum(sizes), outputs, embeddings_initializer="zeros", name="wide")
+    table = keras.layers.Embedding(
+        sum(sizes), outputs, embeddings_initializer="zeros", name="wide", dtype="float32"
+    )
     return keras.ops.sum(table(ids + keras.ops.array([starts], "int32")), axis=1)
 
 

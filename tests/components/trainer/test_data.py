@@ -1,47 +1,134 @@
-"""Loading transformed examples: every row, in an order that no file decides."""
+"""Loading transformed examples: every row, in an order that no file decides, within the memory."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.core.data import load
+from components.trainer.core.batches import Batch, Feed
+from components.trainer.core.data import InMemory, load
+from components.trainer.core.rows import Rows
+from components.trainer.core.shards import SHARDS, Shards
+from tests.components.trainer import small_training as small
 
-INPUTS: dict[str, Any] = {
-    "problem": "binary",
-    "label": "__label__",
-    "features": [{"name": "x", "size": None}, {"name": "a", "size": 9, "embed": None}],
-}
-
-
-def _write(path: Path, numbers: list[int]) -> None:
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
-    with tf.io.TFRecordWriter(str(path), options) as writer:
-        for number in numbers:
-            feature = {
-                "x": tf.train.Feature(float_list=tf.train.FloatList(value=[number / 7])),
-                "a": tf.train.Feature(int64_list=tf.train.Int64List(value=[number % 9])),
-                "__label__": tf.train.Feature(float_list=tf.train.FloatList(value=[number % 2])),
-            }
-            features = tf.train.Features(feature=feature)
-            writer.write(tf.train.Example(features=features).SerializeToString())
+ROWS = 3000
+TINY = ROWS * 32 / 4 / (1 << 20)
+"""MiB: a quarter of the rows."""
 
 
-def test_order_does_not_depend_on_the_files(tmp_path: Path) -> None:
-    numbers = list(range(1000))
-    _write(tmp_path / "a-0.gz", numbers)
-    shuffled = np.random.default_rng(1).permutation(numbers).tolist()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files a-0 with all rows, and b-0 to b-2 with the same ones in other orders."""
+    folder = tmp_path_factory.mktemp("examples")
+    rows = small.columns(ROWS)
+    small.write_examples(folder / "a-0.gz", rows)
+    shuffled = np.random.default_rng(1).permutation(ROWS)
     for shard in range(3):
-        _write(tmp_path / f"b-{shard}.gz", shuffled[shard::3])
-    one, many = (load([str(tmp_path / f"{name}-*")], INPUTS) for name in "ab")
-    for a, b in zip(one, many, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert sorted(np.round(one.numbers[:, 0] * 7).astype(int).tolist()) == numbers
-    np.testing.assert_array_equal(one.ids[:, 0], np.round(one.numbers[:, 0] * 7).astype(int) % 9)
+        small.write_examples(folder / f"b-{shard}.gz", rows.take(shuffled[shard::3]), reverse=True)
+    return folder
+
+
+def _load(folder: Path, name: str, scratch: Path, memory: float) -> InMemory | Shards:
+    return load([str(folder / f"{name}-*")], small.INPUTS, memory, str(scratch))  # type: ignore[return-value]
+
+
+def _as_set(parts: list[Rows] | list[Batch]) -> set[tuple[float, ...]]:
+    return {
+        (*numbers, *ids, label)
+        for part in parts
+        for numbers, ids, label in zip(
+            part.numbers.numpy().tolist(),
+            part.ids.numpy().tolist(),
+            part.labels.numpy().tolist(),
+            strict=True,
+        )
+    }
+
+
+@pytest.mark.parametrize("memory", [100.0, TINY])
+def test_order_does_not_depend_on_the_files(folder: Path, tmp_path: Path, memory: float) -> None:
+    one, many = (_load(folder, name, tmp_path / name, memory) for name in "ab")
+    windows = tf.reshape(tf.range(len(one.counts)), [-1, one.window])
+    for window in windows:
+        for a, b in zip(one.read(window), many.read(window), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert _as_set([one.read(window) for window in windows]) == _as_set([small.columns(ROWS)])
+
+
+def test_more_rows_than_fit_are_read_from_shards(folder: Path, tmp_path: Path) -> None:
+    kept, spilled = (_load(folder, "a", tmp_path / "s", memory) for memory in (100.0, TINY))
+    assert isinstance(kept, InMemory)
+    assert isinstance(spilled, Shards)
+    assert sum(spilled.counts) == ROWS
+    assert len(spilled.counts) == SHARDS
+    assert spilled.window * 32 * ROWS / SHARDS <= TINY * (1 << 20)
+    assert spilled.label_mean == pytest.approx(kept.label_mean)
+    assert spilled.label_deviation == pytest.approx(kept.label_deviation)
+
+
+def test_whole_shards_are_used_again_and_others_are_not(folder: Path, tmp_path: Path) -> None:
+    first = _load(folder, "a", tmp_path / "s", TINY)
+    again = _load(tmp_path / "no such folder", "a", tmp_path / "s", TINY)
+    assert again.counts == first.counts
+    some = next((tmp_path / "s").glob("rows-*"))
+    some.write_bytes(some.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="No examples in"):
+        _load(tmp_path / "no such folder", "a", tmp_path / "s", TINY)
 
 
 def test_no_examples_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="No examples in"):
-        load([str(tmp_path / "none-*")], INPUTS)
+        load([str(tmp_path / "none-*")], small.INPUTS, 1.0, str(tmp_path / "s"))
+
+
+@pytest.mark.parametrize("memory", [100.0, TINY])
+class TestBatches:
+    """Batches of both kinds of source are a pure function of (rows, seed, step)."""
+
+    @pytest.fixture
+    def feed(self, folder: Path, tmp_path: Path, memory: float) -> Feed:
+        return Feed(_load(folder, "a", tmp_path / "s", memory), 128, 7)
+
+    def _take(self, feed: Feed, step: int, count: int) -> list[Batch]:
+        batches = iter(feed.distributed(tf.distribute.get_strategy(), step))
+        return [next(batches) for _ in range(count)]
+
+    def test_every_row_of_an_epoch_comes_once(self, feed: Feed) -> None:
+        assert feed.steps == 24
+        for epoch in (0, 1):
+            batches = self._take(feed, epoch * 24, 24)
+            real = [Rows(*b[:3]).take(tf.where(b.weights > 0)[:, 0]) for b in batches]
+            assert sum(int(part.labels.shape[0]) for part in real) == ROWS
+            assert _as_set(real) == _as_set([small.columns(ROWS)])
+            assert float(tf.reduce_sum(batches[-1].weights)) == ROWS - 23 * 128
+
+    def test_shapes_are_static(self, feed: Feed) -> None:
+        element = feed.distributed(tf.distribute.get_strategy(), 0).element_spec
+        assert [tuple(spec.shape) for spec in element] == [(128, 2), (128, 2), (128,), (128,)]
+
+    @pytest.mark.parametrize("step", [1, 5, 23, 24, 40, 71])
+    def test_from_any_step_on_the_same_batches_come(self, feed: Feed, step: int) -> None:
+        expected = self._take(feed, 0, step + 3)[step:]
+        for a, b in zip(expected, self._take(feed, step, 3), strict=True):
+            for x, y in zip(a, b, strict=True):
+                np.testing.assert_array_equal(x, y)
+
+    def test_epochs_and_seeds_have_orders_of_their_own(self, feed: Feed) -> None:
+        first = self._take(feed, 0, 1)[0].numbers.numpy()
+        assert not np.array_equal(first, self._take(feed, 24, 1)[0].numbers.numpy())
+        other = self._take(feed._replace(seed=8), 0, 1)[0].numbers.numpy()
+        assert not np.array_equal(first, other)
+
+
+def test_resume_reads_no_shard_that_it_skips(folder: Path, tmp_path: Path) -> None:
+    source = _load(folder, "a", tmp_path / "s", TINY)
+    feed = Feed(source, 100, 7)
+    last = Feed(source, 100, 7).distributed(tf.distribute.get_strategy(), 29)
+    expected = [tensor.numpy() for tensor in next(iter(last))]
+    order = feed._shuffled(SHARDS, tf.constant(-1, tf.int64)).numpy().tolist()
+    for number in order[: SHARDS // 2]:
+        (tmp_path / "s" / f"rows-{number:05d}-of-{SHARDS:05d}").unlink()
+    again = feed.distributed(tf.distribute.get_strategy(), 29)
+    for a, b in zip(expected, next(iter(again)), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -10,11 +10,14 @@ import pytest
 import tensorflow as tf
 
 from components.errors import PipelineStop
-from components.trainer.core.data import Rows
+from components.trainer.core.data import InMemory
 from components.trainer.core.loop import Training
+from components.trainer.core.rows import Rows
 from components.trainer.hyperparameters import decode, overlay, with_winner
 from components.tuning.settings import Tuning
 from components.tuning.tuner import LoopTuner
+from pipeline.config import Model
+from pipeline.config import Training as TrainingSettings
 
 INPUTS: dict[str, Any] = {
     "problem": "binary",
@@ -23,21 +26,16 @@ INPUTS: dict[str, Any] = {
     "features": [{"name": "x", "size": None}, {"name": "a", "size": 4, "embed": None}],
 }
 SETTINGS: dict[str, Any] = {
-    "model": {"hidden": [8], "dropout": 0.1, "batch_norm": False, "wide": True, "l2": 0.0},
-    "training": {
-        "seed": 0,
-        "epochs": 2,
-        "steps": None,
-        "global_batch_size": 32,
-        "learning_rate": {
-            "initial": 0.02,
-            "schedule": "constant",
-            "warmup_steps": 0,
-            "decay_to": 0.0,
-        },
-        "evaluate_every_steps": 8,
-        "early_stopping": None,
-    },
+    "model": Model(hidden=[8], dropout=0.1).model_dump(mode="json"),
+    "training": TrainingSettings.model_validate(
+        {
+            "seed": 0,
+            "epochs": 2,
+            "global_batch_size": 32,
+            "learning_rate": {"initial": 0.02},
+            "evaluate_every_steps": 8,
+        }
+    ).model_dump(mode="json"),
 }
 RATE = "training.learning_rate.initial"
 SEARCH = {
@@ -47,12 +45,12 @@ SEARCH = {
 }
 
 
-def _rows(count: int, seed: int) -> Rows:
+def _rows(count: int, seed: int) -> InMemory:
     random = np.random.default_rng(seed)
     numbers = random.normal(size=[count, 1]).astype(np.float32)
     ids = random.integers(0, 4, [count, 1]).astype(np.int32)
     labels = (numbers[:, 0] + (ids[:, 0] == 2) > 0).astype(np.float32)
-    return Rows(*(tf.constant(v) for v in (numbers, ids, labels)))
+    return InMemory(Rows(*(tf.constant(v) for v in (numbers, ids, labels))))
 
 
 SPLITS: dict[str, Any] = {"train": _rows(300, 0), "held_out": _rows(200, 1), "inputs": INPUTS}
@@ -80,7 +78,7 @@ def test_winner_has_the_lowest_eval_loss_of_the_trainers_own_loop(tmp_path: Path
     for name, (values, score) in _scores(tuner).items():
         training = Training(**SPLITS, settings=overlay(SETTINGS, values))
         training.run(lambda _: None)
-        losses[name] = training.evaluate(SPLITS["held_out"])["loss"]
+        losses[name] = training.evaluate()["loss"]
         assert score == losses[name], values
     assert len(set(losses.values())) == 3
     (best,) = tuner.oracle.get_best_trials(1)

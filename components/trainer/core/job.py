@@ -1,0 +1,219 @@
+"""A training as a job: JSON in, a trained model out, with TensorFlow and Keras alone.
+
+`python -m components.trainer.core.job JOB.json` is what runs where the pipeline does not: in each
+of several worker processes, and in images without TFX (TPU). The pipeline itself calls `train`.
+A job leaves its last checkpoint, from which `trained` builds the model again.
+"""
+
+import json
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from components.trainer.core import checkpoints, data
+from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
+from components.trainer.core.interruption import START_AGAIN, Interrupted, noted
+from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
+from components.trainer.core.strategy import StrategyError, create, is_chief, worker_number
+from components.trainer.core.warm_start import warm_start
+
+FAILURES = (TrainingError, StrategyError, CheckpointError)
+"""What a person has to put right; the message is for that person."""
+
+_UNUSABLE = 2
+"""Exit code after one of them: starting again would end the same."""
+
+
+@dataclass
+class Job:
+    """What to train, and where its checkpoints are."""
+
+    pipeline: str
+    """Whose training it is."""
+    train_files: list[str]
+    """Globs of gzipped TFRecord files of transformed examples."""
+    eval_files: list[str]
+    inputs: dict[str, Any]
+    """The feature spec (`components.features.model_inputs`)."""
+    settings: dict[str, Any]
+    """`model` and `training` as in `configs/*.yaml`."""
+    checkpoints: str
+    """The folder for the checkpoints of all trainings; shared, if there are several workers."""
+    identity: dict[str, Any]
+    """All that the training depends on, but for the number of replicas."""
+    log_dir: str
+    """For TensorBoard."""
+    weights: dict[str, Any] | None = None
+    """The version to start from (see `warm_start`)."""
+
+    def store(self, replicas: int) -> Store:
+        """The job's checkpoints."""
+        keep = self.settings["training"]["checkpoints"]["keep"]
+        identity = self.identity | {"replicas": replicas}
+        return Store(self.checkpoints, self.pipeline, identity, keep)
+
+
+@dataclass
+class Trained:
+    """A trained model, and what is known of its training."""
+
+    model: keras.Model
+    progress: dict[str, Any]
+    """As in the last checkpoint."""
+    store: Store
+    """To be removed once the model is exported."""
+
+
+def train(job: Job) -> Trained:
+    """Trains, from the newest good checkpoint if there is one; all workers of a group call it.
+
+    Raises:
+      Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
+      TrainingError, StrategyError, CheckpointError: what a person has to put right.
+    """
+    options = job.settings["training"]
+    strategy = create(options)
+    store = job.store(strategy.num_replicas_in_sync)
+    if is_chief():
+        store.open()
+    with noted() as signals:
+        training = _training(job, strategy, store.folder)
+        keeper = _resumed(job, store, training)
+        _run(job, training, keeper, signals)
+    return Trained(training.model, keeper.progress(training), store)
+
+
+def trained(job: Job, replicas: int) -> Trained:
+    """The model of a job that other processes have finished, from its last checkpoint.
+
+    Raises:
+      TrainingError: there is no checkpoint of a finished training.
+    """
+    store = job.store(replicas)
+    found = store.newest_good()
+    if found is None or not found[0]["position"]["finished"]:
+        raise TrainingError(f"The training left no finished checkpoint in {store.folder}.")
+    model = build_model(job.inputs, job.settings, 0.0, 1.0)
+    values = [variable.value for variable in model.variables]
+    checkpoints.assign({"model": values}, found[1])
+    return Trained(model, found[0], store)
+
+
+def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Training:
+    memory = job.settings["training"]["memory_mib"]
+    scratch = os.path.join(folder, f"rows-{worker_number()}")
+    train_rows, eval_rows = (
+        data.load(files, job.inputs, memory, os.path.join(scratch, name))
+        for name, files in (("train", job.train_files), ("eval", job.eval_files))
+    )
+    return Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
+
+
+def _resumed(job: Job, store: Store, training: Training) -> Keeper:
+    """Puts the training where its newest good checkpoint was."""
+    found = store.newest_good()
+    resumed_at: list[int] = []
+    record: dict[str, Any] = {}
+    if found:
+        progress, arrays = found
+        checkpoints.assign(training.variables, arrays)
+        training.position = Position(**progress["position"])
+        record = progress["checkpoints"]
+        resumed_at = [*record["resumed_at"], training.position.step]
+        PROGRESS.warning("goes on at step %s of %s", f"{resumed_at[-1]:,}", f"{training.steps:,}")
+    else:
+        if reason := store.why_fresh():
+            PROGRESS.warning(reason)
+        if job.weights:
+            warm_start(training, job.weights)
+    _check_agreement(training)
+    options = job.settings["training"]["checkpoints"]
+    keeper = Keeper(store, options, is_chief(), resumed_at)
+    keeper.record |= record | {"resumed_at": resumed_at}
+    return keeper
+
+
+def _check_agreement(training: Training) -> None:
+    """All workers must stand at the same step; they would wait for each other for ever."""
+    step, workers = training.sum_over_workers([float(training.position.step), 1.0])
+    if step != training.position.step * workers:
+        raise CheckpointError(
+            f"The workers found different checkpoints (this one: step {training.position.step:,}). "
+            "They need one folder for checkpoints that all of them see."
+        )
+
+
+def _run(job: Job, training: Training, keeper: Keeper, signals: list[int]) -> None:
+    def pause(training: Training) -> None:
+        due = is_chief() and keeper.is_due(training.position.step)
+        due_anywhere, signalled = training.sum_over_workers([float(due), float(bool(signals))])
+        if training.position.finished or signalled or due_anywhere:
+            keeper.save(training)
+        if signalled and not training.position.finished:
+            raise Interrupted(f"interrupted at step {training.position.step:,}; checkpoint written")
+
+    with _curves(job.log_dir) as write:
+        for evaluation in training.position.evaluations:
+            write(evaluation)
+
+        def report(progress: Progress) -> None:
+            PROGRESS.info("%s", progress)
+            write(training.position.evaluations[-1])
+
+        training.run(report, pause)
+
+
+class _curves:
+    """TensorBoard's curves. After a resume all are written again, so that there is one run."""
+
+    def __init__(self, log_dir: str):
+        chief = is_chief()
+        self._writer = (
+            tf.summary.create_file_writer(log_dir) if chief else tf.summary.create_noop_writer()
+        )
+
+    def __enter__(self) -> Any:
+        return self._write
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.close()
+
+    def _write(self, evaluation: dict[str, float]) -> None:
+        values = dict(evaluation)
+        step = int(values.pop("step"))
+        with self._writer.as_default():
+            tf.summary.scalar("loss/train", values.pop("train_loss"), step)
+            tf.summary.scalar("examples_per_second", values.pop("examples_per_second"), step)
+            for name, value in values.items():
+                tf.summary.scalar(f"{name}/eval", value, step)
+
+
+def main(path: str) -> int:
+    """Trains the job of a file; the exit code comes back.
+
+    Progress goes to standard error, what became of it as JSON to standard output.
+    """
+    logging.basicConfig(format="%(message)s")
+    PROGRESS.setLevel(logging.INFO)
+    with open(path, encoding="utf-8") as file:
+        job = Job(**json.load(file))
+    try:
+        done = train(job)
+        if is_chief():
+            print(json.dumps({"replicas": done.progress["replicas"]}), flush=True)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return START_AGAIN
+    except FAILURES as error:
+        print(error, file=sys.stderr)
+        return _UNUSABLE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""The one place that turns a name into a strategy (Distribution Strategy, pattern 14).
+
+Parameter servers are left out: their updates are asynchronous, so a training could neither be
+repeated nor gone on with exactly.
+"""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class StrategyError(Exception):
+    """This machine cannot do what is asked; the message says what was found and what to set."""
+
+
+def check(options: dict[str, Any]) -> None:
+    """Says at once what this machine lacks, without starting anything.
+
+    Args:
+      options: `training` as in `configs/*.yaml`: `strategy` and `workers`.
+
+    Raises:
+      StrategyError: this machine or its environment does not have what the strategy needs.
+    """
+    name, cluster = options["strategy"], _cluster()
+    if cluster_size() > 1 and name != "multi_worker":
+        raise StrategyError(
+            f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
+            "would train a model of its own. Set training.strategy=multi_worker, or unset TF_CONFIG."
+        )
+    if name == "multi_worker" and not cluster and not options["workers"]:
+        raise StrategyError(
+            "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
+            "training.workers. Set training.workers to start so many processes on this machine, or "
+            f"TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
+        )
+    if name == "multi_worker" and (unknown := sorted(set(cluster) - {"chief", "worker"})):
+        raise StrategyError(
+            f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
+            "train synchronously. Parameter servers and evaluators are not supported."
+        )
+    if name == "mirrored":
+        _copies()
+
+
+def create(options: dict[str, Any]) -> tf.distribute.Strategy:
+    """Makes the strategy; call it before anything else of TensorFlow runs.
+
+    Args:
+      options: `training` as in `configs/*.yaml`: `strategy`, and `tpu` for that.
+
+    Raises:
+      StrategyError: this machine or its environment does not have what the strategy needs.
+    """
+    check(options)
+    made: tf.distribute.Strategy = _STRATEGIES[options["strategy"]](options)
+    return made
+
+
+def _auto(options: dict[str, Any]) -> tf.distribute.Strategy:
+    """All GPUs if there are several; otherwise the one device that TensorFlow takes by itself."""
+    several = len(tf.config.list_physical_devices("GPU")) > 1
+    return _mirrored(options) if several else tf.distribute.get_strategy()
+
+
+def _one_device(options: dict[str, Any]) -> tf.distribute.Strategy:
+    return tf.distribute.get_strategy()
+
+
+def _mirrored(options: dict[str, Any]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(_copies())
+
+
+def _copies() -> list[str]:
+    """The devices that each hold a copy of the model: GPUs, or several logical CPUs."""
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if not gpus and len(cpus) < 2:
+        raise StrategyError(
+            "training.strategy is 'mirrored', which copies the model to several GPUs, but "
+            f"TensorFlow finds {len(gpus)} GPUs and {len(cpus)} CPU device here. Set "
+            "training.strategy=auto, or multi_worker to use several processes."
+        )
+    return gpus or cpus
+
+
+def _multi_worker(options: dict[str, Any]) -> tf.distribute.Strategy:
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else it waits minutes for Google's metadata
+    tpu = options["tpu"] or {"name": "local", "zone": None, "project": None}
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(**{**tpu, "tpu": tpu["name"]})
+        if tpu["name"] != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except Exception as error:
+        raise StrategyError(
+            f"training.strategy is 'tpu', but there is no TPU '{tpu['name']}' "
+            f"({type(error).__name__}). On a TPU VM leave training.tpu.name at 'local'; from "
+            "elsewhere set training.tpu.name, zone and project. Otherwise: training.strategy=auto."
+        ) from error
+
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+_STRATEGIES = {
+    "auto": _auto,
+    "one_device": _one_device,
+    "mirrored": _mirrored,
+    "multi_worker": _multi_worker,
+    "tpu": _tpu,
+}
+
+
+def _tf_config() -> dict[str, Any]:
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found.get("cluster", {}), dict):
+            return found
+    except ValueError:
+        pass
+    raise StrategyError(
+        f"TF_CONFIG is not what TensorFlow expects: {text[:200]!r}. Expected JSON: {_EXAMPLE}."
+    )
+
+
+def _cluster() -> dict[str, Any]:
+    found: dict[str, Any] = _tf_config().get("cluster", {})
+    return found
+
+
+def cluster_size() -> int:
+    """How many processes train together."""
+    return sum(len(_cluster().get(kind, ())) for kind in ("chief", "worker"))
+
+
+def is_chief() -> bool:
+    """Whether this process writes: the only one, the chief, or worker 0 where there is no chief."""
+    if cluster_size() < 2:
+        return True
+    task = _tf_config().get("task", {})
+    if "chief" in _cluster():
+        return bool(task.get("type") == "chief")
+    return int(task.get("index", 0)) == 0
+
+
+def worker_number() -> int:
+    """This process's number among the workers, for folders of its own."""
+    if cluster_size() < 2:
+        return 0
+    task = _tf_config().get("task", {})
+    index = int(task.get("index", 0))
+    return index + len(_cluster().get("chief", ())) if task.get("type") == "worker" else index
+
+
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Any:
+    """Keras builds layers that compute in this type, with float32 weights (mixed precision)."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_POLICIES[name])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

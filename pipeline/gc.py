@@ -1,0 +1,381 @@
+"""`python -m pipeline gc`: shows what the workspace needs no longer, and removes it when told to.
+
+An artifact is marked as deleted before its folder goes, and a folder is renamed before its files
+go. Killed at any moment, it leaves nothing half there that a run could take for whole; what is
+left then is found the next time.
+"""
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import typer
+from ml_metadata.errors import StatusError
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from rich.console import Console
+from rich.filesize import decimal
+
+from components.errors import PipelineStop
+from components.registry import store as registry
+from pipeline import checkpoints, loading
+from pipeline.console import make, shown, table
+from pipeline.workspace import Workspace
+
+_GOING = ".gc-"
+"""The prefix of what is being removed."""
+_FEW = 5
+"""So many paths of a kind are shown."""
+
+_ENDED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+_LAST_NODE = "RegistryPush"
+_LOG = re.compile(r".+-\d{8}-\d{6}-\d+\.log")
+_REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
+
+
+@dataclass
+class Kept:
+    """What the kept runs and the versions need."""
+
+    runs: set[str] = field(default_factory=set)
+    """Ids of the runs, and of those that made the versions: their logs and reports stay."""
+    executions: set[int] = field(default_factory=set)
+    """Those that ended well, of the kept runs."""
+    artifacts: set[int] = field(default_factory=set)
+    since: dict[str, float] = field(default_factory=dict)
+    """By pipeline, when its oldest kept run began (epoch)."""
+    named: set[PurePath] = field(default_factory=set)
+    """Folders, relative to the pipeline root, that a version's manifest names."""
+    versions: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Things of one kind that can go."""
+
+    title: str
+    paths: list[Path]
+    size: int
+    """Bytes on the disk."""
+
+
+def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int, yes: bool) -> int:
+    """Shows what can go, asks on a terminal, and removes it.
+
+    Raises:
+      PipelineStop: an argument is wrong, or something cannot be read that says what is needed.
+    """
+    config = loading.load(config_name, overrides)
+    _check(keep_runs, older_than)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    console = Console(highlight=False, soft_wrap=True)
+    if not workspace.root.is_dir():
+        console.print(f"Nothing to remove: there is no {shown(workspace.root)} yet.")
+        return 0
+    workspace.make()
+
+    def wait(holder: str) -> None:
+        console.print(f"waiting for {holder}, which uses {shown(workspace.root)}")
+
+    # To the end, so that no run takes from the cache what is about to go.
+    with workspace.locked(wait):
+        return _collect(config_name, workspace, keep_runs, older_than, yes, console)
+
+
+def _check(keep_runs: int, older_than: int) -> None:
+    if keep_runs < 1:
+        raise PipelineStop(
+            f"--keep-runs is {keep_runs}; it must be at least 1, the last run of each pipeline. "
+            "To compute everything again, delete pipeline_root/ in the workspace."
+        )
+    if older_than < 0:
+        raise PipelineStop(f"--older-than is {older_than}; it is a number of days, 0 or more.")
+
+
+def _collect(
+    config_name: str,
+    workspace: Workspace,
+    keep_runs: int,
+    older_than: int,
+    yes: bool,
+    console: Console,
+) -> int:
+    store = _open(workspace.metadata)
+    kept = _kept(workspace, store, keep_runs)
+    groups = _groups(workspace, store, kept, older_than)
+    what_stays = _what_stays(kept, keep_runs)
+    if store is None and workspace.pipeline_root.is_dir():
+        what_stays += f" No {shown(workspace.metadata)}, so the artifacts are not looked at."
+    if not groups:
+        console.print(f"Nothing to remove. {what_stays}")
+        return 0
+    _show(groups, console)
+    console.print(f"\n{what_stays}")
+    if not _agreed(yes, console):
+        return 0
+    freed = sum(group.size for group in groups)
+    paths = [path for group in groups for path in group.paths]
+    failures = _remove_all(paths, workspace, store)
+    _tell(freed - sum(_size_left(path) for path in failures), failures, config_name, console)
+    return 1 if failures else 0
+
+
+def _open(metadata: Path) -> MetadataStore | None:
+    """TFX's metadata; where there are none, none are made."""
+    if not metadata.is_file():
+        return None
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = str(metadata)
+    try:
+        return MetadataStore(connection)
+    except (StatusError, RuntimeError) as error:
+        raise PipelineStop(
+            f"{metadata} cannot be read ({error}), and it says which artifacts are needed. "
+            "Restore it from a copy, or delete it and pipeline_root/ beside it; the versions, in "
+            "registry/, do not need them."
+        ) from error
+
+
+def _kept(workspace: Workspace, store: MetadataStore | None, keep_runs: int) -> Kept:
+    kept = Kept()
+    _keep_versions(workspace.registry, kept)
+    if store is None:
+        return kept
+    for pipeline in store.get_contexts_by_type("pipeline"):
+        runs = _last_runs(store, pipeline, keep_runs)
+        starts = [run.create_time_since_epoch / 1000 for run in runs]
+        kept.since[pipeline.name] = min(starts, default=0)
+        for run in runs:
+            _keep_run(store, run, kept)
+    return kept
+
+
+def _keep_run(store: MetadataStore, run: Any, kept: Kept) -> None:
+    kept.runs.add(run.name)
+    executions = store.get_executions_by_context(run.id)
+    kept.executions |= {e.id for e in executions if e.last_known_state in _ENDED}
+    # Inputs and outputs, also of cached executions, whichever run made them.
+    kept.artifacts |= {artifact.id for artifact in store.get_artifacts_by_context(run.id)}
+
+
+def _last_runs(store: MetadataStore, pipeline: Any, count: int) -> list[Any]:
+    """The last ones, and the last that came to its end: bad days do not drive out a good one."""
+    children = store.get_children_contexts_by_context(pipeline.id)
+    runs = sorted((c for c in children if c.type == "pipeline_run"), key=lambda c: -c.id)
+    whole = next((run for run in runs if _came_to_its_end(store, run)), None)
+    return runs[:count] + ([whole] if whole in runs[count:] else [])
+
+
+def _came_to_its_end(store: MetadataStore, run: Any) -> bool:
+    return any(
+        execution.type.endswith(_LAST_NODE) and execution.last_known_state in _ENDED
+        for execution in store.get_executions_by_context(run.id)
+    )
+
+
+def _keep_versions(root: Path, kept: Kept) -> None:
+    """A manifest that cannot be read stops everything: nobody knows what it names."""
+    for model in root.iterdir() if root.is_dir() else ():
+        for version in registry.list_versions(str(model)) if model.is_dir() else ():
+            manifest = registry.read_manifest(str(model), version)
+            kept.versions += 1
+            kept.runs.add(str(manifest.get("run_id")))
+            for text in _texts(manifest):
+                # By its tail: the project may have been moved since.
+                _, found, inside = text.rpartition("/pipeline_root/")
+                if found and inside:
+                    kept.named.add(PurePath(inside))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _groups(
+    workspace: Workspace, store: MetadataStore | None, kept: Kept, older_than: int
+) -> list[Group]:
+    before = time.time() - older_than * 86_400
+    days = f"{older_than} day{'s' * (older_than != 1)}"
+    old = [s.folder for s in checkpoints.find(workspace.checkpoints) if s.touched < before]
+    artifacts, leftovers = _outputs(workspace.pipeline_root, store, kept) if store else ([], [])
+    leftovers += _system_folders(workspace.pipeline_root, kept)
+    leftovers += [
+        *workspace.checkpoints.glob(f"{_GOING}*"),
+        *workspace.pipeline_root.glob(f"*/*/*/{_GOING}*"),
+        *workspace.pipeline_root.glob(f"*/*/.system/*/{_GOING}*"),
+    ]
+    found = {
+        f"checkpoints untouched for {days}": old,
+        "artifacts that no kept run or version needs": artifacts,
+        "left behind by runs": leftovers,
+        f"logs and reports older than {days}": list(_records(workspace, kept, before)),
+    }
+    return [
+        Group(title, sorted(paths), sum(checkpoints.measure(path)[0] for path in paths))
+        for title, paths in found.items()
+        if paths
+    ]
+
+
+def _outputs(root: Path, store: MetadataStore, kept: Kept) -> tuple[list[Path], list[Path]]:
+    """Folders of artifacts that can go, and output folders that belong to no artifact."""
+    live: dict[Path, set[int]] = {}
+    known = set()
+    for artifact in store.get_artifacts():
+        folder = _output_folder(root, artifact)
+        known.add(folder)
+        if folder and artifact.state == mlmd.Artifact.LIVE:
+            live.setdefault(folder, set()).add(artifact.id)
+    artifacts, others = [], []
+    for folder in _numbered_folders(root, kept):
+        if live.get(folder, set()) & kept.artifacts or _is_named(folder.relative_to(root), kept):
+            continue
+        if folder in live:
+            artifacts.append(folder)
+        elif folder in known or int(folder.name) not in kept.executions:
+            others.append(folder)
+    return artifacts, others
+
+
+def _output_folder(root: Path, artifact: Any) -> Path | None:
+    """`<root>/<pipeline>/<node>/<output>/<execution>` of an artifact, which may lie deeper."""
+    uri = Path(artifact.uri)
+    parts = uri.relative_to(root).parts if uri.is_relative_to(root) else ()
+    return root.joinpath(*parts[:4]) if len(parts) >= 4 else None
+
+
+def _numbered_folders(root: Path, kept: Kept) -> Iterator[Path]:
+    """TFX's output folders; a pipeline that the metadata do not know is left alone."""
+    for pipeline in kept.since:
+        for path in (root / pipeline).glob("*/*/*"):
+            if path.name.isdecimal() and path.is_dir():
+                yield path
+
+
+def _is_named(inside: PurePath, kept: Kept) -> bool:
+    return any(n.is_relative_to(inside) or inside.is_relative_to(n) for n in kept.named)
+
+
+def _system_folders(root: Path, kept: Kept) -> list[Path]:
+    """TFX's own notes and scratch folders: of runs not kept, or of executions that did not end."""
+    found = []
+    for pipeline, since in kept.since.items():
+        for path in (root / pipeline).glob("*/.system/*/*"):
+            kind, number = path.parent.name, int(path.name) if path.name.isdecimal() else -1
+            if (
+                # A later run never goes on in one, and no run is live under the lock.
+                kind == "stateful_working_dir"
+                or (kind == "executor_execution" and number not in kept.executions)
+                # Named by the microsecond.
+                or (kind == "driver_execution" and number / 1e6 < since)
+            ):
+                found.append(path)
+    return [path for path in found if not path.name.startswith(_GOING)]
+
+
+def _records(workspace: Workspace, kept: Kept, before: float) -> Iterator[Path]:
+    for path in workspace.logs.glob("*.log"):
+        if _LOG.fullmatch(path.name) and path.stat().st_mtime < before:
+            text = path.read_bytes()  # its name holds no run id; what TFX writes into it does
+            if not any(run.encode() in text for run in kept.runs):
+                yield path
+    for path in workspace.reports.glob("*"):
+        named = _REPORT.fullmatch(path.name)
+        if named and named[1] not in kept.runs and path.stat().st_mtime < before:
+            yield path
+
+
+def _what_stays(kept: Kept, keep_runs: int) -> str:
+    """A sentence about what is kept."""
+    runs = "the last run" if keep_runs == 1 else f"the last {keep_runs} runs"
+    pipelines = f"{runs} of {', '.join(sorted(kept.since))}, and " if kept.since else ""
+    versions = "1 version" if kept.versions == 1 else f"{kept.versions} versions"
+    return f"Kept: {pipelines}{versions} with the data named in their manifests."
+
+
+def _show(groups: list[Group], console: Console) -> None:
+    lines = table("can go", "count", "size")
+    for group in groups:
+        lines.add_row(group.title, str(len(group.paths)), decimal(group.size))
+    console.print(lines)
+    for group in groups:
+        if len(group.paths) <= _FEW:
+            console.print(f"\n{group.title}:")
+            for path in group.paths:
+                console.print(f"  {shown(path)}", markup=False)
+
+
+def _agreed(yes: bool, console: Console) -> bool:
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        console.print("Nothing was removed. To remove it, add --yes (with make: YES=1).")
+        return False
+    try:
+        agreed = typer.confirm("Remove it?")
+    except typer.Abort:  # Ctrl-C
+        agreed = False
+    if not agreed:
+        console.print("Nothing was removed.")
+    return agreed
+
+
+def _remove_all(
+    paths: list[Path], workspace: Workspace, store: MetadataStore | None
+) -> dict[Path, str]:
+    """Removes them; what could not be removed comes back, with the reason."""
+    if store is not None:
+        _mark_deleted(set(paths), workspace.pipeline_root, store)
+    failures = {}
+    for path in paths:
+        try:
+            _remove(path)
+        except OSError as error:
+            failures[path] = error.strerror or str(error)
+    return failures
+
+
+def _mark_deleted(paths: set[Path], root: Path, store: MetadataStore) -> None:
+    going = [a for a in store.get_artifacts() if _output_folder(root, a) in paths]
+    for artifact in going:
+        artifact.state = mlmd.Artifact.DELETED
+    if going:
+        store.put_artifacts(going)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    if not path.name.startswith(_GOING):
+        path = path.rename(path.with_name(f"{_GOING}{path.name}"))
+    shutil.rmtree(path)
+
+
+def _size_left(path: Path) -> int:
+    """Of what could not be removed, under either name."""
+    names = path, path.with_name(f"{_GOING}{path.name}")
+    return sum(checkpoints.measure(p)[0] for p in names if os.path.lexists(p))
+
+
+def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Console) -> None:
+    console.print(f"[bold]Freed {decimal(freed)}.[/]")
+    for path, why in failures.items():
+        console.print(f"  not removed: {shown(path)} ({why})", style="red", markup=False)
+    commands = {
+        make("run-local", config_name): "computes again what it misses",
+        make("versions", config_name): "all versions; they are untouched",
+    }
+    console.print("\nNext:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<36} {purpose}")

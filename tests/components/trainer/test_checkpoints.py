@@ -1,0 +1,262 @@
+"""Checkpoints: what is found again, what is not, and what a damaged or unwritable one does."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.trainer.core import checkpoints
+from components.trainer.core.checkpoints import CheckpointError, Keeper, Store
+from components.trainer.core.job import Job, train, trained
+from tests.components.trainer import small_training as small
+
+
+def _store(root: Path, keep: int = 2, pipeline: str = "small", **identity: Any) -> Store:
+    return Store(str(root), pipeline, {"data": "d1", **identity}, keep)
+
+
+def _save(store: Store, *steps: int) -> None:
+    store.open()
+    for step in steps:
+        store.save({"model": [tf.Variable([float(step)] * 1000)]}, {"step": step})
+
+
+def _found(store: Store) -> int | None:
+    found = store.newest_good()
+    if found is None:
+        return None
+    step = int(found[0]["step"])
+    np.testing.assert_array_equal(found[1]["model"][0], [float(step)] * 1000)
+    return step
+
+
+def test_newest_is_found_and_the_last_n_are_kept(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    assert _found(store) is None
+    _save(store, 10, 20, 30)
+    assert _found(store) == 30
+    assert sorted(p.name for p in Path(store.folder).iterdir()) == [
+        "identity.json",
+        "step-000000020",
+        "step-000000030",
+    ]
+
+
+def _truncate(folder: Path) -> None:
+    data = folder / "variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:100])
+
+
+def _flip_a_bit(folder: Path) -> None:
+    data = folder / "variables.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[2000] ^= 1
+    data.write_bytes(content)
+
+
+def _from_elsewhere(folder: Path) -> None:
+    other = _store(folder.parent.parent, data="d2")
+    _save(other, 30)
+    shutil.rmtree(folder)
+    shutil.copytree(Path(other.folder) / folder.name, folder)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": _truncate,
+    "bit flipped": _flip_a_bit,
+    "no index": lambda folder: (folder / "variables.index").unlink(),
+    "no data": lambda folder: (folder / "variables.data-00000-of-00001").unlink(),
+    "empty index": lambda folder: (folder / "variables.index").write_bytes(b""),
+    "no progress": lambda folder: (folder / "progress.json").unlink(),
+    "garbage": lambda folder: (folder / "progress.json").write_text("{"),
+    "not a folder": lambda folder: (shutil.rmtree(folder), folder.write_text("x")),
+    "another training's": _from_elsewhere,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_one_is_passed_over_with_a_word(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = _store(tmp_path)
+    _save(store, 20, 30)
+    DAMAGES[damage](Path(store.folder) / "step-000000030")
+    with caplog.at_level(logging.WARNING, "progress"):
+        assert _found(store) == 20
+    assert "checkpoint of step 30 is not usable, taking the one before" in caplog.text
+    _save(store, 30)
+    assert _found(store) == 30
+
+
+def test_killed_write_is_swept(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    _save(store, 20)
+    left = Path(store.folder) / ".tmp-123"
+    left.mkdir()
+    (left / "variables.data-00000-of-00001").write_bytes(b"half")
+    assert _found(store) == 20
+    store.open()
+    assert not left.exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with a few hundred KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_is_one_clear_error_and_the_one_before_stays_good(small_disk: Path) -> None:
+    store = _store(small_disk)
+    _save(store, 10)
+    (small_disk / "filler").write_bytes(b"x" * (200 << 10))
+    big = {"model": [tf.Variable(tf.zeros([30_000]))]}
+    with pytest.raises(CheckpointError, match=r"step 20 could not .* step 10 stays good") as error:
+        store.save(big, {"step": 20})
+    assert "Free space there" in str(error.value)
+    assert sorted(os.listdir(store.folder)) == ["identity.json", "step-000000010"]
+    assert _found(store) == 10
+
+
+def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    """A file where the folder should be: root, too, cannot write there."""
+    (tmp_path / "root").write_text("a file")
+    with pytest.raises(CheckpointError, match=r"could not be written to .*There is none before it"):
+        _store(tmp_path / "root").open()
+
+
+@pytest.fixture
+def read_only_disk(small_disk: Path) -> Path:
+    _save(_store(small_disk), 10)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    return small_disk
+
+
+def test_read_only_file_system_is_one_clear_error(read_only_disk: Path) -> None:
+    store = _store(read_only_disk)
+    with pytest.raises(CheckpointError, match=r"Read-only.* step 10 stays good"):
+        store.save({"model": [tf.Variable([1.0])]}, {"step": 20})
+    assert _found(store) == 10
+
+
+def test_another_training_starts_fresh_and_says_why(tmp_path: Path) -> None:
+    before = {"hyperparameters": {"training": {"epochs": 3, "seed": 1}}, "code": "a" * 16}
+    _save(_store(tmp_path, **before), 40)
+    now = {"hyperparameters": {"training": {"epochs": 5, "seed": 1}}, "code": "b" * 16}
+    other = _store(tmp_path, **now)
+    assert _found(other) is None
+    assert other.why_fresh() == (
+        "starts fresh: the checkpoint of step 40 is another training's "
+        "(code changed; training.epochs was 3, is 5)"
+    )
+    assert _store(tmp_path, pipeline="other", **now).why_fresh() is None
+    assert _store(tmp_path, **before).why_fresh() is None
+
+
+def test_interval_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    by_steps = Keeper(_store(tmp_path), {"every_steps": 10, "every_seconds": None}, True, [])
+    assert [step for step in range(1, 25) if by_steps.is_due(step)] == list(range(10, 25))
+    by_time = Keeper(_store(tmp_path), {"every_steps": None, "every_seconds": 30.0}, True, [])
+    now = 29.9
+    assert not by_time.is_due(1000)
+    now = 30.0
+    assert by_time.is_due(1000)
+    by_time._slowest = 2.0
+    now = 199.0
+    assert not by_time.is_due(1000), "two seconds of saving are over 1 % of 199 seconds"
+    now = 200.0
+    assert by_time.is_due(1000)
+
+
+def _interrupt(job: Job, monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
+    """Ends a training as a failing disk would, after the checkpoint before `at_step`."""
+    save = checkpoints.Keeper.save
+
+    def failing(keeper: Keeper, training: Any) -> None:
+        if training.position.step >= at_step:
+            raise CheckpointError("stop here")
+        save(keeper, training)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.Keeper, "save", failing)
+        with pytest.raises(CheckpointError, match="stop here"):
+            train(job)
+
+
+SETTINGS: dict[str, Any] = {
+    "early_stopping": {"metric": "loss", "patience": 4},
+    "checkpoints": {"every_steps": 7, "keep": 3},
+}
+
+
+def test_changed_setting_trains_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _interrupt(small.job(tmp_path, small.settings(**SETTINGS)), monkeypatch, 21)
+    with caplog.at_level(logging.WARNING, "progress"):
+        other = train(small.job(tmp_path, small.settings(**SETTINGS, seed=6)))
+    assert "starts fresh" in caplog.text
+    assert "training.seed was 5, is 6" in caplog.text
+    assert other.progress["checkpoints"]["resumed_at"] == []
+
+
+def test_resumed_curves_have_one_run_without_gap_or_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = small.job(tmp_path, small.settings(**SETTINGS))
+    _interrupt(job, monkeypatch, 28)
+    shutil.rmtree(job.log_dir)  # as the local runner does with what a killed component left
+    done = train(job)
+    assert done.progress["checkpoints"]["resumed_at"] == [21]
+    steps: dict[str, list[int]] = {}
+    for file in Path(job.log_dir).iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                steps.setdefault(value.tag, []).append(event.step)
+    expected = [e["step"] for e in done.progress["position"]["evaluations"]]
+    assert expected == sorted(set(expected))
+    assert steps.keys() == {
+        "loss/train",
+        "loss/eval",
+        "auc/eval",
+        "accuracy/eval",
+        "examples_per_second",
+    }
+    assert all(found == expected for found in steps.values())
+
+
+def test_model_of_a_finished_job_is_its_last_checkpoint(tmp_path: Path) -> None:
+    """What a training elsewhere (workers, TPU) leaves is what this process exports."""
+    job = small.job(tmp_path, small.settings(**SETTINGS))
+    done = train(job)
+    again = trained(job, replicas=1)
+    for a, b in zip(done.model.variables, again.model.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert again.progress["position"] == done.progress["position"]
+    progress = json.loads(next(Path(done.store.folder).glob("step-*/progress.json")).read_text())
+    assert progress["steps"] == 48
+    done.store.remove()
+    assert os.listdir(job.checkpoints) == []
+
+
+def test_overhead_is_known(tmp_path: Path) -> None:
+    done = train(small.job(tmp_path, small.settings(**SETTINGS)))
+    record = done.progress["checkpoints"]
+    assert record["saved"] >= 2
+    assert 0 < record["seconds"] < done.progress["position"]["seconds"]

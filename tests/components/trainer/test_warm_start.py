@@ -1,0 +1,81 @@
+"""A start from an earlier version's weights: whole or by layers, frozen or not, or refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.trainer.core.loop import Training, TrainingError
+from components.trainer.core.warm_start import warm_start
+from tests.components.trainer import small_training as small
+
+
+def _training(model: dict[str, Any] | None = None, **settings: Any) -> Training:
+    chosen = small.settings(model, **settings)
+    return Training(small.source(300), small.source(100), small.INPUTS, chosen)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A trained model's variables as the export has them."""
+    training = _training()
+    training.run(lambda _: None)
+    module = tf.Module()
+    module._weights = [variable.value for variable in training.model.variables]
+    folder = tmp_path_factory.mktemp("version") / "7"
+    tf.saved_model.save(module, str(folder))
+    return {
+        "version": 7,
+        "variables": str(folder / "variables" / "variables"),
+        "names": [variable.path for variable in training.model.variables],
+        "values": {variable.path: variable.numpy() for variable in training.model.variables},
+    }
+
+
+def _started(earlier: dict[str, Any], model: dict[str, Any] | None = None, **how: Any) -> Training:
+    training = _training(model, seed=99, warm_start={"version": 7, **how})
+    warm_start(training, earlier)
+    return training
+
+
+def _same(training: Training, earlier: dict[str, Any]) -> set[str]:
+    return {
+        weight.path
+        for weight in training.model.weights
+        if np.array_equal(weight.numpy(), earlier["values"].get(weight.path))
+        and np.any(weight.numpy())
+    }
+
+
+def test_whole_model_starts_with_all_weights(earlier: dict[str, Any]) -> None:
+    training = _started(earlier)
+    assert _same(training, earlier) == {w.path for w in training.model.weights}
+    before = training.evaluate()["loss"]
+    assert before < _training(seed=99).evaluate()["loss"]
+    training.run(lambda _: None)
+    assert "hidden_0/kernel" not in _same(training, earlier)
+
+
+def test_chosen_layers_only_and_frozen(earlier: dict[str, Any]) -> None:
+    training = _started(earlier, layers=["hidden_*", "embedding_b"], freeze=True)
+    loaded = {"hidden_0/kernel", "hidden_0/bias", "embedding_b/embeddings"}
+    assert _same(training, earlier) == loaded
+    training.run(lambda _: None)
+    assert _same(training, earlier) == loaded, "frozen layers stay, and the others learn"
+
+
+def test_other_shape_is_refused_with_both_shapes(earlier: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError) as error:
+        _started(earlier, {"hidden": [8]})
+    text = str(error.value)
+    assert "cannot start from version 7" in text
+    assert "hidden_0/kernel: its shape is (8, 16) there and (8, 8) here" in text
+    assert "training.warm_start.layers" in text
+
+
+def test_layer_that_the_version_lacks_is_refused(earlier: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="hidden_1/kernel: the version has no such weights"):
+        _started(earlier, {"hidden": [16, 4]})
+    with pytest.raises(TrainingError, match=r"'hiden_\*', but no layer .* There are: .*hidden_0"):
+        _started(earlier, layers=["hiden_*"])

@@ -1,0 +1,202 @@
+"""Trainings killed at random moments: started again, they end with the same bits.
+
+The moments are drawn from a seed that is printed; KILL_SEED=... repeats a series, KILLS=... sets
+how many there are (`make soak`).
+"""
+
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.features.table import FeatureTable
+from pipeline.config import Model, Training
+from tests import small
+from tests.end_to_end.project import Project
+
+ROOT = Path(__file__).parents[2]
+SEED = int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
+TRAINING: dict[str, Any] = {
+    "seed": 3,
+    "epochs": 40,
+    "global_batch_size": 64,
+    "learning_rate": {"initial": 0.01, "schedule": "cosine", "warmup_steps": 5, "decay_to": 0.1},
+    "evaluate_every_steps": 10,
+    "early_stopping": {"metric": "auc", "patience": 30},
+    "checkpoints": {"every_steps": 4},
+}
+"""About 560 steps with a partial batch in each epoch, and a checkpoint every 4."""
+MODEL = {"hidden": [16, 8], "dropout": 0.2, "batch_norm": True}
+MEMORY = {"in memory": 256.0, "from shards": 0.02}
+
+
+@dataclass
+class Ended:
+    """What a training left."""
+
+    state: dict[str, str]
+    training: dict[str, Any]
+    predictions: np.ndarray
+    curves: list[int]
+
+
+class Trainer:
+    """Executions of the Trainer on one project's artifacts."""
+
+    def __init__(self, project: Project, folder: Path, memory: float):
+        self.project, self.folder, self.memory = project, folder, memory
+        self.folder.mkdir()
+
+    def _artifact(self, component: str, output: str) -> Path:
+        root = self.project.folder / "workspace" / "pipeline_root" / "small"
+        (found,) = (root / component / output).iterdir()
+        return found
+
+    def _spec(self, out: Path) -> Path:
+        examples = self._artifact("Transform", "transformed_examples")
+        table = FeatureTable.model_validate(small.SETTINGS["features"])
+        training = Training.model_validate({**TRAINING, "memory_mib": self.memory})
+        fn_args = {
+            "train_files": [str(examples / "Split-train" / "*")],
+            "eval_files": [str(examples / "Split-eval" / "*")],
+            "transform_graph_path": str(self._artifact("Transform", "transform_graph")),
+            "serving_model_dir": str(out / "model" / "Format-Serving"),
+            "model_run_dir": str(out / "model_run"),
+            "hyperparameters": None,
+            "custom_config": {
+                "table": table.model_dump(mode="json", exclude={"slices", "exclude"}),
+                "settings": {
+                    "model": Model.model_validate(MODEL).model_dump(mode="json"),
+                    "training": training.model_dump(mode="json"),
+                },
+                "pipeline": "small",
+                "checkpoints": str(self.folder / "checkpoints"),
+                "warm_start": None,
+                "code": "1",
+            },
+        }
+        path = self.folder / "spec.json"
+        path.write_text(json.dumps({"fn_args": fn_args, "out": str(out)}))
+        return path
+
+    def execute(self, kill_after: float | None) -> tuple[float, bool]:
+        """Runs to the end, or for so many seconds; returns those of training, and if it ended."""
+        out = self.folder / "out"
+        shutil.rmtree(out, ignore_errors=True)  # as the local runner does with what was killed
+        out.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.end_to_end.killable", str(self._spec(out))],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "log").open("ab"),
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training\n", (self.folder / "log").read_text()[-3000:]
+        started = time.monotonic()
+        try:
+            code = process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return time.monotonic() - started, False
+        assert code == 0, (self.folder / "log").read_text()[-3000:]
+        return time.monotonic() - started, True
+
+    def ended(self) -> Ended:
+        """What the last execution left."""
+        out = self.folder / "out"
+        assert list((self.folder / "checkpoints").iterdir()) == []
+        model = tf.saved_model.load(str(out / "model" / "Format-Serving"))
+        raw = self._artifact("ExampleGen", "examples") / "Split-test"
+        files = [str(path) for path in raw.iterdir()]
+        examples = list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
+        answer = model.signatures["serving_default"](examples=tf.constant(examples))
+        curves = [
+            event.step
+            for file in (out / "model_run" / "tensorboard").iterdir()
+            for event in tf.compat.v1.train.summary_iterator(str(file))
+            for value in event.summary.value
+            if value.tag == "loss/eval"
+        ]
+        return Ended(
+            json.loads((out / "state.json").read_text()),
+            json.loads((out / "model" / "training.json").read_text()),
+            answer["predictions"].numpy(),
+            curves,
+        )
+
+
+def _timeless(evaluations: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in e.items() if k != "examples_per_second"} for e in evaluations]
+
+
+def _assert_same(killed: Ended, whole: Ended) -> None:
+    assert killed.state == whole.state
+    assert killed.state.keys() >= {"model", "optimizer", "best"}
+    assert killed.training["fingerprint"] == whole.training["fingerprint"]
+    evaluations = [_timeless(e.training["evaluations"]) for e in (killed, whole)]
+    assert evaluations[0] == evaluations[1]
+    np.testing.assert_array_equal(killed.predictions, whole.predictions)
+    assert killed.curves == whole.curves == [e["step"] for e in evaluations[0]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), copy.deepcopy(small.SETTINGS))
+    assert project.run().code == 0
+    return project
+
+
+def _series(project: Project, folder: Path, memory: float, kills: int) -> None:
+    print(f"KILL_SEED={SEED}")
+    chance = random.Random(SEED)
+    trainer = Trainer(project, folder / "trainer", memory)
+    seconds, _ = trainer.execute(None)
+    whole = trainer.ended()
+    assert whole.training["steps"] > 200
+    made = resumed = 0
+    while made < kills:
+        left, finished = seconds, False
+        while not finished:
+            # A resumed training has less to do; a moment beyond its end lets it finish.
+            wait = chance.uniform(0, left) if made < kills else None
+            spent, finished = trainer.execute(wait)
+            made += not finished
+            left = max(1.0, left - spent)
+        _assert_same(trainer.ended(), whole)
+        resumed += len(trainer.ended().training["checkpoints"]["resumed_at"])
+    assert resumed, "no kill came after a checkpoint"
+
+
+def _kills(default: int) -> int:
+    return int(os.environ.get("KILLS") or default)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("memory", "kills"), [("in memory", 3), ("from shards", 2)])
+def test_killed_training_ends_with_the_same_bits(
+    project: Project, tmp_path: Path, memory: str, kills: int
+) -> None:
+    _series(project, tmp_path, MEMORY[memory], _kills(kills))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("memory", MEMORY)
+def test_training_killed_often_ends_with_the_same_bits(
+    project: Project, tmp_path: Path, memory: str
+) -> None:
+    _series(project, tmp_path, MEMORY[memory], _kills(10))

@@ -1,0 +1,416 @@
+"""Freeing disk: what goes, what stays, and that a run after it is right.
+
+The first part has one project with real runs; the second a workspace made by hand, for what real
+runs take long to come to.
+"""
+
+import fcntl
+import hashlib
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from components.errors import PipelineStop
+from pipeline import gc, loading
+from tests.end_to_end.project import Project, Result
+
+DAY = 86_400
+QUICK = ("--set", "training.epochs=1", "--set")
+SPLIT = ("--set", "data.split={by: row, train: 0.5, eval: 0.3, test: 0.2}")
+FIRST, SECOND, LAST = (
+    (*QUICK, "training.seed=1", *SPLIT),
+    (*QUICK, "training.seed=2"),
+    (*QUICK, "training.seed=3"),
+)
+OUTPUTS = ["schema", "examples", "statistics", "anomalies", "report", "transform_graph"]
+OUTPUTS += ["transformed_examples", "model", "model_run", "baseline", "evaluation", "blessing"]
+OUTPUTS += ["pushed", "examples"]
+"""Of the last run, and the examples of the first, which version 1 names."""
+
+
+def _artifacts(workspace: Path) -> list[Any]:
+    connection = mlmd.ConnectionConfig()
+    connection.sqlite.filename_uri = str(workspace / "metadata.db")
+    return MetadataStore(connection).get_artifacts()
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """The hash of every file; the lock's changes with who holds it."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def _put(path: Path, days: float = 0, size: int = 10_000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"0" * size)
+    os.utime(path, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def _gc(project: Project, *arguments: str) -> Result:
+    command = [sys.executable, "-m", "pipeline", "gc", "--config", "small", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=project.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Result(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Three runs; the first splits the rows its own way, into examples that version 1 names."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    for settings in (FIRST, SECOND, LAST):
+        result = project.run(*settings)
+        assert result.code == 0, result.output
+    assert project.versions() == [1, 2, 3]
+    return project
+
+
+@pytest.fixture(scope="module")
+def workspace(project: Project) -> Path:
+    return project.folder / "workspace"
+
+
+@pytest.fixture(scope="module")
+def logs_and_reports(workspace: Path) -> list[Path]:
+    """Those of the three runs, made a month older: they belong to versions."""
+    found = [*workspace.glob("logs/*"), *workspace.glob("reports/*")]
+    for file in found:
+        os.utime(file, (time.time() - 30 * DAY,) * 2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def rubbish(workspace: Path, logs_and_reports: list[Path]) -> list[Path]:
+    trainer = workspace / "pipeline_root" / "small" / "Trainer"
+    return [
+        _put(workspace / "checkpoints" / ("a" * 16) / "step-000000100" / "progress.json", 9),
+        _put(workspace / "checkpoints" / f".gc-{'c' * 16}" / "rows-0" / "shard"),
+        _put(trainer / "model" / "999" / "half", size=3_000_000),
+        _put(trainer / "model" / ".gc-998" / "half"),
+        _put(trainer / ".system" / "executor_execution" / "999" / ".temp" / "scratch"),
+        _put(trainer / ".system" / "stateful_working_dir" / "0-0-0" / "scratch"),
+        _put(trainer / ".system" / "driver_execution" / "1000000000000000" / "driver_output.pb"),
+        _put(workspace / "logs" / "small-20200101-000000-1.log", 8),
+        _put(workspace / "reports" / "small-20200101-000000-000001.md", 8),
+    ]
+
+
+@pytest.fixture(scope="module")
+def belongings(workspace: Path, logs_and_reports: list[Path]) -> list[Path]:
+    return [
+        _put(workspace / "checkpoints" / ("b" * 16) / "identity.json", 9),
+        _put(workspace / "checkpoints" / ("b" * 16) / "step-000000100" / "progress.json", 6),
+        _put(workspace / "logs" / "small-20200101-000000-2.log", 6),
+        _put(workspace / "reports" / "small-20200101-000000-000002.md", 6),
+        _put(workspace / "reports" / "benchmark.json", 300),
+        _put(workspace / "pipeline_root" / "another" / "Trainer" / "model" / "1" / "x", 300),
+        _put(workspace / "pipeline_root" / "small" / "Trainer" / "model" / "notes" / "x", 300),
+        *logs_and_reports,
+    ]
+
+
+@pytest.fixture(scope="module")
+def only_shown(
+    project: Project, rubbish: list[Path], belongings: list[Path], workspace: Path
+) -> tuple[Result, dict[str, str], dict[str, str]]:
+    before = _tree(workspace)
+    result = _gc(project, "--keep-runs", "1")
+    return result, before, _tree(workspace)
+
+
+@pytest.fixture(scope="module")
+def before(workspace: Path, only_shown: Any) -> dict[str, str]:
+    return _tree(workspace / "registry")
+
+
+@pytest.fixture(scope="module")
+def collected(project: Project, before: dict[str, str]) -> Result:
+    return _gc(project, "--keep-runs", "1", "--yes")
+
+
+def test_without_a_terminal_and_yes_it_only_shows(only_shown: Any) -> None:
+    result, before, after = only_shown
+    assert result.code == 0, result.output
+    assert "Nothing was removed. To remove it, add --yes" in result.output
+    assert before == after
+
+
+def test_says_what_can_go_what_stays_and_what_was_freed(only_shown: Any, collected: Result) -> None:
+    assert collected.code == 0, collected.output
+    for output in (only_shown[0].output, collected.output):
+        words = " ".join(output.split())
+        assert "checkpoints untouched for 7 days 1 " in words
+        assert f"workspace/checkpoints/{'a' * 16}\n" in output
+        assert "logs and reports older than 7 days 2 " in words
+        # Of the first run all but schema and examples, of the second what the third made anew.
+        assert "artifacts that no kept run or version needs 17 " in words
+        assert "Kept: the last run of small, and 3 versions" in output
+    freed = collected.output.split("Freed ")[1].split()
+    assert (float(freed[0]) > 3, freed[1]) == (True, "MB.")
+    assert "make run-local CONFIG=small" in collected.output
+
+
+def test_versions_are_untouched(collected: Result, before: dict[str, str], workspace: Path) -> None:
+    assert "small/1/saved_model.pb" in before
+    assert _tree(workspace / "registry") == before
+
+
+def test_artifacts_of_the_last_run_and_of_versions_stay(collected: Result, workspace: Path) -> None:
+    left = [a.uri for a in _artifacts(workspace) if a.state == mlmd.Artifact.LIVE]
+    assert all(Path(uri).exists() for uri in left)
+    assert sorted(Path(uri).parent.name for uri in left) == sorted(OUTPUTS)
+
+
+def test_other_artifacts_are_gone_and_marked(collected: Result, workspace: Path) -> None:
+    gone = [a for a in _artifacts(workspace) if a.state != mlmd.Artifact.LIVE]
+    assert {a.state for a in gone} == {mlmd.Artifact.DELETED}
+    assert not [a.uri for a in gone if Path(a.uri).exists()]
+
+
+def test_rubbish_is_gone(collected: Result, rubbish: list[Path]) -> None:
+    assert not [path for path in rubbish if path.exists()]
+
+
+def test_what_is_young_or_kept_or_not_ours_stays(collected: Result, belongings: list[Path]) -> None:
+    assert len(belongings) == 13
+    assert not [path for path in belongings if not path.exists()]
+
+
+def test_a_second_time_there_is_nothing_to_do(project: Project, collected: Result) -> None:
+    again = _gc(project, "--keep-runs", "1", "--yes")
+    assert again.code == 0
+    assert again.output.startswith("Nothing to remove. Kept: ")
+
+
+def test_last_settings_are_still_cached(project: Project, collected: Result) -> None:
+    result = project.run(*LAST)
+    assert result.code == 0, result.output
+    assert result.computed() == ["RegistryPush"]
+
+
+def test_earlier_settings_are_computed_again(project: Project, collected: Result) -> None:
+    result = project.run(*FIRST)
+    assert result.code == 0, result.output
+    # The last run has the same schema, and the examples are version 1's.
+    assert {*result.outcomes} - {*result.computed()} == {"CuratedSchema", "ExampleGen"}
+    assert project.versions()[:3] == [1, 2, 3]
+
+
+class Made:
+    """A workspace by hand: runs of executions, each with one output folder."""
+
+    def __init__(self, root: Path):
+        root.mkdir()
+        self.root = root
+        connection = mlmd.ConnectionConfig()
+        connection.sqlite.filename_uri = str(root / "metadata.db")
+        self.store = MetadataStore(connection)
+        self.types = {
+            name: self.store.put_context_type(mlmd.ContextType(name=name))
+            for name in ("pipeline", "pipeline_run")
+        }
+        self.artifact_type = self.store.put_artifact_type(mlmd.ArtifactType(name="Any"))
+        (self.pipeline,) = self.store.put_contexts([self._context("pipeline", "p")])
+
+    def _context(self, kind: str, name: str) -> Any:
+        return mlmd.Context(type_id=self.types[kind], name=name)
+
+    def run(self, name: str, **states: int) -> list[Path]:
+        """Adds a run, and returns the folders of its nodes; those that ended have artifacts."""
+        (run,) = self.store.put_contexts([self._context("pipeline_run", name)])
+        link = mlmd.ParentContext(child_id=run, parent_id=self.pipeline)
+        self.store.put_parent_contexts([link])
+        contexts = self.store.get_contexts_by_id([self.pipeline, run])
+        return [self._execute(node, state, contexts) for node, state in states.items()]
+
+    def _execute(self, node: str, state: int, contexts: list[Any]) -> Path:
+        kind = self.store.put_execution_type(mlmd.ExecutionType(name=f"some.where.{node}"))
+        execution = mlmd.Execution(type_id=kind, last_known_state=state)
+        number, _, _ = self.store.put_execution(execution, [], contexts)
+        folder = self.root / "pipeline_root" / "p" / node / "out" / str(number)
+        _put(folder / "file")
+        if state == mlmd.Execution.COMPLETE:
+            (execution,) = self.store.get_executions_by_id([number])
+            artifact = mlmd.Artifact(
+                type_id=self.artifact_type, uri=str(folder), state=mlmd.Artifact.LIVE
+            )
+            event = mlmd.Event(type=mlmd.Event.OUTPUT)
+            self.store.put_execution(execution, [(artifact, event)], contexts)
+        return folder
+
+    def gc(self, keep_runs: int = 1) -> int:
+        return gc.main("development", [f"workspace={self.root}"], keep_runs, 7, True)
+
+
+OK, FAILED, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED, mlmd.Execution.RUNNING
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path / "workspace")
+
+
+def test_bad_days_do_not_drive_out_the_last_good_run(made: Made) -> None:
+    old = made.run("1", Trainer=OK, RegistryPush=OK)
+    good = made.run("2", Trainer=OK, RegistryPush=OK)
+    bad = [made.run(str(day), ExampleGen=OK, Gate=FAILED) for day in (3, 4, 5)]
+    made.gc(keep_runs=2)
+    assert [path.exists() for path in old + good] == [False, False, True, True]
+    assert [[path.exists() for path in day] for day in bad] == [
+        [False, False],
+        [True, False],
+        [True, False],
+    ]
+
+
+def test_half_an_output_of_a_killed_run_goes_though_the_run_is_kept(made: Made) -> None:
+    transform, trainer = made.run("1", Transform=OK, Trainer=RUNNING)
+    made.gc()
+    assert (transform.exists(), trainer.exists()) == (True, False)
+
+
+def test_killed_while_removing_nothing_half_is_left_for_a_run_to_find(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = made.run("1", Transform=OK, Trainer=OK, RegistryPush=OK)
+    made.run("2", RegistryPush=OK)
+    checkpoint = made.root / "checkpoints" / ("a" * 16)
+    _put(checkpoint / "progress.json", 9)
+
+    def killed(path: Path) -> None:
+        next(path.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.gc()
+    assert not checkpoint.exists()
+    live = [Path(a.uri) for a in made.store.get_artifacts() if a.state == mlmd.Artifact.LIVE]
+    assert not set(live) & set(old)
+    assert [path.exists() for path in old] == [True] * 3
+    made.gc(keep_runs=2)  # that run is kept, but no cache takes what is marked
+    assert [path.exists() for path in old] == [False] * 3
+    assert list((made.root / "checkpoints").iterdir()) == []
+
+
+def test_unreadable_manifest_stops_it_before_anything_goes(made: Made) -> None:
+    (old,) = made.run("1", Trainer=OK)
+    made.run("2", Trainer=OK)
+    _put(made.root / "registry" / "m" / "1" / "manifest.json")
+    with pytest.raises(PipelineStop, match="Version 1 of the registry is damaged"):
+        made.gc()
+    assert old.exists()
+
+
+def test_without_metadata_the_artifacts_are_left_alone(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (output,) = made.run("1", Trainer=RUNNING)
+    (made.root / "metadata.db").unlink()
+    assert made.gc() == 0
+    assert "so the artifacts are not looked at" in capsys.readouterr().out
+    assert output.exists()
+    assert not (made.root / "metadata.db").exists()
+    (made.root / "metadata.db").write_text("garbage, longer than a header of SQLite's " * 99)
+    with pytest.raises(PipelineStop, match=r"metadata.db cannot be read"):
+        made.gc()
+
+
+def test_what_cannot_be_removed_is_named(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old,) = made.run("1", Trainer=OK)
+    made.run("2", Trainer=OK)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert made.gc() == 1
+    output = capsys.readouterr().out
+    assert "Freed 0 bytes." in output
+    assert f"not removed: {old} (Permission denied)" in output
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", True), ("y", False)])
+def test_on_a_terminal_it_asks(made: Made, answer: str, left: bool) -> None:
+    (old,) = made.run("1", Trainer=OK)
+    made.run("2", Trainer=OK)
+    ours, theirs = pty.openpty()
+    process = _start(made, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    output = b"".join(_read(ours)).decode()
+    assert process.wait() == 0, output
+    assert "Remove it? [y/N]" in output
+    assert str(old) in output
+    assert old.exists() == left
+
+
+def test_waits_for_a_run_that_is_live(made: Made) -> None:
+    (old,) = made.run("1", Trainer=OK)
+    made.run("2", Trainer=OK)
+    with open(made.root / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 4711")
+        lock.flush()
+        process = _start(made, "--yes", stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert b"waiting for process 4711" in process.stdout.readline()
+        assert old.exists()
+    process.communicate()
+    assert (process.returncode, old.exists()) == (0, False)
+
+
+def _start(made: Made, *arguments: str, **streams: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "pipeline", "gc", f"--set=workspace={made.root}"]
+    command += ["--keep-runs=1", *arguments]
+    return subprocess.Popen(command, cwd=loading.PROJECT, **streams)
+
+
+def _read(terminal: int) -> Iterator[bytes]:
+    """To its end, which Linux tells by an error."""
+    while True:
+        try:
+            yield os.read(terminal, 4096)
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize(
+    ("keep_runs", "older_than", "words"),
+    [(0, 7, "--keep-runs is 0; it must be at least 1"), (3, -1, "--older-than is -1; it is a")],
+)
+def test_wrong_numbers_are_refused(
+    tmp_path: Path, keep_runs: int, older_than: int, words: str
+) -> None:
+    with pytest.raises(PipelineStop, match=words):
+        gc.main("development", [f"workspace={tmp_path}"], keep_runs, older_than, True)
+
+
+def test_without_a_workspace_there_is_nothing_to_do_and_none_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gc.main("development", [f"workspace={tmp_path / 'none'}"], 3, 7, True) == 0
+    assert "Nothing to remove: there is no" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
