@@ -8,11 +8,13 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 IMAGE ?= tfx-workflow-template
+WORKERS ?= 2
+KILLS ?= 200
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove bench \
-	setup clean docker-image docker-run-local
+.PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove \
+	soak bench train-distributed check-tpu setup clean docker-image docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -30,6 +32,15 @@ format: env ## Rewrite the code in the style that lint asks for
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+##@ Training
+train-distributed: env ## Run it with several training processes      [WORKERS=2]
+	@$(PY) -m pipeline run $(SETTINGS) --set training.strategy=multi_worker \
+		--set training.workers=$(WORKERS)
+checkpoints: env ## List the trainings that can go on
+	@$(PY) -m pipeline checkpoints $(SETTINGS)
+check-tpu: env ## Check whether the training could run on a TPU
+	@$(PY) -m pipeline check-tpu $(SETTINGS)
+
 ##@ Data and settings
 schema: env ## Infer a schema from the data, show the changes   [WRITE=1]
 	@$(PY) -m pipeline schema $(SETTINGS) $(if $(WRITE),--write)
@@ -40,8 +51,6 @@ versions: env ## List the model's versions    [CONFIG=name] [SET=...]
 	@$(PY) -m pipeline versions $(SETTINGS)
 
 ##@ Housekeeping
-checkpoints: env ## List the trainings that can go on
-	@$(PY) -m pipeline checkpoints $(SETTINGS)
 gc: env ## Free disk: shows what can go, and asks       [YES=1]
 	@$(PY) -m pipeline gc $(SETTINGS) $(if $(KEEP_RUNS),--keep-runs '$(KEEP_RUNS)') \
 		$(if $(OLDER_THAN),--older-than '$(OLDER_THAN)') $(if $(YES),--yes)
@@ -49,6 +58,8 @@ gc: env ## Free disk: shows what can go, and asks       [YES=1]
 ##@ Proofs
 prove: env ## Run the slower proofs
 	@$(PY) -m pytest -m prove
+soak: env ## Kill trainings at random moments, for hours         [KILLS=200]
+	@KILLS=$(KILLS) $(PY) -m pytest -m prove -k killed tests/end_to_end
 bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(if $(ROWS),--rows $(ROWS))
 
@@ -72,5 +83,5 @@ env:
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 } \
+		/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 } \
 		END { print "\nThose that run or show settings take CONFIG=name and SET=\"a.b=1 c.d=2\"." }' Makefile

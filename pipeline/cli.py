@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ Overrides = Annotated[
 ]
 
 _DAILY = "Daily"
+_TRAINING = "Training"
 _DATA = "Data and settings"
 _MODELS = "Models"
 _HOUSEKEEPING = "Housekeeping"
@@ -126,6 +128,25 @@ def gc(
     from pipeline import gc as gc_
 
     raise SystemExit(_told(lambda: gc_.main(config, set_ or [], keep_runs, older_than, yes)))
+
+
+if find_spec("components.tpu"):
+
+    @app.command(rich_help_panel=_TRAINING)
+    def check_tpu(config: ConfigName = "development", set_: Overrides = None) -> None:
+        """Check on this CPU whether the configured training could run on a TPU."""
+        from pipeline.console import output_to
+
+        def check() -> int:
+            with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+                from components.tpu import check as check_
+                from pipeline import loading
+
+                found = loading.load(config, set_ or [])
+                settings = found.model_dump(mode="json", include={"model", "training"})
+                return check_.main(found.features, settings, console.print)
+
+        raise SystemExit(_told(check))
 
 
 def _told(work) -> int:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ The Tuner is there if the setting `tuning` is.
 
 import hashlib
 import subprocess
+from importlib.util import find_spec
 from typing import Any
 
 from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
@@ -136,6 +137,11 @@ def _trainer(
     config: Config, workspace: Workspace, transform: Transform, schema: Any, tuner: Tuner | None
 ) -> Trainer:
     module = _TRAINERS.get(config.training.strategy, "components.trainer.run")
+    if find_spec(module.rpartition(".")[0]) is None:
+        raise PipelineStop(
+            f"training.strategy is '{config.training.strategy}', but this project has no {module}: "
+            "the part has been taken off. Set training.strategy=auto."
+        )
     arguments = _training_arguments(config, transform, schema, module)
     arguments["custom_config"] |= {
         "pipeline": config.name,

@@ -72,8 +72,8 @@ def _run_in(
 
     with RunLines(console) as lines, workspace.locked(wait):
         with lines.step("(loading TFX)"), _without_collecting():
-            from pipeline import graph, local, summary
             from components.trainer.core import strategy
+            from pipeline import graph, local, summary
         logging.basicConfig(level=logging.INFO, force=True)
         try:
             strategy.check(config.training.model_dump())

@@ -18,7 +18,16 @@ def _pipeline(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_help_lists_the_commands_in_groups() -> None:
     done = _pipeline("--help")
     assert done.returncode == 0
-    for word in ("Daily", "Data and settings", "Models", "run", "schema", "config", "versions"):
+    for word in (
+        "Daily",
+        "Training",
+        "Data and settings",
+        "Models",
+        "Housekeeping",
+        "run",
+        "gc",
+        "check-tpu",
+    ):
         assert word in done.stdout
 
 
@@ -37,7 +46,9 @@ def test_config_prints_the_whole_configuration() -> None:
     assert done.stdout.startswith("name: ")
 
 
-@pytest.mark.parametrize("command", ["run", "config", "schema", "versions"])
+@pytest.mark.parametrize(
+    "command", ["run", "config", "schema", "versions", "checkpoints", "gc", "check-tpu"]
+)
 def test_mistakes_end_with_2_and_no_traceback(command: str) -> None:
     done = _pipeline(command, "--set", "training.epoch=3")
     assert done.returncode == 2

@@ -30,7 +30,8 @@ def check(options: dict[str, Any]) -> None:
     if cluster_size() > 1 and name != "multi_worker":
         raise StrategyError(
             f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
-            "would train a model of its own. Set training.strategy=multi_worker, or unset TF_CONFIG."
+            "would train a model of its own. Set training.strategy=multi_worker, or unset "
+            "TF_CONFIG."
         )
     if name == "multi_worker" and not cluster and not options["workers"]:
         raise StrategyError(
