@@ -68,7 +68,7 @@ setup: env ## Make .venv and stop there (the other targets do it too)
 	@echo "Ready: $(PY)"
 clean: ## Remove caches; models, data and .venv stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name ".venv*" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 docker-image: ## Build the Docker image, for machines that can't do the above
 	@docker build --platform linux/amd64 --tag $(IMAGE) .
 docker-run-local: docker-image ## Run the pipeline in Docker

@@ -144,7 +144,9 @@ if find_spec("components.tpu"):
 
                 found = loading.load(config, set_ or [])
                 settings = found.model_dump(mode="json", include={"model", "training"})
-                return check_.main(found.features, settings, console.print)
+                return check_.main(
+                    found.features, settings, lambda text: console.print(text, markup=False)
+                )
 
         raise SystemExit(_told(check))
 

@@ -9,6 +9,7 @@ The Tuner is there if the setting `tuning` is.
 import hashlib
 import subprocess
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
@@ -22,6 +23,7 @@ from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.gate.component import Gate
 from components.gate.findings import GateSettings
+from components.hashing import hash_files
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
 from components.registry import store
@@ -147,12 +149,18 @@ def _trainer(
         "pipeline": config.name,
         "checkpoints": str(workspace.checkpoints),
         "warm_start": _warm_start(config, workspace),
+        # Packages of a part's own environment, which the code's fingerprint does not see.
+        "environment": hash_files([str(_folder(module) / "environment" / "*.lock")]),
     }
     return Trainer(
         run_fn=f"{module}.run_fn",
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         **arguments,
     )
+
+
+def _folder(module: str) -> Path:
+    return PROJECT.joinpath(*module.split(".")).parent
 
 
 def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:

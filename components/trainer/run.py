@@ -137,7 +137,7 @@ def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
         "checkpoints": done.progress["checkpoints"],
         "warm_start": job.weights and job.weights["version"],
         "weights": [variable.path for variable in done.model.variables],
-        "library_versions": job.identity["libraries"],
+        "library_versions": job.identity["libraries"] | {"tensorflow": done.progress["tensorflow"]},
     }
 
 

@@ -230,6 +230,7 @@ class Keeper:
             "steps": training.steps,
             "rows": training.feed.rows,
             "replicas": training.replicas,
+            "tensorflow": tf.__version__,
             "position": training.position.as_dict(),
             "checkpoints": self.record,
         }

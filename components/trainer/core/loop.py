@@ -269,14 +269,15 @@ class Training:
     @tf.function(autograph=False, reduce_retracing=True)
     def _evaluate(self, batches: Any) -> tf.Tensor:
         def step(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            losses = self.strategy.run(self._evaluate_batch, args=(next(batches),))
+            losses = self.strategy.run(self.evaluate_step, args=(next(batches),))
             return number + 1, total + self.strategy.reduce("SUM", losses, axis=None)
 
         start = tf.constant(0), tf.constant(0.0)
         last = self.held_out.steps
         return tf.while_loop(lambda n, _: n < last, step, start, parallel_iterations=1)[1]
 
-    def _evaluate_batch(self, batch: Batch) -> tf.Tensor:
+    def evaluate_step(self, batch: Batch) -> tf.Tensor:
+        """One replica's part of an evaluation: updates the metrics, returns the sum of losses."""
         logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=False)
         predictions = self.head.predict(self.model, logits)
         for metric in self.metrics.values():

@@ -7,7 +7,9 @@ repeated nor gone on with exactly.
 import contextlib
 import json
 import os
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import keras
 import tensorflow as tf
@@ -94,22 +96,33 @@ def _multi_worker(options: dict[str, Any]) -> tf.distribute.Strategy:
 
 
 def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else it waits minutes for Google's metadata
     tpu = options["tpu"] or {"name": "local", "zone": None, "project": None}
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(**{**tpu, "tpu": tpu["name"]})
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu["name"], zone=tpu["zone"], project=tpu["project"]
+        )
         if tpu["name"] != "local":
+            _knock(resolver.master())
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except Exception as error:
+    except Exception as error:  # of its kinds, most are not public
         raise StrategyError(
-            f"training.strategy is 'tpu', but there is no TPU '{tpu['name']}' "
-            f"({type(error).__name__}). On a TPU VM leave training.tpu.name at 'local'; from "
-            "elsewhere set training.tpu.name, zone and project. Otherwise: training.strategy=auto."
+            f"training.strategy is 'tpu', but the TPU '{tpu['name']}' cannot be found or reached "
+            f"({type(error).__name__}: {str(error)[:200]}). On a TPU VM leave training.tpu.name at "
+            "'local'; from elsewhere set training.tpu.name, zone and project. Without a TPU, set "
+            "training.strategy=auto."
         ) from error
 
 
+def _knock(master: str) -> None:
+    """Connects once; TensorFlow itself would wait for an address that is dead without an end."""
+    address = urlsplit(master)
+    with socket.create_connection((address.hostname, address.port), _SECONDS_TO_REACH):
+        pass
+
+
+_SECONDS_TO_REACH = 20.0
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )

@@ -111,7 +111,7 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
             "tasks of type ps; only 'chief' and 'worker'",
         ),
         ("auto", json.dumps(CLUSTER), "TF_CONFIG names 2 workers, but training.strategy is 'auto'"),
-        ("tpu", None, "there is no TPU 'local'"),
+        ("tpu", None, "the TPU 'local' cannot be found or reached"),
     ],
 )
 def test_impossible_choice_says_what_was_found_and_what_to_set(
