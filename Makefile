@@ -14,7 +14,7 @@ SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '
 
 .DEFAULT_GOAL := help
 .PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove \
-	soak bench train-distributed check-tpu setup clean docker-image docker-run-local
+	soak bench train-distributed check-tpu tpu-environment setup clean docker-image docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -40,6 +40,8 @@ checkpoints: env ## List the trainings that can go on
 	@$(PY) -m pipeline checkpoints $(SETTINGS)
 check-tpu: env ## Check whether the training could run on a TPU
 	@$(PY) -m pipeline check-tpu $(SETTINGS)
+tpu-environment: env ## Make .venv-tpu, which trains on a TPU (2 GB)
+	@$(PY) -m pipeline tpu-environment
 
 ##@ Data and settings
 schema: env ## Infer a schema from the data, show the changes   [WRITE=1]

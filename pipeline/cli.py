@@ -150,6 +150,17 @@ if find_spec("components.tpu"):
 
         raise SystemExit(_told(check))
 
+    @app.command(rich_help_panel=_TRAINING)
+    def tpu_environment() -> None:
+        """Make .venv-tpu, the environment that trains on a TPU (a download of about 1 GB)."""
+        from components.tpu import environment
+
+        def make() -> int:
+            print(f"Ready: {environment.make()}")
+            return 0
+
+        raise SystemExit(_told(make))
+
 
 def _told(work) -> int:  # type: ignore[no-untyped-def]
     """Runs a command; an error meant for the person is printed without a traceback."""

@@ -35,7 +35,7 @@ _FEW = 5
 
 _ENDED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _LAST_NODE = "RegistryPush"
-_LOG = re.compile(r".+-\d{8}-\d{6}-\d+\.log")
+_LOG = re.compile(r".+-\d{8}-\d{6}-(?:.+-)?\d+\.log")
 _REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
 
 

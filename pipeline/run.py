@@ -2,12 +2,15 @@
 
 import atexit
 import gc
+import importlib
 import logging
 import os
+import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -33,12 +36,32 @@ def run(config_name: str, overrides: list[str]) -> int:
     config = loading.load(config_name, overrides)
     _check_against_schema(config)
     workspace = Workspace(loading.PROJECT / config.workspace)
-    log = workspace.logs / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    log = workspace.logs / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{_process()}.log"
     workspace.make()
     atexit.register(gc.freeze)  # else the last collection, at the exit, takes two seconds
     with output_to(log) as console:
         console.print(f"{config.name}: from {config.data.path}, log in {shown(log)}")
-        return _run_in(config_name, config, workspace, console, log)
+
+        def run_pipeline() -> int:
+            return _run_in(config_name, config, workspace, console, log)
+
+        if config.training.strategy != "multi_worker":
+            return run_pipeline()
+        return _take_part(run_pipeline, console)
+
+
+def _take_part(run_pipeline: Callable[[], int], console: Console) -> int:
+    """Every machine of a cluster types the same command; only the chief runs the pipeline."""
+    if find_spec("components.multi_worker") is None:
+        return run_pipeline()
+    member = importlib.import_module("components.multi_worker.member")
+    return int(member.take_part(run_pipeline, lambda t: console.print(f"  {t}", markup=False)))
+
+
+def _process() -> str:
+    """A name for this process; machines of a cluster share the workspace, not the numbers."""
+    host = f"{socket.gethostname()}-" if os.environ.get("TF_CONFIG") else ""
+    return f"{host}{os.getpid()}"
 
 
 def _check_against_schema(config: Config) -> None:

@@ -217,9 +217,9 @@ class Keeper:
         position = training.position
         self._last_step = position.step
         if self._writes:
+            self.record["saved"] += 1
             self._store.save(training.variables, self.progress(training))
             self._slowest = max(self._slowest, time.monotonic() - started)
-            self.record["saved"] += 1
             self.record["seconds"] = round(self.record["seconds"] + time.monotonic() - started, 4)
         self._last_time = time.monotonic()
 

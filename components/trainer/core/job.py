@@ -1,14 +1,11 @@
 """A training as a job: JSON in, a trained model out, with TensorFlow and Keras alone.
 
-`python -m components.trainer.core.job JOB.json` is what runs where the pipeline does not: in each
-of several worker processes, and in images without TFX (TPU). The pipeline itself calls `train`.
-A job leaves its last checkpoint, from which `trained` builds the model again.
+The pipeline calls `train` itself, or has it called elsewhere by `core.worker`: in each of several
+processes, and in an environment without TFX (TPU). There a job leaves its last checkpoint, from
+which `trained` builds the model again.
 """
 
-import json
-import logging
 import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +14,13 @@ import tensorflow as tf
 
 from components.trainer.core import checkpoints, data
 from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
-from components.trainer.core.interruption import START_AGAIN, Interrupted, noted
+from components.trainer.core.interruption import Interrupted, noted
 from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
 from components.trainer.core.strategy import StrategyError, create, is_chief, worker_number
 from components.trainer.core.warm_start import warm_start
 
 FAILURES = (TrainingError, StrategyError, CheckpointError)
 """What a person has to put right; the message is for that person."""
-
-_UNUSABLE = 2
-"""Exit code after one of them: starting again would end the same."""
 
 
 @dataclass
@@ -191,29 +185,3 @@ class _curves:
             tf.summary.scalar("examples_per_second", values.pop("examples_per_second"), step)
             for name, value in values.items():
                 tf.summary.scalar(f"{name}/eval", value, step)
-
-
-def main(path: str) -> int:
-    """Trains the job of a file; the exit code comes back.
-
-    Progress goes to standard error, what became of it as JSON to standard output.
-    """
-    logging.basicConfig(format="%(message)s")
-    PROGRESS.setLevel(logging.INFO)
-    with open(path, encoding="utf-8") as file:
-        job = Job(**json.load(file))
-    try:
-        done = train(job)
-        if is_chief():
-            print(json.dumps({"replicas": done.progress["replicas"]}), flush=True)
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return START_AGAIN
-    except FAILURES as error:
-        print(error, file=sys.stderr)
-        return _UNUSABLE
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,87 @@
+"""What TFX's Trainer calls to train in several processes (MultiWorkerMirroredStrategy).
+
+Without TF_CONFIG they are processes of this machine, and are started again, all together, when one
+of them dies. With TF_CONFIG this process is the chief of a cluster (see `member`).
+"""
+
+import itertools
+import json
+import os
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+from components.multi_worker import member
+from components.trainer.core.checkpoints import PROGRESS
+from components.trainer.core.interruption import Interrupted, noted
+from components.trainer.core.job import Job, Trained, trained
+from components.trainer.core.loop import TrainingError
+from components.trainer.core.strategy import check, cluster_size
+from components.trainer.processes import Died, Worker, run_group
+from components.trainer.run import train_and_export
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains in worker processes, and exports here.
+
+    Args:
+      fn_args: see `components.trainer.run.train_and_export`.
+
+    Raises:
+      PipelineStop: what a person has to put right.
+      KeyboardInterrupt: SIGTERM or SIGINT came, or a worker elsewhere is gone; start again.
+    """
+    train_and_export(fn_args, train_group)
+
+
+def train_group(job: Job) -> Trained:
+    """Trains in several processes.
+
+    Raises:
+      Interrupted: a checkpoint is kept; start again.
+      TrainingError, StrategyError, CheckpointError: what a person has to put right.
+    """
+    check(job.settings["training"])
+    with noted() as signals:
+        train = member.train_as_chief if cluster_size() else _train_here
+        replicas = train(job, signals)
+        if signals:
+            raise Interrupted("interrupted after the last step; checkpoint written")
+    return trained(job, replicas)
+
+
+def _train_here(job: Job, signals: list[int]) -> int:
+    """Trains in workers on this machine; returns the number of replicas."""
+    options = job.settings["training"]
+    for restart in itertools.count(1):
+        try:
+            places = loopback(options["workers"])
+            workers = [
+                Worker(n, job, os.environ | {"TF_CONFIG": place}, speaks=n == 0)
+                for n, place in enumerate(places)
+            ]
+            return run_group(workers, signals)
+        except Died as death:
+            if restart > options["restarts"]:
+                raise TrainingError(
+                    f"The training was given up after {options['restarts']} restarts: {death}. The "
+                    "log has what it said. The same command goes on from the last checkpoint."
+                ) from death
+            PROGRESS.warning(
+                "%s; starting the group again, %d of %d restarts, from its last checkpoint",
+                *(death, restart, options["restarts"]),
+            )
+    raise AssertionError("itertools.count has no end")
+
+
+def loopback(workers: int) -> list[str]:
+    """TF_CONFIG for each of several workers on this machine, on free ports."""
+    with ExitStack() as sockets:
+        opened = [sockets.enter_context(socket.socket()) for _ in range(workers)]
+        for each in opened:
+            each.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in opened]
+    return [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}})
+        for number in range(workers)
+    ]

@@ -1,0 +1,177 @@
+"""Processes of this machine that train: started, watched, and ended together."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.trainer.core.checkpoints import PROGRESS
+from components.trainer.core.interruption import START_AGAIN, Interrupted
+from components.trainer.core.job import Job
+from components.trainer.core.loop import TrainingError
+from components.trainer.core.worker import LOST, UNUSABLE
+
+PROJECT = Path(__file__).resolve().parents[2]
+_GRACE = 20.0
+"""Seconds to agree and write a checkpoint. (Kubernetes kills 30 s after SIGTERM.)"""
+_GRACE_WITHOUT_OTHERS = 60.0
+"""Seconds to end when another machine of the group has: as it has finished, or as it is gone."""
+
+_SIGNALS = {int(known): known.name for known in signal.Signals}
+
+
+class Died(Exception):
+    """A worker ended before its time; the message says which and how."""
+
+
+class Worker:
+    """A running worker process."""
+
+    def __init__(
+        self,
+        number: int,
+        job: Job,
+        variables: Mapping[str, str],
+        speaks: bool = True,
+        python: str = sys.executable,
+    ):
+        """Starts it; its output goes where this process's own standard error goes.
+
+        Args:
+          number: its number in the group.
+          job: what to train.
+          variables: its environment variables.
+          speaks: whether its lines of progress are shown; all have the same.
+          python: the interpreter, of whatever environment.
+        """
+        self.number, self._speaks = number, speaks
+        self.told: dict[str, Any] = {}
+        """What it said beside lines of progress."""
+        with tempfile.TemporaryFile("w+") as text:
+            json.dump(asdict(job), text)
+            text.seek(0)
+            self._process = subprocess.Popen(
+                [python, "-m", "components.trainer.core.worker", str(os.getpid())],
+                stdin=text,
+                stdout=subprocess.PIPE,
+                cwd=PROJECT,
+                env=variables,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for this process, which passes it on
+            )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if "progress" not in message:
+                self.told |= message
+            elif self._speaks:
+                PROGRESS.log(message["level"], "%s", message["progress"])
+            else:
+                logging.info("worker %d: %s", self.number, message["progress"])
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def __str__(self) -> str:
+        """How it ended, for a person."""
+        code = self.code or 0
+        if code < 0:
+            return f"worker {self.number} was killed by {_SIGNALS.get(-code, -code)}"
+        if code == LOST:
+            return f"worker {self.number} lost the others"
+        return f"worker {self.number} ended with exit code {code}"
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it if it still runs, and hears the last that it said."""
+        if self.code is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._listener.join(timeout=5)
+
+
+def run_group(
+    workers: list[Worker], signals: list[int], is_alone: Callable[[], bool] = lambda: False
+) -> int:
+    """Watches workers until the training ends; none runs after it.
+
+    When one is gone the others are killed: they can only wait for it.
+
+    Args:
+      workers: those of the group that this machine has.
+      signals: receives the signals that come for this process; they are passed on.
+      is_alone: whether other machines of the group have ended.
+
+    Returns:
+      The number of replicas.
+
+    Raises:
+      Died: a worker ended before its time.
+      Interrupted: they were asked to end, and did.
+      TrainingError: what a person has to put right.
+    """
+    try:
+        _watch(workers, signals, is_alone)
+    finally:
+        for worker in workers:
+            worker.kill()
+    return int(workers[0].told["replicas"])
+
+
+def _watch(workers: list[Worker], signals: list[int], is_alone: Callable[[], bool]) -> None:
+    deadline, passed_on = float("inf"), False
+    while any(worker.code != 0 for worker in workers):
+        _look_for_failures(workers, bool(signals))
+        stopped = [worker for worker in workers if worker.code == START_AGAIN]
+        if all(worker.code is not None for worker in workers):
+            stopped[0].kill()
+            raise Interrupted(stopped[0].told.get("interrupted", "interrupted"))
+        if signals and not passed_on:
+            passed_on = True
+            for worker in workers:
+                worker.terminate()
+        if signals or stopped:
+            deadline = min(deadline, time.monotonic() + _GRACE)
+        elif is_alone():
+            deadline = min(deadline, time.monotonic() + _GRACE_WITHOUT_OTHERS)
+        if time.monotonic() > deadline:
+            raise _overdue(bool(signals or stopped))
+        time.sleep(0.05)
+
+
+def _look_for_failures(workers: list[Worker], is_interrupted: bool) -> None:
+    failed = [worker for worker in workers if worker.code not in (None, 0, START_AGAIN)]
+    if not failed:
+        return
+    # Who lost the others is not the one who was lost.
+    first = min(failed, key=lambda worker: worker.code == LOST)
+    first.kill()
+    if first.code == UNUSABLE and "failure" in first.told:
+        raise TrainingError(first.told["failure"])
+    if is_interrupted:
+        raise Interrupted(f"interrupted, and {first}; the last checkpoint is kept")
+    raise Died(str(first))
+
+
+def _overdue(was_asked: bool) -> Exception:
+    if was_asked:
+        return Interrupted(f"interrupted, and not through after {_GRACE:.0f} s; killed")
+    return Died("another machine of the group is gone")

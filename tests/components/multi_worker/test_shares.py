@@ -1,0 +1,63 @@
+"""What each worker reads: together they see every row of an epoch once, whatever their number."""
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from components.trainer.core import shards
+from components.trainer.core.batches import Feed
+from components.trainer.core.data import InMemory, Source
+from components.trainer.core.rows import Rows
+
+ROWS, BATCH = 500, 36
+
+
+def _source(folder: Path, is_sharded: bool) -> Source:
+    """Rows whose label is their number."""
+    numbers = tf.reshape(tf.range(2.0 * ROWS), [ROWS, 2])
+    rows = Rows(numbers, tf.zeros([ROWS, 1], tf.int32), tf.range(float(ROWS)))
+    if not is_sharded:
+        return InMemory(rows)
+    layout = shards.Layout(2, 1, tf.float32)
+    keys = tf.bitcast(tf.fingerprint(tf.strings.as_string(tf.range(ROWS))[:, None]), tf.int64)
+    shards.write(str(folder), layout, iter([(rows, keys)]))
+    found = shards.open_folder(str(folder), layout, memory_mib=0.05)
+    assert found and found.window < len(found.counts)
+    return found
+
+
+def _seen(feed: Feed, workers: int, replicas: int) -> list[list[int]]:
+    """The rows of the steps of two epochs, as all replicas of all workers see them."""
+    seen: list[list[int]] = [[] for _ in range(2 * feed.steps)]
+    for worker in range(workers):
+        context = tf.distribute.InputContext(workers, worker, workers * replicas)
+        batches = feed._dataset(0, context).batch(replicas).take(len(seen)).as_numpy_iterator()
+        for step, batch in zip(seen, batches, strict=True):
+            assert batch.labels.shape == (replicas, BATCH // workers // replicas)
+            step.extend(batch.labels[batch.weights > 0].astype(int).tolist())
+    return seen
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["in memory", "on disk"])
+def feed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Feed:
+    return Feed(_source(tmp_path_factory.mktemp("shards"), request.param), BATCH, seed=5)
+
+
+@pytest.fixture(scope="module")
+def alone(feed: Feed) -> list[list[int]]:
+    return _seen(feed, 1, 1)
+
+
+def test_an_epoch_has_every_row_once(feed: Feed, alone: list[list[int]]) -> None:
+    first, second = alone[: feed.steps], alone[feed.steps :]
+    for epoch in (first, second):
+        assert sorted(row for step in epoch for row in step) == list(range(ROWS))
+    assert first != second
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)])
+def test_workers_share_the_rows_of_each_step(
+    feed: Feed, alone: list[list[int]], workers: int, replicas: int
+) -> None:
+    assert _seen(feed, workers, replicas) == alone
