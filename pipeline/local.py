@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -99,18 +99,18 @@ def _remembered_interrupts() -> Iterator[list[int]]:
         came.append(number)
         raise KeyboardInterrupt
 
-    usual: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
-    mine = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
-    for number in mine:
+    handled = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is signal.default_int_handler
+    ]
+    for number in handled:
         signal.signal(number, note)
     try:
         yield came
     finally:
-        for number in mine:
-            signal.signal(number, usual[number])
+        for number in handled:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _run_node(

@@ -5,6 +5,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,6 +34,15 @@ def run(config_name: str, overrides: list[str]) -> int:
     Raises:
       PipelineStop: the settings or the schema are wrong; nothing was started.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(config_name, overrides)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is finished is kept; the same command goes on.", flush=True)
+        return START_AGAIN
+
+
+def _run(config_name: str, overrides: list[str]) -> int:
     config = loading.load(config_name, overrides)
     _check_against_schema(config)
     workspace = Workspace(loading.PROJECT / config.workspace)
@@ -105,9 +115,6 @@ def _run_in(
         pipeline = graph.create_pipeline(config, workspace)
         try:
             done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
-        except KeyboardInterrupt:
-            console.print("\nInterrupted. What is finished is kept; the same command goes on.")
-            return START_AGAIN
         except local.ComponentFailed as failure:
             started = set(failure.run.outcomes)
             skipped = [c.id for c in pipeline.components if c.id not in started]

@@ -148,7 +148,7 @@ def _run(job: Job, training: Training, keeper: Keeper, signals: list[int]) -> No
         due_anywhere, signalled = training.sum_over_workers([float(due), float(bool(signals))])
         if training.position.finished or signalled or due_anywhere:
             keeper.save(training)
-        if signalled and not training.position.finished:
+        if signalled:
             raise Interrupted(f"interrupted at step {training.position.step:,}; checkpoint written")
 
     with _curves(job.log_dir) as write:
