@@ -129,6 +129,8 @@ class Store:
                     f"{_number(name):,}",
                     words,
                 )
+        if _steps(self.folder):
+            PROGRESS.warning("starts fresh: none of its checkpoints is usable")
         return None
 
     def _read(self, folder: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:

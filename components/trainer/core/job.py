@@ -5,7 +5,9 @@ processes, and in an environment without TFX (TPU). There a job leaves its last 
 which `trained` builds the model again.
 """
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,9 +77,9 @@ def train(job: Job) -> Trained:
     store = job.store(strategy.num_replicas_in_sync)
     if is_chief():
         store.open()
+    training = _training(job, strategy, store.folder)
+    keeper = _resumed(job, store, training)
     with noted() as signals:
-        training = _training(job, strategy, store.folder)
-        keeper = _resumed(job, store, training)
         _run(job, training, keeper, signals)
     return Trained(training.model, keeper.progress(training), store)
 
@@ -101,10 +103,16 @@ def trained(job: Job, replicas: int) -> Trained:
 def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Training:
     memory = job.settings["training"]["memory_mib"]
     scratch = os.path.join(folder, f"rows-{worker_number()}")
-    train_rows, eval_rows = (
-        data.load(files, job.inputs, memory, os.path.join(scratch, name))
-        for name, files in (("train", job.train_files), ("eval", job.eval_files))
-    )
+    try:
+        train_rows, eval_rows = (
+            data.load(files, job.inputs, memory, os.path.join(scratch, name))
+            for name, files in (("train", job.train_files), ("eval", job.eval_files))
+        )
+    except OSError as error:
+        raise CheckpointError(
+            f"Rows that do not fit into {memory:g} MiB could not be written to {scratch}: "
+            f"{error.strerror}. Free space there, or raise training.memory_mib."
+        ) from error
     return Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
 
 
@@ -152,7 +160,7 @@ def _run(job: Job, training: Training, keeper: Keeper, signals: list[int]) -> No
             raise Interrupted(f"interrupted at step {training.position.step:,}; checkpoint written")
 
     with _curves(job.log_dir) as write:
-        for evaluation in training.position.evaluations:
+        for evaluation in training.position.evaluations:  # so that there is one run of curves
             write(evaluation)
 
         def report(progress: Progress) -> None:
@@ -162,26 +170,22 @@ def _run(job: Job, training: Training, keeper: Keeper, signals: list[int]) -> No
         training.run(report, pause)
 
 
-class _curves:
-    """TensorBoard's curves. After a resume all are written again, so that there is one run."""
+@contextlib.contextmanager
+def _curves(log_dir: str) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Writes TensorBoard's curves; in a group of processes the chief does."""
+    chief = is_chief()
+    writer = tf.summary.create_file_writer(log_dir) if chief else tf.summary.create_noop_writer()
 
-    def __init__(self, log_dir: str):
-        chief = is_chief()
-        self._writer = (
-            tf.summary.create_file_writer(log_dir) if chief else tf.summary.create_noop_writer()
-        )
-
-    def __enter__(self) -> Any:
-        return self._write
-
-    def __exit__(self, *exception: object) -> None:
-        self._writer.close()
-
-    def _write(self, evaluation: dict[str, float]) -> None:
+    def write(evaluation: dict[str, float]) -> None:
         values = dict(evaluation)
         step = int(values.pop("step"))
-        with self._writer.as_default():
+        with writer.as_default():
             tf.summary.scalar("loss/train", values.pop("train_loss"), step)
             tf.summary.scalar("examples_per_second", values.pop("examples_per_second"), step)
             for name, value in values.items():
                 tf.summary.scalar(f"{name}/eval", value, step)
+
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -39,6 +39,18 @@ def _found(store: Store) -> int | None:
     return step
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with a few hundred KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
 def test_newest_is_found_and_the_last_n_are_kept(tmp_path: Path) -> None:
     store = _store(tmp_path)
     assert _found(store) is None
@@ -97,6 +109,28 @@ def test_damaged_one_is_passed_over_with_a_word(
     assert _found(store) == 30
 
 
+def test_none_usable_starts_fresh_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = small.job(tmp_path, small.settings(epochs=1))
+    store = train(job).store
+    for folder in Path(store.folder).glob("step-*"):
+        _truncate(folder)
+    with caplog.at_level(logging.WARNING, "progress"):
+        again = train(job)
+    assert "starts fresh: none of its checkpoints is usable" in caplog.text
+    assert again.progress["checkpoints"]["resumed_at"] == []
+    assert again.progress["position"]["finished"]
+
+
+def test_shards_that_cannot_be_written_are_one_clear_error(small_disk: Path) -> None:
+    job = small.job(small_disk.parent, small.settings(memory_mib=0.001))
+    job.checkpoints = str(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * (200 << 10))
+    with pytest.raises(CheckpointError, match=r"Rows that do not fit into 0.001 MiB could not be"):
+        train(job)
+
+
 def test_killed_write_is_swept(tmp_path: Path) -> None:
     store = _store(tmp_path)
     _save(store, 20)
@@ -106,18 +140,6 @@ def test_killed_write_is_swept(tmp_path: Path) -> None:
     assert _found(store) == 20
     store.open()
     assert not left.exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with a few hundred KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_full_disk_is_one_clear_error_and_the_one_before_stays_good(small_disk: Path) -> None:
