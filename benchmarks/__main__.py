@@ -26,7 +26,6 @@ from pipeline.console import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 _ROWS = [15_002, 150_020]
-_BUSY = 1.0
 
 
 def main() -> int:
@@ -56,7 +55,7 @@ def main() -> int:
 def _measure(sizes: list[int], scratch: Path, console: Console) -> dict[str, Any]:
     processors, load = os.cpu_count(), os.getloadavg()[0]
     console.print(f"{processors} processors, load {load:.1f}")
-    if load > _BUSY:
+    if load > report.BUSY:
         console.print("[yellow]The machine is busy with something else: times will mislead.[/]")
     figures: dict[str, Any] = {"processors": processors, "load_before": load}
     wanted: list[report.Target] = []

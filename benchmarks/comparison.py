@@ -71,7 +71,7 @@ def compare(rows: int, folder: Path, step: Step) -> Comparison:
     for name, what in (("template", "as it is"), ("template_all", "with all its features")):
         with step(f"TFX's template, {what}"):
             copy = folder / name
-            template.create(copy, data, _schema(), all_features=name == "template_all")
+            template.create(copy, data, schema(), all_features=name == "template_all")
             runs[name], models[name] = template.run(copy), template.trained(copy)
     settings = ours.same_examples(rows, template.EXAMPLES_SEEN)
     with step("ours, as many examples as the template"):
@@ -86,7 +86,8 @@ def compare(rows: int, folder: Path, step: Step) -> Comparison:
     return Comparison(rows, runs, models, quality)
 
 
-def _schema() -> Path:
+def schema() -> Path:
+    """The taxi schema file."""
     return loading.PROJECT / loading.load(ours.CONFIG).schema_file
 
 

@@ -42,9 +42,9 @@ def same_examples(rows: int, examples: int) -> list[str]:
 
 
 def trained(workspace: Path) -> processes.Trained:
-    """The model trained last, and the time from opening the transformed rows to the last step.
+    """The model trained last, and the time from its first step to its last.
 
-    Building the model, tracing and the evaluations on the eval split lie within it.
+    Tracing and the evaluations on the eval split lie within it, reading the rows does not.
     """
     records = Workspace(workspace).pipeline_root.glob("*/Trainer/model/*/training.json")
     newest = max(records, key=lambda file: int(file.parent.name))

