@@ -14,13 +14,14 @@ SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '
 
 .DEFAULT_GOAL := help
 .PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove \
-	soak bench train-distributed check-tpu tpu-environment setup clean docker-image docker-run-local
+	soak bench bench-training train-distributed check-tpu tpu-environment setup clean \
+	docker-image docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
 	@$(PY) -m pipeline run $(SETTINGS)
 test: env ## Run the tests
-	@$(PY) -m pytest -m "not prove"
+	@$(PY) -m pytest -m "not prove" -n 2 --dist loadfile
 lint: env ## Check style, types and who imports whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -64,6 +65,8 @@ soak: env ## Kill trainings at random moments, for hours         [KILLS=200]
 	@KILLS=$(KILLS) $(PY) -m pytest -m prove -k killed tests/end_to_end
 bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(if $(ROWS),--rows $(ROWS))
+bench-training: env ## Measure speed, checkpoints, memory in training  [ROWS=10000000]
+	@$(PY) -m benchmarks.training $(if $(ROWS),--rows $(ROWS))
 
 ##@ Machinery
 setup: env ## Make .venv and stop there (the other targets do it too)

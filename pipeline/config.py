@@ -139,7 +139,9 @@ class Training(Strict):
     tpu: Tpu | None = None
     checkpoints: Checkpoints = Checkpoints()
     memory_mib: PositiveFloat = Field(
-        256.0, description="Rows that take more are read from shards on disk, a window at a time."
+        256.0,
+        description="Rows that take more are read from shards on disk, a window at a time. (Below, "
+        "reading them takes three times as much for a moment.)",
     )
     warm_start: WarmStart | None = None
 

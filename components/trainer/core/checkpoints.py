@@ -117,11 +117,17 @@ class Store:
                 "Free space there, or make the folder writable, and start again."
             ) from error
 
-    def newest_good(self) -> tuple[dict[str, Any], dict[str, list[Any]]] | None:
-        """The newest whole checkpoint: its progress, and arrays by group. Says what it skips."""
+    def restore(self, variables: Variables) -> dict[str, Any] | None:
+        """Gives variables the values of the newest good checkpoint; says what it passes over.
+
+        Returns:
+          The checkpoint's progress; None if there is no good one, and nothing was assigned.
+        """
         for name in _steps(self.folder):
             try:
-                return self._read(os.path.join(self.folder, name))
+                progress, arrays = self._read(os.path.join(self.folder, name))
+                _assign(variables, arrays)
+                return progress
             except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
                 words = " ".join(str(error).split())[:200]
                 PROGRESS.warning(
@@ -167,12 +173,8 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def assign(variables: Variables, arrays: dict[str, list[Any]]) -> None:
-    """Gives variables their saved values.
-
-    Raises:
-      ValueError: the checkpoint holds other variables; nothing was assigned.
-    """
+def _assign(variables: Variables, arrays: dict[str, list[Any]]) -> None:
+    """All or nothing."""
     pairs: list[tuple[tf.Variable, Any]] = []
     for group, members in variables.items():
         found = arrays.get(group, [])

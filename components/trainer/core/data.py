@@ -1,6 +1,8 @@
 """Transformed examples as columns: in memory if they fit, otherwise in shards on disk."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -13,7 +15,7 @@ MIB = 1 << 20
 
 
 class Source(Protocol):
-    """Rows in shards, read a few at a time. The same rows are always in the same order."""
+    """Rows in shards, read a few at a time."""
 
     counts: list[int]
     """Rows by shard."""
@@ -46,7 +48,7 @@ class InMemory:
 def load(
     patterns: Sequence[str], inputs: dict[str, Any], memory_mib: float, scratch: str
 ) -> Source:
-    """Reads the files once; the rows' order depends on nothing but the rows.
+    """Reads the files once. In memory, the rows' order depends on nothing but the rows.
 
     Args:
       patterns: globs of gzipped TFRecord files of tf.Examples, one value for each feature.
@@ -61,43 +63,38 @@ def load(
     if found := shards.open_folder(scratch, layout, memory_mib):
         return found
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
-    parts = _parsed(files, inputs, layout)
-    kept: list[tuple[Rows, tf.Tensor]] = []
+    parts = _parsed(files, inputs)
+    kept: deque[Rows] = deque()
     rows = 0
     for part in parts:
         kept.append(part)
-        rows += int(part[1].shape[0])
+        rows += int(part.labels.shape[0])
         if rows * layout.row_bytes > memory_mib * MIB:
-            shards.write(scratch, layout, _chained(kept, parts))
+            shards.write(scratch, layout, itertools.chain(_let_go(kept), parts))
             return load(patterns, inputs, memory_mib, scratch)
     if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
-    return InMemory(_sorted(kept))
+    return InMemory(_sorted(kept, layout))
 
 
-def _chained(
-    kept: list[tuple[Rows, tf.Tensor]], more: Iterator[tuple[Rows, tf.Tensor]]
-) -> Iterator[tuple[Rows, tf.Tensor]]:
-    """First what is in memory, which it lets go of, then the rest."""
-    while kept:
-        yield kept.pop()
-    yield from more
+def _let_go(parts: deque[Rows]) -> Iterator[Rows]:
+    while parts:
+        yield parts.popleft()
 
 
-def _sorted(parts: list[tuple[Rows, tf.Tensor]]) -> Rows:
-    order = tf.argsort(tf.concat([fingerprints for _, fingerprints in parts], 0), stable=True)
-    columns = zip(*(rows for rows, _ in parts), strict=True)
-    return Rows(*(tf.gather(tf.concat(column, axis=0), order) for column in columns))
+def _sorted(parts: Iterable[Rows], layout: shards.Layout) -> Rows:
+    """The rows in the order of a hash of their values.
 
-
-def _parsed(
-    files: Sequence[str], inputs: dict[str, Any], layout: shards.Layout
-) -> Iterator[tuple[Rows, tf.Tensor]]:
-    """Yields some rows with the fingerprint of each, int64 [n].
-
-    Beam writes rows in an order of its own each time, and their features, too; batches must be a
-    function of data, seed and step. Rows with the same fingerprint are the same row.
+    Beam writes rows in an order of its own each time, and their features, too. Rows with the same
+    hash are the same row.
     """
+    rows = Rows(*(tf.concat(column, axis=0) for column in zip(*parts, strict=True)))
+    fingerprints = tf.bitcast(tf.fingerprint(layout.pack(rows)), tf.int64)
+    return rows.take(tf.argsort(fingerprints, stable=True))
+
+
+def _parsed(files: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
+    """Yields some rows at a time."""
     numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
     ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
     multiclass = inputs["problem"] == "multiclass"
@@ -105,16 +102,15 @@ def _parsed(
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
     spec[inputs["label"]] = tf.io.FixedLenFeature([], tf.int64 if multiclass else tf.float32)
 
-    def parse(batch: tf.Tensor) -> tuple[Rows, tf.Tensor]:
+    def parse(batch: tf.Tensor) -> Rows:
         parsed = tf.io.parse_example(batch, spec)
         rows = tf.shape(batch)[0]
         label = parsed[inputs["label"]]
-        columns = Rows(
+        return Rows(
             _stacked([parsed[name] for name in numbers], tf.float32, rows),
             _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
             tf.cast(label, tf.int32) if multiclass else label,
         )
-        return columns, layout.fingerprints(columns)
 
     records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=MIB)
     batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)

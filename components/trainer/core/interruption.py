@@ -13,17 +13,24 @@ class Interrupted(Exception):
     """The training was asked to stop; its checkpoint is written."""
 
 
+class Signals(list[int]):
+    """The signals that came."""
+
+    patient = True
+    """Whether the first one only is noted; otherwise it raises KeyboardInterrupt at once."""
+
+
 @contextlib.contextmanager
-def noted() -> Iterator[list[int]]:
+def noted() -> Iterator[Signals]:
     """Collects the signals that come; a second one raises KeyboardInterrupt at once.
 
     Signals can be caught in the main thread only; elsewhere nothing is collected.
     """
-    came: list[int] = []
+    came = Signals()
 
     def note(number: int, frame: object) -> None:
         came.append(number)
-        if len(came) > 1:
+        if len(came) > 1 or not came.patient:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

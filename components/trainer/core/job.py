@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from components.trainer.core import checkpoints, data
+from components.trainer.core import data
 from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
 from components.trainer.core.interruption import Interrupted, noted
 from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
@@ -70,6 +70,7 @@ def train(job: Job) -> Trained:
 
     Raises:
       Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
+      KeyboardInterrupt: it came before the first step.
       TrainingError, StrategyError, CheckpointError: what a person has to put right.
     """
     options = job.settings["training"]
@@ -77,9 +78,11 @@ def train(job: Job) -> Trained:
     store = job.store(strategy.num_replicas_in_sync)
     if is_chief():
         store.open()
-    training = _training(job, strategy, store.folder)
-    keeper = _resumed(job, store, training)
     with noted() as signals:
+        signals.patient = False  # reading may take minutes, and there is nothing to save yet
+        training = _training(job, strategy, store.folder)
+        keeper = _resumed(job, store, training)
+        signals.patient = True
         _run(job, training, keeper, signals)
     return Trained(training.model, keeper.progress(training), store)
 
@@ -91,13 +94,11 @@ def trained(job: Job, replicas: int) -> Trained:
       TrainingError: there is no checkpoint of a finished training.
     """
     store = job.store(replicas)
-    found = store.newest_good()
-    if found is None or not found[0]["position"]["finished"]:
-        raise TrainingError(f"The training left no finished checkpoint in {store.folder}.")
     model = build_model(job.inputs, job.settings, 0.0, 1.0)
-    values = [variable.value for variable in model.variables]
-    checkpoints.assign({"model": values}, found[1])
-    return Trained(model, found[0], store)
+    progress = store.restore({"model": [variable.value for variable in model.variables]})
+    if progress is None or not progress["position"]["finished"]:
+        raise TrainingError(f"The training left no finished checkpoint in {store.folder}.")
+    return Trained(model, progress, store)
 
 
 def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Training:
@@ -118,12 +119,9 @@ def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Traini
 
 def _resumed(job: Job, store: Store, training: Training) -> Keeper:
     """Puts the training where its newest good checkpoint was."""
-    found = store.newest_good()
     resumed_at: list[int] = []
     record: dict[str, Any] = {}
-    if found:
-        progress, arrays = found
-        checkpoints.assign(training.variables, arrays)
+    if progress := store.restore(training.variables):
         training.position = Position(**progress["position"])
         record = progress["checkpoints"]
         resumed_at = [*record["resumed_at"], training.position.step]

@@ -1,14 +1,14 @@
 """Rows on disk, for data that does not fit into memory: shards of fixed-width binary rows.
 
-A row's fingerprint decides its shard, so each shard is a random part of the data, and a few shards
-shuffled together (a window) are as good as a shuffle of all. When a window is read, its rows are
-put in the order of their fingerprints.
+A row's shard is drawn from its number in the files, not from its values: rows that are equal are
+spread, and each shard is a random part of the data, so that a few shards shuffled together (a
+window) are as good as a shuffle of all.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ _WINDOWS_IN_MEMORY = 8
 
 
 class Layout(NamedTuple):
-    """A row's bytes: int64 fingerprint, float32 numbers, int32 ids, and the label in four bytes."""
+    """A row's bytes: float32 numbers, int32 ids, and the label, four bytes each."""
 
     numbers: int
     ids: int
@@ -39,30 +39,18 @@ class Layout(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return 8 + 4 * (self.numbers + self.ids + 1)
+        return 4 * (self.numbers + self.ids + 1)
 
-    def fingerprints(self, rows: Rows) -> tf.Tensor:
-        """A hash of each row's values, int64 [n]."""
-        return tf.bitcast(tf.fingerprint(_words(rows)), tf.int64)
-
-    def pack(self, rows: Rows, fingerprints: tf.Tensor) -> tf.Tensor:
-        """Rows as uint8 [n, row_bytes]."""
-        words = tf.concat([tf.bitcast(fingerprints, tf.int32), _words(rows)], axis=1)
-        return tf.reshape(tf.bitcast(words, tf.uint8), [-1, self.row_bytes])
+    def pack(self, rows: Rows) -> tf.Tensor:
+        """Rows as int32 [n, columns and label]."""
+        columns = (rows.numbers, rows.ids, rows.labels[:, None])
+        return tf.concat([tf.bitcast(column, tf.int32) for column in columns], axis=1)
 
     def unpack(self, data: tf.Tensor) -> Rows:
-        """Rows from the bytes of some shards, string scalar, in the order of their fingerprints."""
+        """Rows from the bytes of some shards, string scalar."""
         words = tf.reshape(tf.io.decode_raw(data, tf.int32), [-1, self.row_bytes // 4])
-        order = tf.argsort(tf.bitcast(words[:, :2], tf.int64), stable=True)
-        words = tf.gather(words, order)
-        _, numbers, ids, label = tf.split(words, [2, self.numbers, self.ids, 1], axis=1)
+        numbers, ids, label = tf.split(words, [self.numbers, self.ids, 1], axis=1)
         return Rows(tf.bitcast(numbers, tf.float32), ids, tf.bitcast(label[:, 0], self.label))
-
-
-def _words(rows: Rows) -> tf.Tensor:
-    """The values of each row, int32 [n, columns and label]."""
-    columns = (rows.numbers, rows.ids, rows.labels[:, None])
-    return tf.concat([tf.bitcast(column, tf.int32) for column in columns], axis=1)
 
 
 class Shards:
@@ -102,16 +90,16 @@ def open_folder(folder: str, layout: Layout, memory_mib: float) -> Shards | None
     return Shards(folder, layout, found, memory_mib)
 
 
-def write(folder: str, layout: Layout, parts: Iterator[tuple[Rows, tf.Tensor]]) -> None:
-    """Writes parts (rows, fingerprints int64 [n]); complete when `counts.json` is there."""
+def write(folder: str, layout: Layout, parts: Iterable[Rows]) -> None:
+    """Writes rows; they are complete when `counts.json` is there."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     counts, labels, squares = [0] * SHARDS, 0.0, 0.0
     with ExitStack() as stack:
         names = [_file(folder, number) for number in range(SHARDS)]
         files = [stack.enter_context(open(name, "wb", buffering=1 << 16)) for name in names]
-        for rows, fingerprints in parts:
-            _append(files, counts, layout.pack(rows, fingerprints), fingerprints)
+        for rows in parts:
+            _append(files, counts, layout.pack(rows))
             label = tf.cast(rows.labels, tf.float64)
             labels += float(tf.reduce_sum(label))
             squares += float(tf.reduce_sum(label * label))
@@ -124,8 +112,9 @@ def write(folder: str, layout: Layout, parts: Iterator[tuple[Rows, tf.Tensor]]) 
     os.rename(temporary, os.path.join(folder, _COUNTS))
 
 
-def _append(files: list[Any], counts: list[int], packed: tf.Tensor, keys: tf.Tensor) -> None:
-    shard = tf.cast(tf.math.floormod(keys, SHARDS), tf.int32)
+def _append(files: list[Any], counts: list[int], packed: tf.Tensor) -> None:
+    seed = tf.constant([sum(counts), 0], tf.int64)  # the number of the first row
+    shard = tf.random.stateless_uniform([packed.shape[0]], seed, 0, SHARDS, tf.int32)
     by_shard = tf.gather(packed, tf.argsort(shard, stable=True)).numpy()
     start = 0
     for number, count in enumerate(tf.math.bincount(shard, minlength=SHARDS).numpy().tolist()):

@@ -40,8 +40,8 @@ def main(parent: int) -> int:
 
     try:
         done = train(Job(**json.loads(text)))
-    except Interrupted as error:
-        tell({"interrupted": str(error)})
+    except (Interrupted, KeyboardInterrupt) as error:
+        tell({"interrupted": str(error) or "interrupted before the first step"})
         return START_AGAIN
     except FAILURES as error:
         tell({"failure": str(error)})

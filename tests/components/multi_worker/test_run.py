@@ -24,6 +24,7 @@ from components.trainer.core.job import Job, Trained, train
 from components.trainer.core.loop import TrainingError
 from components.trainer.core.strategy import StrategyError
 from tests.components.multi_worker import jobs, processes
+from tests.components.trainer import small_training
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,9 +41,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _result(trained: Trained) -> dict[str, Any]:
-    found = trained.store.newest_good()
-    assert found
-    return _comparable(*found)
+    return _comparable(*small_training.last_checkpoint(trained.store))
 
 
 def _comparable(progress: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
@@ -233,8 +232,7 @@ def test_chief_and_member_agree_with_one_device(rows: Path, tmp_path: Path) -> N
     assert (chief.returncode, member.returncode) == (0, 0), outputs
     assert "trained 120 steps" in outputs[0]
     assert "waiting for the chief at 127.0.0.1" in outputs[1]
-    found = job.store(2).newest_good()
-    assert found
+    found = small_training.last_checkpoint(job.store(2))
     for variable, array in zip(expected, found[1]["model"], strict=True):
         np.testing.assert_allclose(variable.numpy(), array, atol=1e-6)
 
@@ -265,6 +263,6 @@ def test_a_cluster_that_loses_one_starts_again_and_ends_with_the_same_bits(
     chief, member = (processes.start(job, TF_CONFIG=place) for place in run.loopback(2))
     outputs = [process.communicate(timeout=120)[0] for process in (chief, member)]
     assert (chief.returncode, member.returncode) == (0, 0), outputs
-    found = job.store(2).newest_good()
-    assert found and found[0]["checkpoints"]["resumed_at"]
+    found = small_training.last_checkpoint(job.store(2))
+    assert found[0]["checkpoints"]["resumed_at"]
     _assert_same(_comparable(*found), uninterrupted)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.trainer.core.checkpoints import Store
 from components.trainer.core.data import InMemory
 from components.trainer.core.job import Job
 from components.trainer.core.rows import Rows
@@ -118,3 +119,9 @@ def job(folder: Path, chosen: dict[str, Any], rows: int = 500, **identity: Any) 
 def arrays(training: Any) -> list[np.ndarray]:
     """Every variable of a training."""
     return [variable.numpy() for group in training.variables.values() for variable in group]
+
+
+def last_checkpoint(store: Store) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """A training's newest checkpoint: its progress, and arrays by group."""
+    newest = max(path for path in Path(store.folder).iterdir() if path.name.startswith("step-"))
+    return store._read(str(newest))

@@ -31,11 +31,10 @@ def _save(store: Store, *steps: int) -> None:
 
 
 def _found(store: Store) -> int | None:
-    found = store.newest_good()
-    if found is None:
-        return None
-    step = int(found[0]["step"])
-    np.testing.assert_array_equal(found[1]["model"][0], [float(step)] * 1000)
+    variable = tf.Variable(tf.zeros([1000]))
+    progress = store.restore({"model": [variable]})
+    step = int(progress["step"]) if progress else None
+    np.testing.assert_array_equal(variable.numpy(), [float(step or 0)] * 1000)
     return step
 
 
@@ -82,6 +81,11 @@ def _from_elsewhere(folder: Path) -> None:
     shutil.copytree(Path(other.folder) / folder.name, folder)
 
 
+def _with_other_shapes(folder: Path) -> None:
+    shutil.rmtree(folder)
+    _store(folder.parent.parent).save({"model": [tf.Variable([1.0, 2.0])]}, {"step": 30})
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": _truncate,
     "bit flipped": _flip_a_bit,
@@ -92,6 +96,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "garbage": lambda folder: (folder / "progress.json").write_text("{"),
     "not a folder": lambda folder: (shutil.rmtree(folder), folder.write_text("x")),
     "another training's": _from_elsewhere,
+    "other shapes": _with_other_shapes,
 }
 
 

@@ -13,7 +13,8 @@ from components.trainer.core.shards import SHARDS, Shards
 from tests.components.trainer import small_training as small
 
 ROWS = 3000
-TINY = ROWS * 32 / 4 / (1 << 20)
+ROW = 20
+TINY = ROWS * ROW / 4 / (1 << 20)
 """MiB: a quarter of the rows."""
 
 
@@ -46,14 +47,30 @@ def _as_set(parts: list[Rows] | list[Batch]) -> set[tuple[float, ...]]:
     }
 
 
-@pytest.mark.parametrize("memory", [100.0, TINY])
-def test_order_does_not_depend_on_the_files(folder: Path, tmp_path: Path, memory: float) -> None:
-    one, many = (_load(folder, name, tmp_path / name, memory) for name in "ab")
-    windows = tf.reshape(tf.range(len(one.counts)), [-1, one.window])
+def test_order_does_not_depend_on_the_files(folder: Path, tmp_path: Path) -> None:
+    one, many = (_load(folder, name, tmp_path / name, 100.0).read([0]) for name in "ab")
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert _as_set([one]) == _as_set([small.columns(ROWS)])
+
+
+def test_shards_of_the_same_files_are_the_same(folder: Path, tmp_path: Path) -> None:
+    first, second = (_load(folder, "b", tmp_path / name, TINY) for name in ("one", "two"))
+    windows = tf.reshape(tf.range(SHARDS), [-1, first.window])
     for window in windows:
-        for a, b in zip(one.read(window), many.read(window), strict=True):
+        for a, b in zip(first.read(window), second.read(window), strict=True):
             np.testing.assert_array_equal(a, b)
-    assert _as_set([one.read(window) for window in windows]) == _as_set([small.columns(ROWS)])
+    assert _as_set([first.read(window) for window in windows]) == _as_set([small.columns(ROWS)])
+
+
+def test_equal_rows_are_spread_over_the_shards(tmp_path: Path) -> None:
+    """Else a window would hold one kind of row, and more of it than the memory is for."""
+    row = small.columns(1)
+    rows = row.take(tf.zeros([ROWS], tf.int32))
+    small.write_examples(tmp_path / "a-0.gz", rows)
+    source = _load(tmp_path, "a", tmp_path / "s", TINY)
+    assert sum(source.counts) == ROWS
+    assert max(source.counts) < 6 * ROWS / SHARDS
 
 
 def test_more_rows_than_fit_are_read_from_shards(folder: Path, tmp_path: Path) -> None:
@@ -62,7 +79,7 @@ def test_more_rows_than_fit_are_read_from_shards(folder: Path, tmp_path: Path) -
     assert isinstance(spilled, Shards)
     assert sum(spilled.counts) == ROWS
     assert len(spilled.counts) == SHARDS
-    assert spilled.window * 32 * ROWS / SHARDS <= TINY * (1 << 20)
+    assert spilled.window * ROW * ROWS / SHARDS <= TINY * (1 << 20)
     assert spilled.label_mean == pytest.approx(kept.label_mean)
     assert spilled.label_deviation == pytest.approx(kept.label_deviation)
 
