@@ -65,8 +65,12 @@ class Trained:
     """To be removed once the model is exported."""
 
 
-def train(job: Job) -> Trained:
+def train(job: Job, hand_over: bool = False) -> Trained:
     """Trains, from the newest good checkpoint if there is one; all workers of a group call it.
+
+    Args:
+      job: what to train.
+      hand_over: leave a checkpoint of the end, for another process to export.
 
     Raises:
       Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
@@ -83,7 +87,7 @@ def train(job: Job) -> Trained:
         training = _training(job, strategy, store.folder)
         keeper = _resumed(job, store, training)
         signals.patient = True
-        _run(job, training, keeper, signals)
+        _run(job, training, keeper, signals, hand_over)
     return Trained(training.model, keeper.progress(training), store)
 
 
@@ -148,11 +152,14 @@ def _check_agreement(training: Training) -> None:
         )
 
 
-def _run(job: Job, training: Training, keeper: Keeper, signals: list[int]) -> None:
+def _run(
+    job: Job, training: Training, keeper: Keeper, signals: list[int], hand_over: bool
+) -> None:
     def pause(training: Training) -> None:
+        is_last = training.position.finished and hand_over
         due = is_chief() and keeper.is_due(training.position.step)
         due_anywhere, signalled = training.sum_over_workers([float(due), float(bool(signals))])
-        if training.position.finished or signalled or due_anywhere:
+        if is_last or signalled or due_anywhere:
             keeper.save(training)
         if signalled:
             raise Interrupted(f"interrupted at step {training.position.step:,}; checkpoint written")

@@ -39,7 +39,7 @@ def main(parent: int) -> int:
     from components.trainer.core.job import FAILURES, Job, train
 
     try:
-        done = train(Job(**json.loads(text)))
+        done = train(Job(**json.loads(text)), hand_over=True)
     except (Interrupted, KeyboardInterrupt) as error:
         tell({"interrupted": str(error) or "interrupted before the first step"})
         return START_AGAIN

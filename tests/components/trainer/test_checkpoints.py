@@ -118,7 +118,7 @@ def test_none_usable_starts_fresh_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = small.job(tmp_path, small.settings(epochs=1))
-    store = train(job).store
+    store = train(job, hand_over=True).store
     for folder in Path(store.folder).glob("step-*"):
         _truncate(folder)
     with caplog.at_level(logging.WARNING, "progress"):
@@ -271,7 +271,7 @@ def test_resumed_curves_have_one_run_without_gap_or_repetition(
 def test_model_of_a_finished_job_is_its_last_checkpoint(tmp_path: Path) -> None:
     """What a training elsewhere (workers, TPU) leaves is what this process exports."""
     job = small.job(tmp_path, small.settings(**SETTINGS))
-    done = train(job)
+    done = train(job, hand_over=True)
     again = trained(job, replicas=1)
     for a, b in zip(done.model.variables, again.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
@@ -287,3 +287,9 @@ def test_overhead_is_known(tmp_path: Path) -> None:
     record = done.progress["checkpoints"]
     assert record["saved"] >= 2
     assert 0 < record["seconds"] < done.progress["position"]["seconds"]
+
+
+def test_training_shorter_than_the_interval_is_not_saved(tmp_path: Path) -> None:
+    done = train(small.job(tmp_path, small.settings()))
+    assert done.progress["checkpoints"] == {"saved": 0, "seconds": 0.0, "resumed_at": []}
+    assert os.listdir(done.store.folder) == ["identity.json"]
