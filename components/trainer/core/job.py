@@ -152,9 +152,7 @@ def _check_agreement(training: Training) -> None:
         )
 
 
-def _run(
-    job: Job, training: Training, keeper: Keeper, signals: list[int], hand_over: bool
-) -> None:
+def _run(job: Job, training: Training, keeper: Keeper, signals: list[int], hand_over: bool) -> None:
     def pause(training: Training) -> None:
         is_last = training.position.finished and hand_over
         due = is_chief() and keeper.is_due(training.position.step)
