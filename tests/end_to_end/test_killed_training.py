@@ -169,14 +169,13 @@ def _series(project: Project, folder: Path, memory: float, kills: int) -> None:
     assert whole.training["steps"] > 200
     made = resumed = 0
     while made < kills or not resumed:  # the first moments are before the first checkpoint
-        left, finished = seconds, False
+        finished = False
         while not finished:
             # A resumed training has less to do; a moment beyond its end lets it finish.
-            wait = chance.uniform(0, left) if made < kills or not resumed else None
-            spent, finished = trainer.execute(wait)
+            wait = chance.uniform(0, seconds) if made < kills or not resumed else None
+            _, finished = trainer.execute(wait)
             made += not finished
             resumed += bool(not finished and list(trainer.folder.glob("checkpoints/*/step-*")))
-            left = max(1.0, left - spent)
         _assert_same(trainer.ended(), whole)
     print(f"{made} kills, {resumed} of them after a checkpoint")
 

@@ -74,7 +74,7 @@ def train(job: Job, hand_over: bool = False) -> Trained:
 
     Raises:
       Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
-      KeyboardInterrupt: it came before the first step.
+      KeyboardInterrupt: it came while rows were read.
       TrainingError, StrategyError, CheckpointError: what a person has to put right.
     """
     options = job.settings["training"]
@@ -84,9 +84,10 @@ def train(job: Job, hand_over: bool = False) -> Trained:
         store.open()
     with noted() as signals:
         signals.patient = False  # reading may take minutes, and there is nothing to save yet
-        training = _training(job, strategy, store.folder)
-        keeper = _resumed(job, store, training)
+        train_rows, eval_rows = _rows(job, store.folder)
         signals.patient = True
+        training = Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
+        keeper = _resumed(job, store, training)
         _run(job, training, keeper, signals, hand_over)
     return Trained(training.model, keeper.progress(training), store)
 
@@ -105,7 +106,8 @@ def trained(job: Job, replicas: int) -> Trained:
     return Trained(model, progress, store)
 
 
-def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Training:
+def _rows(job: Job, folder: str) -> tuple[data.Source, data.Source]:
+    """The train and the eval split."""
     memory = job.settings["training"]["memory_mib"]
     scratch = os.path.join(folder, f"rows-{worker_number()}")
     try:
@@ -113,12 +115,12 @@ def _training(job: Job, strategy: tf.distribute.Strategy, folder: str) -> Traini
             data.load(files, job.inputs, memory, os.path.join(scratch, name))
             for name, files in (("train", job.train_files), ("eval", job.eval_files))
         )
+        return train_rows, eval_rows
     except OSError as error:
         raise CheckpointError(
             f"Rows that do not fit into {memory:g} MiB could not be written to {scratch}: "
             f"{error.strerror}. Free space there, or raise training.memory_mib."
         ) from error
-    return Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
 
 
 def _resumed(job: Job, store: Store, training: Training) -> Keeper:
