@@ -103,8 +103,12 @@ class _Peak(threading.Thread):
 
     def run(self) -> None:
         """Samples until stopped."""
+        before = self._start
         while not self._ended.wait(0.02):
-            self._highest = max(self._highest, self._now())
+            # In a single sample a child may just have been forked, and share all that it has.
+            now = self._now()
+            self._highest = max(self._highest, min(before, now))
+            before = now
 
     def stop(self) -> int:
         """Bytes above the first sample."""

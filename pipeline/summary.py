@@ -110,9 +110,10 @@ def _checkpoints(training: dict[str, Any]) -> str:
     record = training["checkpoints"]
     share = record["seconds"] / max(training["seconds"], 0.001)
     count = "1 checkpoint" if record["saved"] == 1 else f"{record['saved']} checkpoints"
+    saved = f"{count} ({share:.1%} of that)" if record["saved"] else "no checkpoint was due"
     resumed = ", ".join(f"{step:,}" for step in record["resumed_at"])
     went_on = f"; went on at step {resumed}" if resumed else ""
-    return f"{training['steps']:,} steps, {count} ({share:.1%} of training){went_on}"
+    return f"{training['steps']:,} steps in {training['seconds']:,.1f} s, {saved}{went_on}"
 
 
 def _tell_what_next(config_name: str, console: Console) -> None:
