@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import loading
-from pipeline.console import make, shown, table
+from pipeline.console import make, shown, table, tell_next
 from pipeline.workspace import Workspace
 
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -188,6 +188,5 @@ def _tell_what_next(config_name: str, console: Console) -> None:
         make("run-local", config_name): "goes on where settings, code and data are the same",
         make("gc", config_name): "removes those that nobody came back to",
     }
-    console.print("\nNext:")
-    for command, purpose in commands.items():
-        console.print(f"  {command:<36} {purpose}")
+    console.print()
+    tell_next(console, commands)

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -113,6 +113,13 @@ def table(*headings: str) -> Table:
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index else "left", no_wrap=True)
     return made
+
+
+def tell_next(console: Console, commands: Mapping[str, str]) -> None:
+    """The last lines of a command: what to type next, and what for."""
+    console.print("Next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<36} {purpose}")
 
 
 def shown(path: Path) -> str:

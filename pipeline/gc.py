@@ -25,7 +25,7 @@ from rich.filesize import decimal
 from components.errors import PipelineStop
 from components.registry import store as registry
 from pipeline import checkpoints, loading
-from pipeline.console import make, shown, table
+from pipeline.console import make, shown, table, tell_next
 from pipeline.workspace import Workspace
 
 _GOING = ".gc-"
@@ -376,6 +376,5 @@ def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Cons
         make("run-local", config_name): "computes again what it misses",
         make("versions", config_name): "all versions; they are untouched",
     }
-    console.print("\nNext:")
-    for command, purpose in commands.items():
-        console.print(f"  {command:<36} {purpose}")
+    console.print()
+    tell_next(console, commands)

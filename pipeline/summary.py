@@ -12,7 +12,7 @@ from components.gate.component import REPORT_FILE
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
 from pipeline.config import Config
-from pipeline.console import make, shown, table
+from pipeline.console import make, shown, table, tell_next
 from pipeline.loading import DEFAULT
 from pipeline.local import Run
 from pipeline.report import write_report
@@ -123,9 +123,7 @@ def _tell_what_next(config_name: str, console: Console) -> None:
     }
     if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"
-    console.print("Next:")
-    for command, purpose in commands.items():
-        console.print(f"  {command:<36} {purpose}")
+    tell_next(console, commands)
 
 
 def _number(value: float | None) -> str:

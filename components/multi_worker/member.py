@@ -208,17 +208,12 @@ def _decision(line: Line, signals: list[int]) -> dict[str, Any]:
     return decision
 
 
-def _addresses() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    return found
-
-
 def _chief_address() -> str:
-    addresses = _addresses()
+    addresses = strategy.cluster()
     return (addresses.get("chief") or addresses["worker"])[0]
 
 
 def _cluster() -> str:
     """The same in all members of a cluster, and in no other one."""
-    text = json.dumps(_addresses(), sort_keys=True)
+    text = json.dumps(strategy.cluster(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,20 +28,20 @@ def check(options: dict[str, Any]) -> None:
     Raises:
       StrategyError: this machine or its environment does not have what the strategy needs.
     """
-    name, cluster = options["strategy"], _cluster()
+    name, tasks = options["strategy"], cluster()
     if cluster_size() > 1 and name != "multi_worker":
         raise StrategyError(
             f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
             "would train a model of its own. Set training.strategy=multi_worker, or unset "
             "TF_CONFIG."
         )
-    if name == "multi_worker" and not cluster and not options["workers"]:
+    if name == "multi_worker" and not tasks and not options["workers"]:
         raise StrategyError(
             "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
             "training.workers. Set training.workers to start so many processes on this machine, or "
             f"TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
         )
-    if name == "multi_worker" and (unknown := sorted(set(cluster) - {"chief", "worker"})):
+    if name == "multi_worker" and (unknown := sorted(set(tasks) - {"chief", "worker"})):
         raise StrategyError(
             f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
             "train synchronously. Parameter servers and evaluators are not supported."
@@ -139,7 +139,7 @@ def _tf_config() -> dict[str, Any]:
     text = os.environ.get("TF_CONFIG") or "{}"
     try:
         found = json.loads(text)
-        if isinstance(found, dict) and isinstance(found.get("cluster", {}), dict):
+        if isinstance(found, dict) and _is_complete(found):
             return found
     except ValueError:
         pass
@@ -148,14 +148,29 @@ def _tf_config() -> dict[str, Any]:
     )
 
 
-def _cluster() -> dict[str, Any]:
-    found: dict[str, Any] = _tf_config().get("cluster", {})
-    return found
+def _is_complete(found: dict[str, Any]) -> bool:
+    tasks, task = found.get("cluster", {}), found.get("task", {})
+    return (
+        isinstance(tasks, dict)
+        and all(isinstance(addresses, list) for addresses in tasks.values())
+        and isinstance(task, dict)
+        and str(task.get("index", 0)).isdecimal()
+    )
+
+
+def cluster() -> dict[str, list[str]]:
+    """The addresses by type of task, from TF_CONFIG; empty without one.
+
+    Raises:
+      StrategyError: TF_CONFIG is not what it should be.
+    """
+    found: dict[str, list[str]] = _tf_config().get("cluster", {})
+    return {kind: addresses for kind, addresses in found.items() if addresses}
 
 
 def cluster_size() -> int:
     """How many processes train together."""
-    return sum(len(_cluster().get(kind, ())) for kind in ("chief", "worker"))
+    return sum(len(cluster().get(kind, ())) for kind in ("chief", "worker"))
 
 
 def is_chief() -> bool:
@@ -163,7 +178,7 @@ def is_chief() -> bool:
     if cluster_size() < 2:
         return True
     task = _tf_config().get("task", {})
-    if "chief" in _cluster():
+    if "chief" in cluster():
         return bool(task.get("type") == "chief")
     return int(task.get("index", 0)) == 0
 
@@ -174,7 +189,7 @@ def worker_number() -> int:
         return 0
     task = _tf_config().get("task", {})
     index = int(task.get("index", 0))
-    return index + len(_cluster().get("chief", ())) if task.get("type") == "worker" else index
+    return index + len(cluster().get("chief", ())) if task.get("type") == "worker" else index
 
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}

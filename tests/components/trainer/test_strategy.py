@@ -105,6 +105,13 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
             "neither TF_CONFIG nor training.workers. Set training.workers to start",
         ),
         ("multi_worker", "{not json", "TF_CONFIG is not what TensorFlow expects: '{not json'"),
+        ("multi_worker", '{"cluster": {"worker": 5}}', "is not what TensorFlow expects"),
+        ("multi_worker", '{"cluster": {"worker": []}}', "neither TF_CONFIG nor training.workers"),
+        (
+            "multi_worker",
+            '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": "x"}}',
+            "is not what TensorFlow expects",
+        ),
         (
             "multi_worker",
             json.dumps({"cluster": {"worker": ["a:1"], "ps": ["b:2"]}}),
