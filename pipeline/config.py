@@ -141,7 +141,7 @@ class Training(Strict):
     memory_mib: PositiveFloat = Field(
         256.0,
         description="Rows that take more are read from shards on disk, a window at a time. (Below, "
-        "reading them takes three times as much for a moment.)",
+        "reading them takes four times as much for a moment.)",
     )
     warm_start: WarmStart | None = None
 
