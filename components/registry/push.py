@@ -11,12 +11,14 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import path_utils
+from tfx.utils import io_utils, path_utils
 
 from components.errors import PipelineStop
+from components.evaluation.heuristic_model import column_types
 from components.evaluation.results import METRICS_FILE, read_baseline
+from components.features.table import FeatureTable
 from components.hashing import hash_tree
-from components.registry import store
+from components.registry import signature, store
 from components.registry.lookup import read_training
 
 PUSH_FILE = "push.json"
@@ -94,11 +96,15 @@ def _manifest(
     with open(os.path.join(_uri(input_dict, "evaluation"), METRICS_FILE)) as file:
         evaluation = json.load(file)
     baseline = read_baseline(_uri(input_dict, "baseline"))
+    config = json.loads(settings["config"])
+    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(_uri(input_dict, "schema")))
+    table = FeatureTable.model_validate(config["features"])
     return {
         "model": settings["model_name"],
         "time": store.now(),
         "run_id": run,
-        "config": json.loads(settings["config"]),
+        "signature": signature.describe(table, column_types(schema)),
+        "config": config,
         "config_hash": settings["config_hash"],
         "code": settings["code"],
         "git_commit": settings["git_commit"],

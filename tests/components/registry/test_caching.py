@@ -87,7 +87,7 @@ class Project:
             baseline=baseline,
             transform_graph=others["graph"].outputs["result"],
             promote="automatic",
-            config="{}",
+            config=json.dumps({"features": samples.TABLE.model_dump(mode="json")}),
             config_hash="",
             code="1",
             git_commit="",

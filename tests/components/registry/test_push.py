@@ -10,6 +10,7 @@ from components.registry import store
 from components.registry.push import PushExecutor, hash_tree
 from tests.components.evaluation import samples
 
+CONFIG = {"name": "small", "features": samples.TABLE.model_dump(mode="json")}
 EVALUATION = {
     "metrics": {"candidate": {"overall": {"auc": 0.9}, "shop=A": {"auc": 0.8}}},
     "rows": {"overall": 100, "shop=A": 60},
@@ -69,7 +70,7 @@ class Run:
             "registry": str(self.folder / "registry"),
             "model_name": "small",
             "promote": promote,
-            "config": '{"name": "small"}',
+            "config": json.dumps(CONFIG),
             "config_hash": "hash",
             "code": "fingerprint",
             "git_commit": "commit",
@@ -145,7 +146,7 @@ def test_the_manifest_answers_an_auditor(run: Run) -> None:
         "model": "small",
         "fingerprint": "slope 2.0",
         "run_id": "run-1",
-        "config": {"name": "small"},
+        "config": CONFIG,
         "config_hash": "hash",
         "code": "fingerprint",
         "git_commit": "commit",
@@ -159,7 +160,7 @@ def test_the_manifest_answers_an_auditor(run: Run) -> None:
         "parent": 1,
     }
     assert {key: manifest[key] for key in expected} == expected
-    rest = {"data", "schema_hash", "transform_hash", "time", "files"}
+    rest = {"data", "schema_hash", "transform_hash", "time", "files", "signature"}
     assert set(manifest) == set(expected) | rest
 
 

@@ -1,0 +1,107 @@
+"""A version, loaded: the one way in which this project predicts (book pattern 16).
+
+The server, batch prediction and `python -m pipeline predict` all call it, so that the same row has
+the same prediction in each.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.errors import PipelineStop
+from components.inference.columns import DTYPES, MISSING, Columns
+from components.registry import signature, store
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A version of a model in the registry: what can be handed to another process."""
+
+    folder: str
+    version: int
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return os.path.basename(os.path.normpath(self.folder))
+
+
+def choose(folder: str, wanted: str | int = store.CHAMPION) -> Chosen:
+    """Finds a version by its number or label.
+
+    Raises:
+        PipelineStop: If there is none; the message says what there is.
+    """
+    versions, labels = store.list_versions(folder), store.read_labels(folder)
+    number = int(wanted) if str(wanted).isdecimal() else labels.get(str(wanted))
+    if number in versions:
+        return Chosen(folder, number)
+    if not versions:
+        raise PipelineStop(f"There are no versions in {folder} yet: train one first.")
+    named = ", ".join(f"{label} ({version})" for label, version in labels.items()) or "none"
+    raise PipelineStop(
+        f"There is no version or label '{wanted}' in {folder}. Versions: "
+        f"{', '.join(map(str, versions))}. Labels: {named}. A version becomes champion by "
+        f"`python -m pipeline versions promote {versions[-1]}`."
+    )
+
+
+class LoadedVersion:
+    """A version's SavedModel in memory. Thread-safe, as TensorFlow's functions are."""
+
+    def __init__(self, chosen: Chosen):
+        """Loads it, and predicts once so that the first caller does not wait.
+
+        Raises:
+            PipelineStop: If the version is damaged.
+        """
+        manifest = store.read_manifest(chosen.folder, chosen.version)
+        self.version = chosen.version
+        self.signature = signature.of(manifest)
+        self._model = _load(store.version_folder(chosen.folder, chosen.version))
+        self._raw = self._model.signatures["raw"]
+        specs = self._raw.structured_input_signature[1]
+        self._dtypes = {name: spec.dtype for name, spec in specs.items()}
+        self.predict(self.missing_row())
+
+    @property
+    def outputs(self) -> int:
+        """The width of a prediction: 1, or the number of classes."""
+        found: int = self._raw.structured_outputs["predictions"].shape[1]
+        return found
+
+    def missing_row(self) -> Columns:
+        """A row in which every value is missing."""
+        return {
+            name: np.array([MISSING[column["type"]]], DTYPES[column["type"]])
+            for name, column in self.signature["inputs"].items()
+        }
+
+    def predict(self, columns: Columns) -> np.ndarray:
+        """Predicts checked rows.
+
+        Args:
+            columns: What `components.inference.columns` makes, [rows] each.
+
+        Returns:
+            float32 [rows, 1] (a probability, or a value in the label's units), or [rows, classes].
+        """
+        import tensorflow as tf
+
+        given = {name: tf.constant(columns[name], dtype) for name, dtype in self._dtypes.items()}
+        found: np.ndarray = self._raw(**given)["predictions"].numpy()
+        return found
+
+
+def _load(folder: str) -> Any:
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(folder)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise PipelineStop(
+            f"{folder} cannot be loaded: {str(error).splitlines()[0]}. `python -m pipeline versions "
+            "verify` says what is damaged."
+        ) from error
