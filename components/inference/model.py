@@ -102,6 +102,6 @@ def _load(folder: str) -> Any:
         return tf.saved_model.load(folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise PipelineStop(
-            f"{folder} cannot be loaded: {str(error).splitlines()[0]}. `python -m pipeline versions "
-            "verify` says what is damaged."
+            f"{folder} cannot be loaded: {str(error).splitlines()[0]}. What is damaged is said by "
+            "`python -m pipeline versions verify`."
         ) from error
