@@ -22,7 +22,7 @@ from components.evaluation.config import HEURISTIC
 from components.evaluation.heuristic import heuristic_problems
 from components.evaluation.results import BASELINE_FILE
 from components.features.table import FeatureTable
-from components.registry import store
+from components.registry import files, store
 
 TRAINING_FILE = "training.json"
 
@@ -137,7 +137,7 @@ def BaselineLookup(
     if chosen.version is not None:
         store.copy_version(os.path.join(registry, model_name), chosen.version, serving)
     else:
-        store.copy_tree(rule_folder, serving)
+        files.copy_tree(rule_folder, serving)
     with open(os.path.join(baseline.uri, BASELINE_FILE), "w") as file:
         json.dump({**asdict(chosen), "heuristic": rule}, file, indent=1)
 

@@ -18,7 +18,7 @@ from components.evaluation.heuristic_model import column_types
 from components.evaluation.results import METRICS_FILE, read_baseline
 from components.features.table import FeatureTable
 from components.hashing import hash_tree
-from components.registry import signature, store
+from components.registry import labels, signature, store
 from components.registry.lookup import read_training
 
 PUSH_FILE = "push.json"
@@ -63,22 +63,26 @@ def _push(
     folder = os.path.join(settings["registry"], settings["model_name"])
     model = artifact_utils.get_single_uri(input_dict["model"])
     training = read_training(model)
-    if known := store.find_by_fingerprint(folder, training["fingerprint"]):
+    known = store.find_by_fingerprint(folder, training["fingerprint"])
+    if known and labels.moves_of(folder, known):
         return Outcome(known, False, False, f"this model is version {known} already")
     if not is_blessed(artifact_utils.get_single_instance(input_dict["blessing"])):
         return Outcome(None, False, False, "not blessed: see the Evaluator's failures")
     manifest = _manifest(input_dict, settings, training, folder, run)
-    version = store.add_version(folder, path_utils.serving_model_dir(model), manifest)
-    if settings["promote"] != "automatic":
-        return Outcome(version, True, False, "blessed; promotion is manual")
-    baseline = manifest["baseline"]
-    beaten = f"version {baseline['version']}" if baseline["version"] else "the heuristic"
-    why = f"blessed against {beaten}"
-    try:
-        store.promote(folder, version, f"run {run}", why, over=baseline["version"])
-    except PipelineStop as stop:
-        return Outcome(version, True, False, str(stop))
-    return Outcome(version, True, True, why)
+    # A version that no label has ever pointed to was filed by a run that was killed right then.
+    version = known or store.add_version(folder, path_utils.serving_model_dir(model), manifest)
+    over = manifest["baseline"]["version"]
+    beaten = f"version {over}" if over else "the heuristic"
+    mover = labels.Mover(f"run {run}", f"blessed against {beaten}")
+    reason = "blessed; promotion is manual"
+    if settings["promote"] == "automatic":
+        try:
+            labels.promote(folder, version, mover, over)
+            return Outcome(version, True, True, mover.why)
+        except PipelineStop as stop:
+            reason = str(stop)
+    labels.assign(folder, store.CANDIDATE, version, mover)
+    return Outcome(version, True, False, reason)
 
 
 def is_blessed(blessing: types.Artifact) -> bool:

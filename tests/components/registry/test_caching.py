@@ -12,7 +12,7 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import standard_artifacts
 
 from components.evaluation.evaluator import SlicedEvaluator
-from components.registry import store
+from components.registry import labels, store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from tests.components.evaluation import samples
@@ -122,9 +122,9 @@ def test_what_runs_again(project: Project) -> None:
     # A model that was not blessed is compared anew when there is another champion, and only then.
     assert project.run(-1.0) == ("ran", "ran", "ran")
     assert project.run(-1.0)[:2] == ("cached", "cached")
-    store.promote(project.registry, 1, "ann", "rolled back", over=2)
+    labels.rollback(project.registry, labels.Mover("ann", "worse"))
     assert project.run(-1.0)[:2] == ("ran", "ran")
     # A changed rule counts, whoever is champion.
     assert project.run(2.0, rule="mined")[:2] == ("ran", "ran")
     assert store.list_versions(project.registry) == [1, 2]
-    assert store.read_labels(project.registry) == {"champion": 1, "previous": 2}
+    assert store.read_labels(project.registry) == {"champion": 1}

@@ -10,7 +10,7 @@ from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
 from components.errors import PipelineStop
-from components.registry import store
+from components.registry import labels, store
 from components.registry.lookup import (
     Baseline,
     BaselineDriver,
@@ -18,6 +18,7 @@ from components.registry.lookup import (
     choose_baseline,
 )
 from tests.components.evaluation import samples
+from tests.components.registry.registries import add
 
 HEURISTIC = Baseline("heuristic")
 
@@ -85,9 +86,10 @@ def file_model(registry: Path, model: Path, baseline: Baseline) -> None:
     """Files a model as the champion."""
     folder = str(registry / "small")
     fingerprint = json.loads((model / "training.json").read_text())["fingerprint"]
-    manifest = {"fingerprint": fingerprint, "baseline": baseline.__dict__}
-    version = store.add_version(folder, str(model / "Format-Serving"), manifest)
-    store.promote(folder, version, "test", "", over=store.read_labels(folder).get("champion"))
+    taken = {"baseline": baseline.__dict__}
+    version = add(folder, str(model / "Format-Serving"), fingerprint, **taken)
+    champion = store.read_labels(folder).get("champion")
+    labels.promote(folder, version, labels.Mover("test", ""), over=champion)
 
 
 def look_up(
@@ -160,7 +162,7 @@ def test_a_damaged_champion_stops_the_run(
     samples.model(tmp_path / "champion", 0.5)
     file_model(registry, tmp_path / "champion", HEURISTIC)
     (registry / "small" / "1" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: saved_model.pb"):
+    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: .*saved_model.pb"):
         look_up(inputs, tmp_path, settings(registry))
     shutil.rmtree(registry / "small" / "1")
     with pytest.raises(PipelineStop, match="champion is version 1, but the registry has only"):

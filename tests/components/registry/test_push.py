@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
-from components.registry import store
+from components.registry import labels, store
 from components.registry.push import PushExecutor, hash_tree
 from tests.components.evaluation import samples
 
@@ -23,6 +24,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.config = copy.deepcopy(CONFIG)
         self.registry = str(folder / "registry" / "small")
         self.inputs = {
             "examples": [samples.examples(folder / "data", train=samples.rows(7))],
@@ -70,7 +72,7 @@ class Run:
             "registry": str(self.folder / "registry"),
             "model_name": "small",
             "promote": promote,
-            "config": json.dumps(CONFIG),
+            "config": json.dumps(self.config),
             "config_hash": "hash",
             "code": "fingerprint",
             "git_commit": "commit",
@@ -90,7 +92,7 @@ def test_a_blessed_model_becomes_champion_and_the_old_one_previous(run: Run) -> 
     assert run.push(1.0) == outcome(1, True, True, "blessed against the heuristic")
     assert run.push(2.0, baseline=1) == outcome(2, True, True, "blessed against version 1")
     assert store.read_labels(run.registry) == {"champion": 2, "previous": 1}
-    assert store.read_history(run.registry)[1]["who"] == "run run-1"
+    assert labels.read_history(run.registry)[1]["who"] == "run run-1"
     served = tf.saved_model.load(store.version_folder(run.registry, 2)).signatures
     row = tf.constant([samples.encode({"score": 1.0})])
     expected = tf.sigmoid([[2.0]]).numpy()
@@ -104,21 +106,39 @@ def test_a_model_that_is_not_blessed_is_not_pushed(run: Run) -> None:
     assert store.list_versions(run.registry) == []
 
 
-def test_manual_promotion_leaves_the_labels(run: Run) -> None:
+def test_with_manual_promotion_it_is_the_candidate(run: Run) -> None:
     reason = "blessed; promotion is manual"
     assert run.push(1.0, promote="manual") == outcome(1, True, False, reason)
-    assert store.read_labels(run.registry) == {}
+    assert store.read_labels(run.registry) == {"candidate": 1}
+
+
+def test_what_breaks_callers_is_the_candidate(run: Run) -> None:
+    run.push(1.0)
+    run.config["features"]["columns"]["hour"]["missing"] = "error"
+    refused = run.push(2.0, baseline=1)
+    assert (refused["version"], refused["pushed"], refused["promoted"]) == (2, True, False)
+    assert "column 'hour' is required, and callers may leave it out" in refused["reason"]
+    assert store.read_labels(run.registry) == {"champion": 1, "candidate": 2}
+
+
+def test_a_push_that_was_killed_before_its_promotion_is_finished(run: Run) -> None:
+    run.push(1.0)
+    Path(run.registry, "labels.json").unlink()
+    Path(run.registry, "history.jsonl").unlink()
+    assert run.push(1.0) == outcome(1, True, True, "blessed against the heuristic")
+    assert store.read_labels(run.registry) == {"champion": 1}
+    assert store.list_versions(run.registry) == [1]
 
 
 @pytest.mark.parametrize("blessed", [0, 1])
 def test_the_same_model_again_is_its_version_and_moves_nothing(run: Run, blessed: int) -> None:
     run.push(1.0)
     run.push(2.0, baseline=1)
-    store.promote(run.registry, 1, "ann", "rolled back", over=2)
-    before = (store.read_labels(run.registry), store.read_history(run.registry))
+    labels.rollback(run.registry, labels.Mover("ann", "worse"))
+    before = (store.read_labels(run.registry), labels.read_history(run.registry))
     again = run.push(2.0, blessed=blessed, baseline=1)
     assert again == outcome(2, False, False, "this model is version 2 already")
-    assert (store.read_labels(run.registry), store.read_history(run.registry)) == before
+    assert (store.read_labels(run.registry), labels.read_history(run.registry)) == before
     assert store.list_versions(run.registry) == [1, 2]
 
 
@@ -130,7 +150,7 @@ def test_a_model_judged_against_a_champion_of_yesterday_is_filed_but_does_not_le
     late = run.push(3.0, baseline=1)
     assert (late["version"], late["pushed"], late["promoted"]) == (3, True, False)
     assert "by now the champion is 2" in late["reason"]
-    assert store.read_labels(run.registry) == {"champion": 2, "previous": 1}
+    assert store.read_labels(run.registry) == {"champion": 2, "previous": 1, "candidate": 3}
 
 
 def test_the_manifest_answers_an_auditor(run: Run) -> None:
@@ -160,7 +180,7 @@ def test_the_manifest_answers_an_auditor(run: Run) -> None:
         "parent": 1,
     }
     assert {key: manifest[key] for key in expected} == expected
-    rest = {"data", "schema_hash", "transform_hash", "time", "files", "signature"}
+    rest = {"data", "schema_hash", "transform_hash", "time", "files", "signature", "digest"}
     assert set(manifest) == set(expected) | rest
 
 

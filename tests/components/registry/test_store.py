@@ -1,22 +1,20 @@
-"""The registry under many processes, kills, damage and deletion."""
+"""Versions under many processes, kills, damage and deletion."""
 
 import contextlib
 import hashlib
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.errors import PipelineStop
-from components.registry import store
+from components.registry import labels, store
+from tests.components.registry.registries import add, python
 
 PUSH = """
 import sys
@@ -26,49 +24,6 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(store.add_version(folder, model, {"fingerprint": fingerprint}), flush=True)
 """
-
-MOVE = """
-import sys
-from components.registry import store
-folder, versions = sys.argv[1], [int(v) for v in sys.argv[2:]]
-for version in versions:
-    champion = store.read_labels(folder).get("champion")
-    try:
-        store.promote(folder, version, "test", "why", over=champion)
-    except store.PipelineStop:
-        pass  # the other process was quicker
-print("done", flush=True)
-"""
-
-
-def python(code: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    """A folder like a SavedModel, with files large enough to be caught halfway."""
-    folder = tmp_path / "model"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "assets").mkdir()
-    (folder / "saved_model.pb").write_bytes(os.urandom(2_000_000))
-    (folder / "variables" / "variables.index").write_bytes(os.urandom(100_000))
-    return str(folder)
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> str:
-    return str(tmp_path / "registry" / "taxi")
-
-
-def add(registry: str, model: str, fingerprint: str) -> int:
-    return store.add_version(registry, model, {"fingerprint": fingerprint})
 
 
 def damage(registry: str, model: str) -> list[str]:
@@ -95,22 +50,6 @@ def damage(registry: str, model: str) -> list[str]:
 @pytest.mark.parametrize(("existing", "version"), [([], 1), ([1], 2), ([3, 1], 4), ([2, 9, 5], 10)])
 def test_the_next_version_follows_the_highest(existing: list[int], version: int) -> None:
     assert store.next_version(existing) == version
-
-
-@pytest.mark.parametrize(
-    ("labels", "version", "after"),
-    [
-        ({}, 1, {"champion": 1}),
-        ({"champion": 1}, 2, {"champion": 2, "previous": 1}),
-        ({"champion": 2, "previous": 1}, 3, {"champion": 3, "previous": 2}),
-        ({"champion": 2, "previous": 1}, 2, {"champion": 2, "previous": 1}),
-        ({"champion": 2, "mine": 1}, 1, {"champion": 1, "previous": 2, "mine": 1}),
-    ],
-)
-def test_a_promotion_moves_champion_and_previous(
-    labels: dict[str, int], version: int, after: dict[str, int]
-) -> None:
-    assert store.promoted(labels, version) == after
 
 
 def test_a_version_is_tf_servings_layout_with_a_manifest(registry: str, model: str) -> None:
@@ -140,8 +79,9 @@ def test_a_number_is_not_used_again_after_its_version_was_deleted(
 
 
 def test_fifty_processes_pushing_at_once_give_fifty_whole_versions(
-    registry: str, model: str
+    any_registry: str, model: str
 ) -> None:
+    registry = any_registry
     processes = [start_push(registry, model, f"model {number}") for number in range(50)]
     for process in processes:  # all are waiting: now at once
         assert process.stdin
@@ -189,88 +129,14 @@ def kill_pushes(registry: str, model: str, rounds: int, seed: int) -> tuple[int,
     return made, rounds - made
 
 
-def test_a_killed_push_leaves_no_version_or_a_whole_one(registry: str, model: str) -> None:
-    kill_pushes(registry, model, 12, seed=random.randrange(10**6))
+def test_a_killed_push_leaves_no_version_or_a_whole_one(any_registry: str, model: str) -> None:
+    kill_pushes(any_registry, model, 12, seed=random.randrange(10**6))
 
 
 @pytest.mark.prove
-def test_many_killed_pushes_leave_no_version_or_a_whole_one(registry: str, model: str) -> None:
-    made, none = kill_pushes(registry, model, 200, seed=random.randrange(10**6))
+def test_many_killed_pushes_leave_no_version_or_a_whole_one(any_registry: str, model: str) -> None:
+    made, none = kill_pushes(any_registry, model, 200, seed=random.randrange(10**6))
     assert made and none, "the kills came all too early or all too late to prove anything"
-
-
-def test_a_promotion_is_recorded(registry: str, model: str) -> None:
-    for name in "ab":
-        add(registry, model, name)
-    store.promote(registry, 1, "run 7", "blessed against the heuristic", over=None)
-    store.promote(registry, 1, "run 7", "again", over=None)
-    store.promote(registry, 2, "ann", "by hand", over=1)
-    assert store.read_labels(registry) == {"champion": 2, "previous": 1}
-    history = store.read_history(registry)
-    assert [(entry["n"], entry["who"], entry["why"]) for entry in history] == [
-        (1, "run 7", "blessed against the heuristic"),
-        (2, "ann", "by hand"),
-    ]
-    assert history[1]["moves"] == {
-        "champion": {"from": 1, "to": 2},
-        "previous": {"from": None, "to": 1},
-    }
-    assert history[0]["time"].endswith("+00:00")
-
-
-def test_a_promotion_over_another_champion_than_was_judged_is_refused(
-    registry: str, model: str
-) -> None:
-    for name in "abc":
-        add(registry, model, name)
-    store.promote(registry, 2, "first", "", over=None)
-    with pytest.raises(
-        PipelineStop, match="to replace champion None, but by now the champion is 2"
-    ):
-        store.promote(registry, 3, "second", "", over=None)
-    with pytest.raises(PipelineStop, match="no version 9"):
-        store.promote(registry, 9, "third", "", over=2)
-    assert store.read_labels(registry) == {"champion": 2}
-
-
-@pytest.mark.parametrize("torn", ["", '{"n": 2, "who'])
-def test_a_move_killed_before_its_history_was_written_is_not_lost(
-    registry: str, model: str, torn: str
-) -> None:
-    for name in "abc":
-        add(registry, model, name)
-    store.promote(registry, 1, "one", "", over=None)
-    store.promote(registry, 2, "two", "", over=1)
-    path = Path(registry, "history.jsonl")
-    path.write_text(path.read_text().splitlines()[0] + "\n" + torn)
-    assert [entry["who"] for entry in store.read_history(registry)] == ["one", "two"]
-    store.promote(registry, 3, "three", "", over=2)
-    assert [json.loads(line)["who"] for line in path.read_text().splitlines()] == [
-        "one",
-        "two",
-        "three",
-    ]
-
-
-def test_readers_see_whole_labels_while_processes_move_them(registry: str, model: str) -> None:
-    for name in "abcd":
-        add(registry, model, name)
-    sequences = [["1", "2"] * 40, ["3", "4"] * 40]
-    movers = [python(MOVE, registry, *versions) for versions in sequences]
-    seen: list[dict[str, int]] = []
-    while any(mover.poll() is None for mover in movers):
-        seen.append(store.read_labels(registry))
-    assert all(mover.communicate()[0] == "done\n" for mover in movers)
-    assert len({json.dumps(labels) for labels in seen}) > 2
-    assert all(labels.get("champion") != labels.get("previous") for labels in seen if labels)
-    champion, previous = None, None
-    for number, entry in enumerate(store.read_history(registry), start=1):
-        moved: dict[str, Any] = entry["moves"]
-        assert entry["n"] == number
-        assert moved["champion"]["from"] == champion
-        previous = champion if champion else previous
-        champion = moved["champion"]["to"]
-    assert store.read_labels(registry) == {"champion": champion, "previous": previous}
 
 
 def test_a_copy_is_checked_against_what_was_filed(
@@ -282,7 +148,10 @@ def test_a_copy_is_checked_against_what_was_filed(
     assert copied == {"saved_model.pb", "variables/variables.index"}
     Path(registry, "1", "saved_model.pb").write_bytes(b"damaged")
     Path(registry, "1", "variables", "variables.index").unlink()
-    with pytest.raises(PipelineStop, match=r"saved_model.pb, variables/variables.index in .*/1"):
+    with pytest.raises(
+        PipelineStop,
+        match=r"in .*/1 saved_model.pb was changed, variables/variables.index is missing",
+    ):
         store.copy_version(registry, 1, str(tmp_path / "again"))
 
 
@@ -298,5 +167,21 @@ def test_a_damaged_manifest_is_named(registry: str, model: str, content: str | N
 def test_an_empty_registry_has_nothing(registry: str) -> None:
     assert store.list_versions(registry) == []
     assert store.read_labels(registry) == {}
-    assert store.read_history(registry) == []
     assert store.find_by_fingerprint(registry, "a") is None
+
+
+def test_a_removed_version_is_gone_and_its_number_with_it(registry: str, model: str) -> None:
+    for name in "ab":
+        add(registry, model, name)
+    store.remove_version(registry, 2)
+    assert store.list_versions(registry) == [1]
+    assert not [name for name in os.listdir(registry) if name.startswith(".tmp-")]
+    assert add(registry, model, "c") == 3
+
+
+def test_a_version_with_a_label_is_not_removed(registry: str, model: str) -> None:
+    add(registry, model, "a")
+    labels.assign(registry, "mine", 1, labels.Mover("ann", "for the audit"))
+    with pytest.raises(PipelineStop, match="Version 1 is mine, and stays"):
+        store.remove_version(registry, 1)
+    assert not store.damage(registry, 1)

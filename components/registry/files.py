@@ -1,0 +1,95 @@
+"""Files of the registry: one lock for writers, and changes that appear whole or not at all.
+
+The lock is flock's, so the kernel releases it when a process dies. A change becomes visible by one
+rename, after its bytes are on the disk. Both hold on local folders and on mounted ones that have
+POSIX renames and locks; object stores have neither.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+
+TEMPORARY = ".tmp-"
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keeps other writers out of a model's folder, which is made if it isn't there."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, _LOCK), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def copy_tree(source: str, to: str, leave_out: Iterable[str] = ()) -> dict[str, str]:
+    """Copies a folder, syncs every file, and returns their SHA-256 by relative path."""
+    hashes = {}
+    for relative in walk(source, leave_out):
+        target = os.path.join(to, relative)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        hashes[relative] = _copy(os.path.join(source, relative), target)
+    return hashes
+
+
+def hash_tree(source: str, leave_out: Iterable[str] = ()) -> dict[str, str]:
+    """SHA-256 of every file by relative path."""
+    hashes = {}
+    for relative in walk(source, leave_out):
+        with open(os.path.join(source, relative), "rb") as file:
+            hashes[relative] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def walk(source: str, leave_out: Iterable[str] = ()) -> Iterator[str]:
+    """The relative paths of all files."""
+    for parent, _, names in os.walk(source):
+        for name in names:
+            relative = os.path.relpath(os.path.join(parent, name), source)
+            if relative not in leave_out:
+                yield relative
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Replaces a file in one step. The caller holds the lock."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f"{TEMPORARY}{name}")
+    write_synced(temporary, text)
+    os.rename(temporary, path)
+    sync(folder)
+
+
+def write_synced(path: str, text: str) -> None:
+    """Writes a file through to the disk."""
+    with open(path, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folders(top: str) -> None:
+    """Makes the names in a folder and all below it last."""
+    for folder, _, _ in os.walk(top):
+        sync(folder)
+
+
+def sync(folder: str) -> None:
+    """Makes the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: str, target: str) -> str:
+    digest = hashlib.sha256()
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while block := reader.read(1 << 20):
+            digest.update(block)
+            writer.write(block)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return digest.hexdigest()

@@ -1,0 +1,33 @@
+"""TF Serving's `models.config`: the labelled versions of a model, under their labels.
+
+https://www.tensorflow.org/tfx/serving/serving_config#model_server_configuration
+"""
+
+from collections.abc import Mapping
+
+CONFIG_FILE = "models.config"
+
+
+def models_config(model: str, labels: Mapping[str, int]) -> str:
+    """The file's text.
+
+    Args:
+        model: The model's name; its folder is `/models/<model>` where TF Serving runs, which is
+            where its image looks.
+        labels: The version of each label. Without any, TF Serving takes the newest version.
+    """
+    lines = [
+        "model_config_list {",
+        "  config {",
+        f'    name: "{model}"',
+        f'    base_path: "/models/{model}"',
+        '    model_platform: "tensorflow"',
+    ]
+    if labels:
+        wanted = " ".join(f"versions: {version}" for version in sorted(set(labels.values())))
+        lines.append(f"    model_version_policy {{ specific {{ {wanted} }} }}")
+    lines += [
+        f'    version_labels {{ key: "{label}" value: {version} }}'
+        for label, version in sorted(labels.items())
+    ]
+    return "\n".join([*lines, "  }", "}"]) + "\n"
