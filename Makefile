@@ -10,11 +10,13 @@ PY := .venv/bin/python
 IMAGE ?= tfx-workflow-template
 WORKERS ?= 2
 KILLS ?= 200
+# From the environment, where Make puts it: it may hold quotes.
+MOVE = $(SETTINGS) $(if $(WHY),--why "$$WHY")
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help env versions run-local test lint format schema config tensorboard checkpoints gc prove \
-	soak bench bench-training train-distributed check-tpu tpu-environment setup clean \
+.PHONY: help env versions promote rollback run-local test lint format schema config tensorboard \
+	checkpoints gc prove soak bench bench-training train-distributed check-tpu tpu-environment setup clean \
 	docker-image docker-run-local
 
 ##@ Every day
@@ -50,8 +52,22 @@ schema: env ## Infer a schema from the data, show the changes   [WRITE=1]
 config: env ## Check the settings of a run, and show them all
 	@$(PY) -m pipeline config $(SETTINGS)
 
-versions: env ## List the model's versions    [CONFIG=name] [SET=...]
-	@$(PY) -m pipeline versions $(SETTINGS)
+##@ Models
+versions: env ## List the model's versions
+	@$(PY) -m pipeline versions list $(SETTINGS)
+promote: env ## Make one the champion     VERSION=3 [WHY="..."] [FORCE=1]
+	@$(PY) -m pipeline versions promote '$(VERSION)' $(MOVE) $(if $(FORCE),--force)
+rollback: env ## Bring the champion before this one back  [WHY="..."]
+	@$(PY) -m pipeline versions rollback $(MOVE)
+
+##@ Serving
+serve: env ## Serve the champion, and follow it
+	@$(PY) -m pipeline serve $(SETTINGS) $(if $(VERSION),--version '$(VERSION)')
+batch-predict: env ## Predict files of rows   INPUT='data/*.csv' OUTPUT=predicted [VERSION=3]
+	@$(PY) -m pipeline batch-predict $(SETTINGS) --input '$(INPUT)' --output '$(OUTPUT)' \
+		$(if $(VERSION),--version '$(VERSION)')
+inference-service: env ## Print the server's KServe resource      IMAGE=registry/name:tag
+	@$(PY) -m pipeline inference-service $(SETTINGS) --image '$(IMAGE)'
 
 ##@ Housekeeping
 gc: env ## Free disk: shows what can go, and asks       [YES=1]
@@ -67,6 +83,10 @@ bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(if $(ROWS),--rows $(ROWS))
 bench-training: env ## Measure speed, checkpoints, memory in training  [ROWS=10000000]
 	@$(PY) -m benchmarks.training $(if $(ROWS),--rows $(ROWS))
+bench-serving: env ## Measure the server's latency
+	@$(PY) -m benchmarks.serving
+bench-batch: env ## Measure bulk prediction against TFX's       [ROWS=1000000]
+	@$(PY) -m benchmarks.batch_prediction $(if $(ROWS),--rows $(ROWS))
 
 ##@ Machinery
 setup: env ## Make .venv and stop there (the other targets do it too)

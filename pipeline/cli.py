@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from components.errors import PipelineStop
+from pipeline.command_line import ConfigName, Overrides
+from pipeline.command_line import told as _told
+from pipeline.versions.commands import app as versions
 
 app = typer.Typer(
     name="pipeline",
@@ -18,14 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-ConfigName = Annotated[
-    str, typer.Option("--config", "-c", help="A file of configs/, without its ending.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be repeated."),
-]
 
 _DAILY = "Daily"
 _TRAINING = "Training"
@@ -77,12 +71,7 @@ def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
     raise SystemExit(_told(show))
 
 
-@app.command(rich_help_panel=_MODELS)
-def versions(config: ConfigName = "development", set_: Overrides = None) -> None:
-    """List the versions of a configuration's model, with their labels and metrics."""
-    from pipeline import versions as versions_
-
-    raise SystemExit(_told(lambda: versions_.main(config, set_ or [])))
+app.add_typer(versions, name="versions", rich_help_panel=_MODELS)
 
 
 @app.command(rich_help_panel=_DAILY)
@@ -162,13 +151,12 @@ if find_spec("components.tpu"):
         raise SystemExit(_told(make))
 
 
-def _told(work) -> int:  # type: ignore[no-untyped-def]
-    """Runs a command; an error meant for the person is printed without a traceback."""
-    try:
-        return int(work())
-    except PipelineStop as stop:
-        print(f"\n{stop}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
+if find_spec("components.serving"):
+    from pipeline import serving
+
+    serving.register(app)
+
+if find_spec("components.batch_prediction"):
+    from pipeline import batch_prediction
+
+    batch_prediction.register(app)

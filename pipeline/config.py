@@ -10,7 +10,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable, Problem, Removable, Strict
+from components.inference.prediction_log import LogSettings
 from components.ingest.settings import Spans, Split
+from components.serving.settings import Serving
 from components.tuning.settings import Tuning
 
 
@@ -170,14 +172,24 @@ class Evaluation(Strict):
     thresholds: list[Threshold] = Field(description="All must hold for a blessing.")
 
 
+class Retention(Strict):
+    """Which versions `make gc` removes: those that have no label, and are neither new nor young."""
+
+    versions: PositiveInt = Field(20, description="The newest so many stay.")
+    days: NonNegativeInt = Field(90, description="So do those filed in the last so many days.")
+
+
 class Registry(Strict):
-    """Where blessed models are filed."""
+    """Where blessed models are filed, and how long they stay."""
 
     model: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Folder under workspace/registry."
     )
     promote: Literal["automatic", "manual"] = Field(
         description="Whether a blessed version becomes champion at once."
+    )
+    retention: Retention | None = Field(
+        Retention(), description="null: no version is ever removed."
     )
 
 
@@ -222,6 +234,8 @@ class Config(Strict):
     )
     evaluation: Evaluation
     registry: Registry
+    serving: Serving = Serving()
+    prediction_log: LogSettings = LogSettings()
     beam: Beam = Beam()
 
     def problems(self) -> Iterator[Problem]:
@@ -231,6 +245,8 @@ class Config(Strict):
         yield from _below("training", self.training.problems())
         yield from self._early_stopping_problems()
         yield from _below("tuning", self._tuning_problems())
+        columns = self.features.raw_columns()
+        yield from _below("prediction_log", self.prediction_log.problems(columns))
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):

@@ -108,18 +108,20 @@ class RunLines(logging.Handler):
 
 
 def table(*headings: str) -> Table:
-    """An unboxed table whose columns but the first are numbers."""
+    """An unboxed table whose columns but the first, which gives way, are numbers."""
     made = Table(box=None, pad_edge=False, padding=(0, 2))
-    for index, heading in enumerate(headings):
-        made.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    made.add_column(headings[0], min_width=len(headings[0]))
+    for heading in headings[1:]:
+        made.add_column(heading, justify="right", no_wrap=True)
     return made
 
 
 def tell_next(console: Console, commands: Mapping[str, str]) -> None:
     """The last lines of a command: what to type next, and what for."""
     console.print("Next:")
+    width = max(36, *(len(command) + 1 for command in commands))
     for command, purpose in commands.items():
-        console.print(f"  {command:<36} {purpose}")
+        console.print(f"  {command:<{width}} {purpose}")
 
 
 def shown(path: Path) -> str:

@@ -24,7 +24,8 @@ from rich.filesize import decimal
 
 from components.errors import PipelineStop
 from components.registry import store as registry
-from pipeline import checkpoints, loading
+from pipeline import checkpoints, loading, retention
+from pipeline.config import Config
 from pipeline.console import make, shown, table, tell_next
 from pipeline.workspace import Workspace
 
@@ -85,7 +86,7 @@ def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int
 
     # To the end, so that no run takes from the cache what is about to go.
     with workspace.locked(wait):
-        return _collect(config_name, workspace, keep_runs, older_than, yes, console)
+        return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
 
 
 def _check(keep_runs: int, older_than: int) -> None:
@@ -100,6 +101,7 @@ def _check(keep_runs: int, older_than: int) -> None:
 
 def _collect(
     config_name: str,
+    config: Config,
     workspace: Workspace,
     keep_runs: int,
     older_than: int,
@@ -108,8 +110,12 @@ def _collect(
 ) -> int:
     store = _open(workspace.metadata)
     kept = _kept(workspace, store, keep_runs)
-    groups = _groups(workspace, store, kept, older_than)
+    old_versions = retention.removable(config, workspace.registry)
+    kept.versions -= sum(map(len, old_versions.values()))
+    groups = _groups(workspace, store, kept, older_than, old_versions)
     what_stays = _what_stays(kept, keep_runs)
+    if old_versions:
+        what_stays += " What only the removed versions needed can go the next time."
     if store is None and workspace.pipeline_root.is_dir():
         what_stays += f" No {shown(workspace.metadata)}, so the artifacts are not looked at."
     if not groups:
@@ -144,7 +150,10 @@ def _open(metadata: Path) -> MetadataStore | None:
 
 def _kept(workspace: Workspace, store: MetadataStore | None, keep_runs: int) -> Kept:
     kept = Kept()
-    _keep_versions(workspace.registry, kept)
+    for run, folders in retention.named_by_versions(workspace.registry):
+        kept.versions += 1
+        kept.runs.add(run)
+        kept.named |= folders
     if store is None:
         return kept
     for pipeline in store.get_contexts_by_type("pipeline"):
@@ -179,30 +188,12 @@ def _came_to_its_end(store: MetadataStore, run: Any) -> bool:
     )
 
 
-def _keep_versions(root: Path, kept: Kept) -> None:
-    """A manifest that cannot be read stops everything: nobody knows what it names."""
-    for model in root.iterdir() if root.is_dir() else ():
-        for version in registry.list_versions(str(model)) if model.is_dir() else ():
-            manifest = registry.read_manifest(str(model), version)
-            kept.versions += 1
-            kept.runs.add(str(manifest.get("run_id")))
-            for text in _texts(manifest):
-                # By its tail: the project may have been moved since.
-                _, found, inside = text.rpartition("/pipeline_root/")
-                if found and inside:
-                    kept.named.add(PurePath(inside))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
-
-
 def _groups(
-    workspace: Workspace, store: MetadataStore | None, kept: Kept, older_than: int
+    workspace: Workspace,
+    store: MetadataStore | None,
+    kept: Kept,
+    older_than: int,
+    old_versions: dict[str, list[Path]],
 ) -> list[Group]:
     before = time.time() - older_than * 86_400
     days = f"{older_than} day{'s' * (older_than != 1)}"
@@ -219,6 +210,7 @@ def _groups(
         "artifacts that no kept run or version needs": artifacts,
         "left behind by runs": leftovers,
         f"logs and reports older than {days}": list(_records(workspace, kept, before)),
+        **old_versions,
     }
     return [
         Group(title, sorted(paths), sum(checkpoints.measure(path)[0] for path in paths))
@@ -339,7 +331,12 @@ def _remove_all(
     failures = {}
     for path in paths:
         try:
-            _remove(path)
+            if path.is_relative_to(workspace.registry):
+                registry.remove_version(str(path.parent), int(path.name))
+            else:
+                _remove(path)
+        except PipelineStop as stop:  # it has been given a label meanwhile
+            failures[path] = str(stop)
         except OSError as error:
             failures[path] = error.strerror or str(error)
     return failures
@@ -374,7 +371,7 @@ def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Cons
         console.print(f"  not removed: {shown(path)} ({why})", style="red", markup=False)
     commands = {
         make("run-local", config_name): "computes again what it misses",
-        make("versions", config_name): "all versions; they are untouched",
+        make("versions", config_name): "the versions that are left",
     }
     console.print()
     tell_next(console, commands)

@@ -29,7 +29,8 @@ from components.ingest.settings import IngestSettings
 from components.registry import store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
-from pipeline.config import BeamOptions, Config
+from pipeline.beam import beam_flags
+from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, data_folder
 from pipeline.schema import column_types, read_schema
@@ -78,7 +79,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     components += [*([tuner] if tuner else []), trainer, lookup, evaluator, push]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(_beam_flags(config, component.id))
+            component.with_beam_pipeline_args(beam_flags(config, component.id))
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workspace.pipeline_root / config.name),
@@ -256,22 +257,6 @@ def _provenance(config: Config, workspace: Workspace) -> dict[str, str]:
         "code": code_fingerprint("pipeline.graph"),
         "git_commit": _git_commit(),
     }
-
-
-def _beam_flags(config: Config, component: str) -> list[str]:
-    """Beam's flags for a component, the runner and its mode always among them."""
-    options: BeamOptions = config.beam.components.get(component, config.beam)
-    flags = [f"--runner={options.runner}"]
-    if options.runner == "FnApiRunner":
-        flags += [
-            f"--direct_running_mode={options.mode}",
-            f"--direct_num_workers={options.workers}",
-            # Without an image's name TFX packs its own source for each component: a second a time.
-            "--sdk_container_image=unused",
-            # TFX's own transforms are typed right; to check them again takes a second a run.
-            "--no_pipeline_type_check",
-        ]
-    return flags + options.options
 
 
 def _git_commit() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from components.evaluation.results import METRICS_FILE, OVERALL, describe
 from components.gate.component import REPORT_FILE
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
+from components.registry.store import CANDIDATE, CHAMPION, read_labels
 from pipeline.config import Config
 from pipeline.console import make, shown, table, tell_next
 from pipeline.loading import DEFAULT
@@ -42,7 +44,9 @@ def tell(
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")
-    _tell_what_next(config_name, console)
+    labels = read_labels(str(workspace.registry / config.registry.model))
+    held = [label for label, version in labels.items() if version == push["version"]]
+    _tell_what_next(push["version"], held, config_name, console)
 
 
 def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _tell_version(
         console.print(f"No version was filed in {shown(folder)}: {push['reason']}.")
         return
     made = "filed as" if push["pushed"] else "is already"
-    label = ", now champion" if push["promoted"] else ""
+    label = ", now champion" if push["promoted"] else ", now candidate" if push["pushed"] else ""
     console.print(f"[bold]The model {made} version {version}{label}[/] ({push['reason']})")
     console.print(f"  {shown(folder / str(version))} (SavedModel; manifest.json says what made it)")
 
@@ -116,11 +120,15 @@ def _checkpoints(training: dict[str, Any]) -> str:
     return f"{training['steps']:,} steps in {training['seconds']:,.1f} s, {saved}{went_on}"
 
 
-def _tell_what_next(config_name: str, console: Console) -> None:
-    commands = {
-        make("tensorboard", config_name): "the training curves",
-        make("versions", config_name): "all versions and their labels",
-    }
+def _tell_what_next(
+    version: int | None, held: list[str], config_name: str, console: Console
+) -> None:
+    commands = {make("tensorboard", config_name): "the training curves"}
+    if CANDIDATE in held:
+        commands[make("promote", config_name, f"VERSION={version}")] = "make it the champion"
+    if CHAMPION in held and find_spec("components.serving"):
+        commands[make("serve", config_name)] = "serve the champion"
+    commands[make("versions", config_name)] = "all versions and their labels"
     if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"
     tell_next(console, commands)

@@ -21,6 +21,7 @@ class Workspace:
         self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"
         self.reports = root / "reports"
+        self.predictions = root / "predictions"
 
     def make(self) -> None:
         """Makes the folder, and the one for logs.

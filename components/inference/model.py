@@ -43,8 +43,8 @@ def choose(folder: str, wanted: str | int = store.CHAMPION) -> Chosen:
     named = ", ".join(f"{label} ({version})" for label, version in labels.items()) or "none"
     raise PipelineStop(
         f"There is no version or label '{wanted}' in {folder}. Versions: "
-        f"{', '.join(map(str, versions))}. Labels: {named}. A version becomes champion by "
-        f"`python -m pipeline versions promote {versions[-1]}`."
+        f"{', '.join(map(str, versions))}. Labels: {named}. A version becomes champion when it "
+        "is promoted: `versions promote` with its number, or `make promote VERSION=...`."
     )
 
 

@@ -129,9 +129,21 @@ def moves(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict
 
 
 def read_history(folder: str) -> list[Entry]:
-    """Every move, oldest first: n, time (UTC), who, why, action, moves."""
-    entries, last = _history_lines(folder), store.read_state(folder)["last"]
-    return entries + [last] * bool(last and last["n"] > len(entries))
+    """Every move, oldest first: n, time (UTC), who, why, action, moves.
+
+    Raises:
+        PipelineStop: If the file is damaged.
+    """
+    lines = _lines(folder)
+    try:
+        entries = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise PipelineStop(
+            f"{os.path.join(folder, HISTORY)} is damaged ({error}). The labels are not: they lie "
+            "in labels.json. Restore the file from a copy, or take the damaged line out; `versions "
+            "verify` says whether it then leads to the labels."
+        ) from error
+    return entries + _unwritten(store.read_state(folder), lines)
 
 
 def moves_of(folder: str, version: int) -> list[Entry]:
@@ -187,36 +199,43 @@ def _move(
     action: str,
 ) -> Labels:
     """Replaces the labels, which decides, then writes what follows from them."""
-    history = read_history(folder)
+    before = state["last"]
     entry = {
-        "n": len(history) + 1,
+        "n": before["n"] + 1 if before else 1,
         "time": store.now(),
         "who": mover.who,
         "why": mover.why,
         "action": action,
         "moves": moves(state["labels"], labels),
     }
+    _append(folder, _unwritten(state, _lines(folder)))
     store.write_state(folder, {"labels": labels, "champions": champions, "last": entry})
-    _append(folder, [*history, entry][len(_history_lines(folder)) :])
+    _append(folder, [entry])
     name = os.path.basename(os.path.normpath(folder))
     files.write_atomically(os.path.join(folder, CONFIG_FILE), models_config(name, labels))
     return labels
 
 
-def _append(folder: str, missing: list[Entry]) -> None:
+def _unwritten(state: Mapping[str, Any], lines: list[bytes]) -> list[Entry]:
+    """The last move, if its process was killed before it stood in the history."""
+    last = state["last"]
+    return [last] if last and lines[-1:] != [json.dumps(last).encode()] else []
+
+
+def _append(folder: str, entries: list[Entry]) -> None:
     """Appends whole lines, after cutting off one that a killed process left half."""
     with open(os.path.join(folder, HISTORY), "a+b") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
-        file.write("".join(json.dumps(line) + "\n" for line in missing).encode())
+        file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def _history_lines(folder: str) -> list[Entry]:
+def _lines(folder: str) -> list[bytes]:
+    """The history's whole lines."""
     try:
         with open(os.path.join(folder, HISTORY), "rb") as file:
-            whole = file.read().rpartition(b"\n")[0]
+            return file.read().rpartition(b"\n")[0].splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in whole.splitlines()]

@@ -55,7 +55,9 @@ def read_manifest(folder: str, version: int) -> Manifest:
     try:
         with open(path) as file:
             found: Manifest = json.load(file)
-            return found
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
+        return found
     except (OSError, ValueError) as error:
         raise PipelineStop(
             f"Version {version} of the registry is damaged: {path} cannot be read ({error}). "

@@ -1,4 +1,4 @@
-"""TF Serving's `models.config`: the labelled versions of a model, under their labels.
+"""TF Serving's `models.config`: all versions of a model, and their labels.
 
 https://www.tensorflow.org/tfx/serving/serving_config#model_server_configuration
 """
@@ -24,8 +24,9 @@ def models_config(model: str, labels: Mapping[str, int]) -> str:
         '    model_platform: "tensorflow"',
     ]
     if labels:
-        wanted = " ".join(f"versions: {version}" for version in sorted(set(labels.values())))
-        lines.append(f"    model_version_policy {{ specific {{ {wanted} }} }}")
+        # TF Serving moves a label only to a version that is loaded, and checks that before it loads
+        # what a new file names: a list of versions would never get a version without a label in.
+        lines.append("    model_version_policy { all {} }")
     lines += [
         f'    version_labels {{ key: "{label}" value: {version} }}'
         for label, version in sorted(labels.items())

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,23 @@ def _columns(examples: list[bytes]) -> dict[str, tf.Tensor]:
         )
         for name, (kind, missing, dtype) in kinds.items()
     }
+
+
+def test_it_loads_where_nothing_but_tensorflow_is(project: Project) -> None:
+    """As TF Serving does: no op of Keras, tf.Transform or another library is needed."""
+    code = """
+import sys
+for name in ("keras", "tf_keras", "tensorflow_transform", "tfx_bsl", "tfx", "pyarrow"):
+    sys.modules[name] = None
+import tensorflow as tf
+row = tf.train.Example()
+row.features.feature["hour"].int64_list.value.append(3)
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+print(signatures["serving_default"](tf.constant([row.SerializeToString()]))["predictions"].shape)
+"""
+    arguments = [sys.executable, "-c", code, str(project.registry / "1")]
+    done = subprocess.run(arguments, cwd=project.folder, capture_output=True, text=True)
+    assert done.stdout == "(1, 1)\n", done.stderr
 
 
 def test_excluded_columns_do_not_move_a_prediction(model: Any, raw: list[bytes]) -> None:

@@ -23,6 +23,7 @@ def test_help_lists_the_commands_in_groups() -> None:
         "Training",
         "Data and settings",
         "Models",
+        "Serving",
         "Housekeeping",
         "run",
         "gc",
@@ -47,16 +48,10 @@ def test_config_prints_the_whole_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "config", "schema", "versions", "checkpoints", "gc", "check-tpu"]
+    "command", ["run", "config", "schema", "checkpoints", "gc", "check-tpu", "serve"]
 )
 def test_mistakes_end_with_2_and_no_traceback(command: str) -> None:
     done = _pipeline(command, "--set", "training.epoch=3")
     assert done.returncode == 2
     assert "did you mean 'epochs'?" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
-
-
-def test_versions_says_what_to_type_when_there_are_none() -> None:
-    done = _pipeline("versions", "--set", "registry.model=no-such-model")
-    assert done.returncode == 0
-    assert "Make one with: make run-local" in done.stdout

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.errors import PipelineStop
+from components.registry import labels, store
+from components.registry.labels import Mover
 from pipeline import gc, loading
 from tests.end_to_end.project import Project, Result
 
@@ -257,8 +260,19 @@ class Made:
             self.store.put_execution(execution, [(artifact, event)], contexts)
         return folder
 
-    def gc(self, keep_runs: int = 1) -> int:
-        return gc.main("development", [f"workspace={self.root}"], keep_runs, 7, True)
+    def add_versions(self, *ages: float, model: str = "taxi-development", **manifest: Any) -> Path:
+        """Files a version for each age in days, and returns the model's folder."""
+        folder = self.root / "registry" / model
+        for age in ages:
+            filed = datetime.now(UTC) - timedelta(days=age)
+            saved_model = _put(self.root.parent / "model" / "saved_model.pb").parent
+            said = {"fingerprint": f"{age}", "time": filed.isoformat(), **manifest}
+            store.add_version(str(folder), str(saved_model), said)
+        return folder
+
+    def gc(self, keep_runs: int = 1, *settings: str) -> int:
+        given = [f"workspace={self.root}", *settings]
+        return gc.main("development", given, keep_runs, 7, True)
 
 
 OK, FAILED, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED, mlmd.Execution.RUNNING
@@ -395,6 +409,90 @@ def _read(terminal: int) -> Iterator[bytes]:
             yield os.read(terminal, 4096)
         except OSError:
             return
+
+
+SHORT = "registry.retention={versions: 2, days: 30}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ([SHORT], [2, 4, 5, 6]),
+        (["registry.retention={versions: 1, days: 15}"], [2, 5, 6]),
+        (["registry.retention={versions: 1, days: 9}"], [2, 6]),
+        (["registry.retention={versions: 3, days: 0}"], [2, 4, 5, 6]),
+        (["registry.retention.versions=5"], [2, 3, 4, 5, 6]),
+        (["registry.retention=null"], [1, 2, 3, 4, 5, 6]),
+        ([], [1, 2, 3, 4, 5, 6]),  # the newest 20
+        ([SHORT, "training.warm_start={version: 3}"], [2, 3, 4, 5, 6]),
+        ([SHORT, "registry.model=another"], [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_old_versions_without_a_label_go(made: Made, settings: list[str], left: list[int]) -> None:
+    folder = str(made.add_versions(200, 190, 180, 20, 10, 5))
+    labels.assign(folder, "shadow", 2, Mover("ann", "compared by hand"))
+    made.gc(1, *settings)
+    assert store.list_versions(folder) == left
+    assert store.read_labels(folder) == {"shadow": 2}
+
+
+def test_versions_are_shown_and_counted(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.add_versions(200, 180, 20, 5)
+    made.gc(1, SHORT)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "unlabelled versions older than 30 days, but for the newest 2 2 " in words
+    assert f"{folder}/1 {folder}/2 Kept: the last run of p, and 2 versions" in words
+    assert "Freed " in words
+    made.gc(1, SHORT)
+    assert "Nothing to remove. Kept: the last run of p, and 2 versions" in capsys.readouterr().out
+
+
+def test_what_only_old_versions_named_goes_after_them(made: Made) -> None:
+    named, examples = made.run("1", ExampleGen=OK, Trainer=OK)
+    made.run("2", Trainer=OK)
+    made.add_versions(200, data=[{"uri": str(named)}])
+    made.add_versions(5)
+    made.gc(1, "registry.retention.versions=1")
+    assert (named.exists(), examples.exists()) == (True, False)
+    made.gc()
+    assert not named.exists()
+
+
+def test_a_version_that_gets_a_label_after_it_was_shown_stays(made: Made) -> None:
+    folder = made.add_versions(200, 190, 180, 5)
+    ours, theirs = pty.openpty()
+    arguments = ("--set=registry.retention={versions: 1, days: 30}",)
+    process = _start(made, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    output = b""
+    while b"[y/N]" not in output:
+        output += os.read(ours, 4096)
+    labels.promote(str(folder), 2, Mover("ann", "by hand"), over=None)
+    os.write(ours, b"y\n")
+    output += b"".join(_read(ours))
+    assert process.wait() == 1, output.decode()
+    assert b"Version 2 is champion, and stays." in output
+    assert store.list_versions(str(folder)) == [2, 4]
+
+
+def test_killed_while_removing_a_version_it_is_gone_and_swept_by_the_next_push(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made.add_versions(200, 5)
+
+    def killed(path: str, ignore_errors: bool = False) -> None:
+        if not ignore_errors:  # that is for what an earlier one left
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.gc(1, "registry.retention.versions=1")
+    assert store.list_versions(str(folder)) == [2]
+    assert list(folder.glob(".tmp-*"))
+    made.add_versions(1)
+    assert not list(folder.glob(".tmp-*"))
+    assert store.list_versions(str(folder)) == [2, 3]
 
 
 @pytest.mark.parametrize(

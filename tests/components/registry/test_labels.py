@@ -195,6 +195,26 @@ def test_a_move_killed_before_its_history_was_written_is_not_lost(three: str, to
     ]
 
 
+def test_two_moves_killed_in_a_row_are_both_told(three: str) -> None:
+    """Each was killed after it had replaced the labels, before it stood in the history."""
+    path = Path(three, "history.jsonl")
+    for version in (1, 2, 3):
+        promote(three, version)
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    promote(three, 1)
+    assert [entry["n"] for entry in labels.read_history(three)] == [1, 2, 3, 4]
+    check_history(three)
+
+
+def test_a_damaged_history_does_not_stop_a_rollback(three: str) -> None:
+    promote(three, 1, 2)
+    path = Path(three, "history.jsonl")
+    path.write_text("{garbled\n" + path.read_text())
+    assert labels.rollback(three, ANN) == {"champion": 1}
+    with pytest.raises(PipelineStop, match=r"history.jsonl is damaged .* labels.json"):
+        labels.read_history(three)
+
+
 def start_moving(registry: str, versions: list[int]) -> "subprocess.Popen[str]":
     """A process that has everything imported and moves at the next line it is sent."""
     process = python(MOVE, registry, *map(str, versions))
@@ -263,7 +283,7 @@ def kill_moves(registry: str, rounds: int) -> None:
     assert not any(verify(registry).values())
 
 
-def test_tf_serving_is_told_the_labelled_versions(three: str) -> None:
+def test_tf_serving_is_told_the_labels_of_all_versions(three: str) -> None:
     promote(three, 1, 3)
     labels.assign(three, "shadow", 2, ANN)
     labels.assign(three, "shadow", 1, ANN)
@@ -272,7 +292,7 @@ def test_tf_serving_is_told_the_labelled_versions(three: str) -> None:
     (config,) = served.model_config_list.config
     assert (config.name, config.base_path) == ("taxi", "/models/taxi")
     assert config.model_platform == "tensorflow"
-    assert list(config.model_version_policy.specific.versions) == [1, 3]
+    assert config.model_version_policy.WhichOneof("policy_choice") == "all"
     assert dict(config.version_labels) == {"champion": 3, "previous": 1, "shadow": 1}
 
 

@@ -48,6 +48,7 @@ def cut_history(two: Path) -> None:
         (edit_manifest, "version 2", "manifest.json was changed"),
         (swap, "version 2", "manifest.json is that of version 1"),
         (lambda two: (two / "2/manifest.json").unlink(), "version 2", "cannot be read"),
+        (lambda two: (two / "2/manifest.json").write_text("[]"), "version 2", "it is no object"),
         (lambda two: (two / "2/manifest.json").write_text("{}"), "version 2", "has no 'files'"),
         (lambda two: shutil.rmtree(two / "1"), "labels", "'previous' is version 1, which is not"),
         (lambda two: (two / "labels.json").write_text("{"), "labels", "is not JSON"),

@@ -1,0 +1,32 @@
+"""What the online server can be told."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from components.features.table import Strict
+
+GRACE_SECONDS = 20
+"""So long may answers take after SIGTERM."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Serving(Strict):
+    """Where the server listens, how often it looks at the labels, and its bounds."""
+
+    host: str = Field("127.0.0.1", description="For REST and gRPC; 0.0.0.0 for every interface.")
+    http_port: Port = Field(8080, description="For REST and /metrics; 0 takes a free one.")
+    grpc_port: Port = Field(8081, description="For gRPC; 0 takes a free one.")
+    follow_seconds: PositiveFloat = Field(
+        1.0, description="How often labels.json is looked at; a label that moved is followed."
+    )
+    max_body_mib: PositiveInt = Field(16, description="Larger requests are refused.")
+    max_batch_rows: PositiveInt = Field(
+        1024,
+        description="Requests that wait are predicted together, up to so many rows; 1 predicts "
+        "each by itself.",
+    )
+    max_waiting_rows: PositiveInt = Field(
+        10_000, description="Requests that would make more rows wait are refused with 503."
+    )
