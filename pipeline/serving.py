@@ -76,8 +76,6 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str) ->
     config = loading.load(config_name, overrides)
     workspace = Workspace(loading.PROJECT / config.workspace)
     _start_tensorflow()
-    import orjson
-
     from components.inference.columns import InvalidRows
     from components.inference.model import LoadedVersion, choose
     from components.serving import instances
@@ -90,7 +88,7 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str) ->
         raise PipelineStop(f"Version {loaded.version} of '{chosen.name}': {error}.") from error
     reply = instances.reply(keys, loaded.predict(columns))
     answer = {"model": chosen.name, "version": loaded.version, **reply}
-    print(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+    print(instances.as_json(answer).decode())
     return 0
 
 
@@ -120,5 +118,5 @@ def _inference_service(config_name: str, overrides: list[str], image: str, claim
     from pipeline import loading
 
     config = loading.load(config_name, overrides)
-    print(made.make(config.registry.model, image, claim, config_name), end="")
+    print(made.make(config.registry.model, image, claim, config_name, overrides), end="")
     return 0

@@ -13,6 +13,7 @@ there, and after a rollback; only what looks like a slip of the pen is refused.
 import difflib
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ DTYPES: dict[str, Any] = {"FLOAT": np.float32, "INT": np.int64, "BYTES": np.obje
 EXPECTED = {"FLOAT": "a number", "INT": "an integer", "BYTES": "a text"}
 _MOST_FLOAT = float(np.finfo(np.float32).max)
 _MOST_INT = int(np.iinfo(np.int64).max)
+_DIGITS = re.compile(r"\d")
 _TOLD = 10
 """So many mistakes are told at once; a request with a thousand has one cause."""
 
@@ -108,8 +110,14 @@ def unknown_problems(signature: Signature, named: Sequence[Any]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _slip(name: str, absent: tuple[str, ...]) -> str | None:
-    """The column, absent from the row, that a name nearly is."""
-    return next(iter(difflib.get_close_matches(name, absent, 1, cutoff=0.85)), None)
+    """The column, absent from the row, that a name nearly is: a letter or two apart, no digit."""
+    for column in absent:
+        match = difflib.SequenceMatcher(None, name, column, autojunk=False)
+        same = sum(block.size for block in match.get_matching_blocks())
+        close = len(name) + len(column) - 2 * same <= 2 and match.ratio() >= 0.75
+        if close and _DIGITS.findall(name) == _DIGITS.findall(column):
+            return column
+    return None
 
 
 def _column(
@@ -119,7 +127,7 @@ def _column(
     convert, missing = _CONVERT[kind], MISSING[kind]
     converted = np.empty(len(values), DTYPES[kind])
     for number, value in enumerate(values):
-        if value is None or (value == "" and kind == "BYTES"):
+        if value is None or (kind == "BYTES" and value in ("", b"")):
             converted[number] = missing
             if required:
                 problems.append(f"row {number}: '{name}' is required ({EXPECTED[kind]})")

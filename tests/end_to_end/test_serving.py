@@ -177,9 +177,9 @@ def test_bulk_and_online_predictions_are_the_same(project: Project, server: Serv
     _, online = server.predict([{**row, "key": row["when"]} for row in reversed(rows)])
     assert len(bulk) == len(online) == 40
     for answer in online:
-        prediction, version = bulk[answer["key"]]
+        prediction, version = bulk[str(answer["key"])]  # CSV has no types
         assert version == 2
-        assert prediction == pytest.approx(answer["predictions"], abs=1e-6)
+        assert [prediction] == pytest.approx(answer["predictions"], abs=1e-6)
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(30)
     check_log(project, [row["when"] for row in rows])

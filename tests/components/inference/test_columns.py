@@ -90,14 +90,37 @@ def test_other_columns_are_ignored() -> None:
     assert set(columns) == set(SIGNATURE["inputs"])
 
 
-def test_a_name_that_is_close_to_one_that_is_there_is_not_a_slip() -> None:
-    from_rows(SIGNATURE, [{"hour": 1, "company": "x", "company2": "y"}])
+@pytest.mark.parametrize(
+    ("sent", "column", "slip"),
+    [
+        ("compnay", "company", True),
+        ("Company", "company", True),
+        ("companys", "company", True),
+        ("trip_start_minute", "trip_start_month", False),
+        ("V29", "V28", False),
+        ("feature_2", "feature_1", False),
+        ("to", "of", False),
+    ],
+)
+def test_a_slip_is_told_from_a_column_of_another_model(sent: str, column: str, slip: bool) -> None:
+    inputs = {name: {"type": "BYTES", "required": False} for name in ("shop", column)}
+    signature = {**SIGNATURE, "inputs": inputs}
+    row = {"shop": "x", sent: "y"}
+    if not slip:
+        assert from_rows(signature, [row])[column].tolist() == [b""]
+        return
+    with pytest.raises(InvalidRows, match=f"'{sent}'; did you mean '{column}'"):
+        from_rows(signature, [row])
+    from_rows(signature, [{**row, column: "z"}])  # where it is there, the other is another
 
 
 def test_values_are_checked_as_rows_are() -> None:
     columns = from_values(SIGNATURE, {"hour": [1, 2], "fare": [None, 2.5]}, 2)
     np.testing.assert_array_equal(columns["fare"], np.float32([np.nan, 2.5]))
     assert columns["company"].tolist() == [b"", b""]
+    with pytest.raises(InvalidRows, match="row 0: 'company' is required"):
+        required = {"company": {"type": "BYTES", "required": True}}
+        from_values({**SIGNATURE, "inputs": required}, {"company": [b""]}, 1)
     with pytest.raises(InvalidRows, match="row 1: 'hour' must be an integer, got 'x'"):
         from_values(SIGNATURE, {"hour": [1, "x"]}, 2)
 

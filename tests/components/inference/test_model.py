@@ -40,7 +40,7 @@ def test_a_version_that_is_not_there(registry: Path, wanted: str) -> None:
 
 
 def test_no_versions_at_all(tmp_path: Path) -> None:
-    with pytest.raises(PipelineStop, match="no versions in .* train one first"):
+    with pytest.raises(PipelineStop, match=r"no versions in .* train one first"):
         choose(str(tmp_path))
 
 
@@ -56,5 +56,5 @@ def test_rows_in_predictions_out(registry: Path) -> None:
 
 def test_a_damaged_version_says_so(registry: Path) -> None:
     (registry / "1" / "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(PipelineStop, match="/1 cannot be loaded: .*versions verify"):
+    with pytest.raises(PipelineStop, match=r"/1 cannot be loaded: .*versions verify"):
         LoadedVersion(Chosen(str(registry), 1))

@@ -1,0 +1,29 @@
+"""One server for all tests that only ask it something."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.components.serving import servers
+from tests.components.serving.servers import MODEL, Server
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Champion 3, previous 2; 1 and 4 without a label; 5 is damaged."""
+    folder = tmp_path_factory.mktemp("registry") / MODEL
+    for version in range(1, 6):
+        servers.add(folder, version)
+    for version in (2, 3):
+        servers.promote(folder, version)
+    (folder / "5" / "saved_model.pb").write_bytes(b"damaged")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(registry: Path) -> Iterator[Server]:
+    """A server of that registry, with bodies of at most a MiB."""
+    running = Server(registry, max_body_mib=1)
+    yield running
+    assert running.stop() == 0

@@ -1,0 +1,159 @@
+"""Registries of small models that can be computed by hand, and real servers on free ports."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import tensorflow as tf
+
+from components.registry import labels, store
+
+MODEL = "shop-model"
+SIGNATURE: dict[str, Any] = {
+    "inputs": {
+        "amount": {"type": "FLOAT", "required": False},
+        "hour": {"type": "INT", "required": True},
+        "shop": {"type": "BYTES", "required": False},
+    },
+    "ignored": ["note"],
+    "problem": "binary",
+    "classes": None,
+}
+BREAKS = 666.0
+"""The model fails for a row with this amount."""
+_START_SECONDS = 120
+_SERVE = """
+import json, sys
+from pathlib import Path
+from components.inference.prediction_log import LogSettings, PredictionLog
+from components.serving import server
+from components.serving.settings import Serving
+folder, wanted, settings, logs = sys.argv[1:]
+log = PredictionLog(Path(logs), "m", LogSettings(enabled=True)) if logs else None
+# KServe must not take these for its own.
+sys.argv[1:] = ["serve", "--config", "automated", "--http_port", "none"]
+raise SystemExit(server.main(folder, wanted or None, Serving(**json.loads(settings)), log))
+"""
+
+
+def expected(version: int, row: dict[str, Any]) -> float:
+    """What a version of the small model predicts; every number is exact in float32."""
+    amount, hour, shop = row.get("amount"), row.get("hour"), row.get("shop") or ""
+    value = 10_000 * version + (0.5 if amount is None else amount)
+    return value + hour + 100 * len(shop.encode())
+
+
+class _Model(tf.Module):
+    def __init__(self, version: int) -> None:
+        super().__init__()
+        self.base = tf.Variable(10_000.0 * version)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.float32, "amount"),
+            tf.TensorSpec([None], tf.int64, "hour"),
+            tf.TensorSpec([None], tf.string, "shop"),
+        ]
+    )
+    def raw(self, amount: tf.Tensor, hour: tf.Tensor, shop: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.assert_none_equal(amount, BREAKS)]):
+            filled = tf.where(tf.math.is_nan(amount), 0.5, amount)
+        hours = tf.where(hour == tf.int64.min, 0.0, tf.cast(hour, tf.float32))
+        length = tf.cast(tf.strings.length(shop), tf.float32)
+        return {"predictions": (self.base + filled + hours + 100 * length)[:, None]}
+
+
+def add(registry: Path, version: int, signature: dict[str, Any] = SIGNATURE) -> None:
+    """Files the small model as the next version, which must be this one."""
+    with tempfile.TemporaryDirectory() as folder:
+        module = _Model(version)
+        tf.saved_model.save(module, folder, signatures={"raw": module.raw})
+        manifest = {"fingerprint": f"version {version}", "signature": signature, "config": {}}
+        assert store.add_version(str(registry), folder, manifest) == version
+
+
+def promote(registry: Path, version: int) -> None:
+    """Makes a version the champion."""
+    champion = store.read_labels(str(registry)).get(store.CHAMPION)
+    labels.promote(str(registry), version, labels.Mover("test", "test"), champion)
+
+
+def roll_back(registry: Path) -> None:
+    """Brings the champion before this one back."""
+    labels.rollback(str(registry), labels.Mover("test", "test"))
+
+
+def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+    """Waits until something is true, and returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, registry: Path, wanted: str = "", logs: str = "", **settings: Any) -> None:
+        """Starts it, and waits until it says where it listens."""
+        settings = {"http_port": 0, "grpc_port": 0, "follow_seconds": 0.05, **settings}
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the server)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, str(registry), wanted, json.dumps(settings), logs],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.said = ""
+        while "curl" not in self.said:
+            line = self.process.stdout.readline()
+            assert line, f"the server ended: {self.log()}"
+            self.said += line
+        self.http_port, self.grpc_port = map(int, re.findall(r"127\.0\.0\.1:(\d+)  ", self.said))
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def predict(self, rows: Any, path: str = "", **more: Any) -> httpx.Response:
+        """Asks by V1; the path is what comes after the model's name."""
+        body = {"instances": rows, **more}
+        return self.client.post(f"/v1/models/{MODEL}{path}:predict", json=body)
+
+    def infer(self, inputs: Any, path: str = "", **more: Any) -> httpx.Response:
+        """Asks by V2; the path is what comes after the model's name."""
+        return self.client.post(f"/v2/models/{MODEL}{path}/infer", json={"inputs": inputs, **more})
+
+    def metric(self, name: str, **wanted: str) -> float | None:
+        """A metric's value."""
+        for line in self.client.get("/metrics").text.splitlines():
+            found = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            if line.startswith((f"{name}{{", f"{name} ")) and wanted.items() <= found.items():
+                return float(line.rpartition(" ")[2])
+        return None
+
+    def log(self) -> str:
+        """What it wrote to its standard error."""
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends it, and returns its exit code."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
