@@ -32,35 +32,45 @@ class Follower:
         """Looks at the labels now and then, until it is cancelled."""
         while True:
             self._free()
+            loaded_one = False
             try:
-                await self._look()
+                loaded_one = await self._look()
                 self._told = ""
             except Exception as error:  # labels.json can be damaged in many ways
                 self._tell(error)
-            await asyncio.sleep(seconds)
+            if not loaded_one:
+                await asyncio.sleep(seconds)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Loads one version at most, the default first, so that it never waits for the others.
+
+        Returns:
+            Whether it has loaded one: then there may be more.
+        """
         versions = self._versions
         pointed = await asyncio.to_thread(store.read_labels, versions.folder)
         if not pointed and not versions.default.isdecimal():
             raise PipelineStop(f"{versions.folder} has no labels any more.")
         # The default stays what it is while labels.json does not name it.
         default = {versions.default: versions.labelled[versions.default].version}
-        labelled = {}
+        labelled, loaded_one = {}, False
         for label, number in {**default, **pointed}.items():
-            served = await self._best(label, number)
-            if served is not None:
+            served = versions.in_memory(number)
+            if served is None and not loaded_one:
+                served = await self._load(number)
+                loaded_one = served is not None
+            if served := served or versions.labelled.get(label):
                 labelled[label] = served
         self._log_moves(labelled)
         versions.switch(labelled, pointed)
         self._show({**default, **pointed})
+        return loaded_one
 
-    async def _best(self, label: str, number: int) -> ServedVersion | None:
-        """The version that a label points to, or else the one that it served until now."""
+    async def _load(self, number: int) -> ServedVersion | None:
         try:
-            return self._versions.in_memory(number) or await self._versions.loaded(number)
+            return await self._versions.loaded(number)
         except Unavailable:
-            return self._versions.labelled.get(label)
+            return None
 
     def _log_moves(self, labelled: dict[str, ServedVersion]) -> None:
         name, before = self._versions.name, self._versions.labelled

@@ -173,6 +173,29 @@ def test_it_goes_on_with_what_it_has_when_the_labels_are_damaged(
     until(lambda: server.metric("serving_label_stale", label="champion") == 0)
 
 
+def test_the_champion_does_not_wait_for_other_labels(registry: Path) -> None:
+    write_labels(registry, champion=1)
+    champions: dict[int, int] = {}
+
+    def load(number: int) -> ServedVersion:
+        if number != 1:
+            champions[number] = versions.labelled["champion"].version
+        found = LoadedVersion(Chosen(str(registry), number))
+        return ServedVersion(MODEL, found, Serving(), None)
+
+    versions = Versions(str(registry), "champion", load(1), load)
+
+    async def follow() -> None:
+        write_labels(registry, aa=3, champion=2)
+        following = asyncio.create_task(Follower(versions).follow(0.01))
+        while versions.labelled.keys() != {"aa", "champion"}:
+            await asyncio.sleep(0.01)
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(follow(), 30))
+    assert champions == {2: 1, 3: 2}
+
+
 def test_what_is_no_longer_served_is_freed(registry: Path) -> None:
     write_labels(registry, champion=1)
     loaded: dict[int, weakref.ref[Any]] = {}
