@@ -1,0 +1,17 @@
+from pathlib import Path
+
+import pytest
+
+from components.registry import labels
+from components.registry.labels import Mover
+from tests.components.batch_prediction import samples
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 1 (champion) and 2, which differ in each prediction; not to be changed."""
+    folder = tmp_path_factory.mktemp("versions") / "registry" / "small"
+    for slope in (1.0, 2.0):
+        samples.add_version(folder, slope)
+    labels.promote(str(folder), 1, Mover("ann", ""), over=None)
+    return folder
