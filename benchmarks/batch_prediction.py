@@ -26,7 +26,8 @@ from rich.console import Console
 
 from benchmarks import ingest, ours, report
 from benchmarks.ingest import BEAM, Measured
-from pipeline.console import table
+from pipeline.console import output_to, table
+from pipeline.loading import PROJECT
 
 _ROWS = [15_002, 150_020]
 _GOAL = 5.0
@@ -43,8 +44,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=_ROWS)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    console = Console(highlight=False, width=110)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+    log = PROJECT / "workspace" / "logs" / "benchmark-batch-prediction.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        console.width = 110
         os.environ["TMPDIR"] = scratch  # Beam leaves files behind.
         for rows in arguments.rows:
             folder = Path(scratch) / str(rows)

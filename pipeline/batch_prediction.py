@@ -69,7 +69,10 @@ def _predict(config_name: str, overrides: list[str], options: "Options") -> int:
         console.print(f"{model}: {options.input} to {options.output}, log in {shown(log)}")
         logging.basicConfig(level=logging.INFO, force=True)
         with lines.step("(loading Beam)"):
+            import tensorflow  # noqa: F401  (else the first worker's work begins with it)
+
             from components.batch_prediction.run import run
+
         with lines.step("BatchPredict"):
             result = run(
                 options,

@@ -67,13 +67,13 @@ class LogSettings(Strict):
     )
 
     def problems(self, columns: Iterable[str]) -> Iterator[Problem]:
-        """Yields excluded columns that do not exist: a slip there would log what must not be.
+        """Yields excluded columns that are not logged anyway: a slip would log what must not be.
 
         Args:
-            columns: All columns of the data.
+            columns: Those that the model reads.
         """
         for name in sorted({*self.exclude} - {*columns}):
-            yield ("exclude",), f"there is no column '{name}'"
+            yield ("exclude",), f"the model reads no column '{name}'; no other is logged"
 
 
 class Predicted(NamedTuple):

@@ -56,10 +56,14 @@ class ServingModule(tf.Module):
         }
         examples = tf.TensorSpec([None], tf.string, name="examples")
         key = tf.TensorSpec([None], tf.string, name=KEY)
+        raw = _graph(self._serve_columns, columns)
         signatures = {
             "serving_default": _graph(self._serve, examples),
-            "raw": _graph(self._serve_columns, columns),
-            "keyed": _graph(self._serve_keyed, key, columns),
+            "raw": raw,
+            # Calls the other's graph: a second copy of it would have to be loaded, too.
+            "keyed": _graph(
+                lambda key, columns: {KEY: tf.identity(key), **raw(columns)}, key, columns
+            ),
             "transform_features": _graph(self._transform_examples, examples),
         }
         if self._table.label.classes is not None:
@@ -71,9 +75,6 @@ class ServingModule(tf.Module):
 
     def _serve_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"predictions": self._predict(self._as_parsed(columns))}
-
-    def _serve_keyed(self, key: tf.Tensor, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {KEY: tf.identity(key), **self._serve_columns(columns)}
 
     def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._transformed(tf.io.parse_example(examples, self._all_columns))
