@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def batch_predict(
     input_: Annotated[
-        str, typer.Option("--input", metavar="PATTERN", help="CSV (gzipped or not) or Parquet.")
+        str,
+        typer.Option(
+            "--input",
+            metavar="PATTERN",
+            help="CSV (gzipped or not) or Parquet; 'package:NAME/...' is inside a Python package.",
+        ),
     ],
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Where the predictions go.")],
     config: ConfigName = "development",
@@ -47,9 +52,11 @@ def batch_predict(
 
     def predict() -> int:
         from components.batch_prediction.job import Options
+        from pipeline.loading import in_package
 
         names = tuple(filter(None, (name.strip() for name in columns.split(","))))
-        options = Options(input_, output, version, key, names, format_, overwrite)
+        pattern = str(in_package("--input", input_)) if input_ else ""
+        options = Options(pattern, output, version, key, names, format_, overwrite)
         return _predict(config, set_ or [], options)
 
     raise SystemExit(told(predict))

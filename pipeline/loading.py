@@ -247,13 +247,24 @@ def data_folder(config: Config) -> Path:
     Raises:
       PipelineStop: the package of a `package:` path is not installed.
     """
-    kind, colon, rest = config.data.path.partition(":")
+    return PROJECT / in_package("data.path", config.data.path)
+
+
+def in_package(setting: str, path: str) -> Path:
+    """A path as it is, or for 'package:NAME/FOLDER' the one inside an installed Python package.
+
+    Args:
+      setting: where it was given, for the error.
+      path: what was given.
+
+    Raises:
+      PipelineStop: the package is not installed.
+    """
+    kind, colon, rest = path.partition(":")
     if kind != "package" or not colon:
-        return PROJECT / config.data.path
+        return Path(path)
     package, _, folder = rest.partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise PipelineStop(
-            f"data.path is '{config.data.path}', but no package '{package}' is installed."
-        )
+        raise PipelineStop(f"{setting} is '{path}', but no package '{package}' is installed.")
     return Path(next(iter(spec.submodule_search_locations))) / folder
