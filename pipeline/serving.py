@@ -1,5 +1,6 @@
 """The commands of `components/serving`: serve, predict, inference-service."""
 
+import gc
 import json
 import os
 import sys
@@ -93,13 +94,19 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str) ->
 
 
 def _start_tensorflow() -> None:
-    """Lets TensorFlow say which processors it finds where nobody hears it."""
+    """Lets TensorFlow say which processors it finds where nobody hears it.
+
+    Without the garbage collector, which would look again and again through what stays.
+    """
     from pipeline.console import output_to
 
+    gc.disable()
     with output_to(Path(os.devnull)):
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    gc.freeze()
+    gc.enable()
 
 
 def _read_rows(text: str) -> list[Any]:

@@ -48,6 +48,7 @@ class ServedVersion(Model):
         self.version = loaded.version
         self.signature: Signature = loaded.signature
         self._width = loaded.outputs
+        self._max_request_rows = settings.max_request_rows
         self._log = log
         self._batcher = Batcher(
             _counted(name, loaded), settings.max_batch_rows, settings.max_waiting_rows
@@ -69,8 +70,14 @@ class ServedVersion(Model):
         """
         protocol = tensors if isinstance(payload, InferRequest) else instances
         read: Callable[..., tuple[Columns, Keys | None]] = protocol.read
+        rows = protocol.count(payload)
+        if rows > self._max_request_rows:
+            raise InvalidInput(
+                f"a request has at most {self._max_request_rows} rows, and this one {rows}; send "
+                "several, or predict in bulk"
+            )
         try:
-            if protocol.count(payload) < _IN_A_THREAD:
+            if rows < _IN_A_THREAD:
                 columns, keys = read(self.signature, payload)
             else:
                 columns, keys = await asyncio.to_thread(read, self.signature, payload)

@@ -21,7 +21,10 @@ class Serving(Strict):
     follow_seconds: PositiveFloat = Field(
         1.0, description="How often labels.json is looked at; a label that moved is followed."
     )
-    max_body_mib: PositiveInt = Field(16, description="Larger requests are refused.")
+    max_body_mib: PositiveInt = Field(4, description="Larger requests are refused.")
+    max_request_rows: PositiveInt = Field(
+        10_000, description="Requests with more rows are refused; batch-predict is for them."
+    )
     max_batch_rows: PositiveInt = Field(
         1024,
         description="Requests that wait are predicted together, up to so many rows; 1 predicts "

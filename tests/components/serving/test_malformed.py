@@ -185,3 +185,16 @@ def test_a_chunked_body_is_refused_when_it_gets_too_large(server: Server, path: 
 def test_a_body_within_the_bound_is_served(server: Server) -> None:
     rows = [{"hour": 1, "shop": "x" * 1000}] * 900
     assert len(server.predict(rows).json()["predictions"]) == 900
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (V1, {"instances": [{}] * 10_001}),
+        (V2, {"inputs": [{"name": "hour", "shape": [1 << 40], "datatype": "INT64", "data": [1]}]}),
+    ],
+)
+def test_more_rows_than_a_request_may_have(server: Server, path: str, body: Any) -> None:
+    found = server.client.post(path, json=body)
+    assert found.status_code == 400
+    assert "at most 10000 rows" in found.json()["error"]
