@@ -25,6 +25,7 @@ BLOCK_ROWS = 1 << 16
 UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, BeamIOError)
 _ENDINGS = (".csv", ".csv.gz", ".parquet")
 _HEADER_LIMIT = 1 << 20
+_NAME_LIMIT = 10_000
 _TOLD = 10
 
 
@@ -170,6 +171,8 @@ def _header(begin: bytes) -> dict[str, pa.DataType | None]:
         raise OSError(f"its first line is no header ({error})") from error
     if not header:
         raise OSError("it is empty; a header with the columns' names is expected")
+    if (longest := max(map(len, header))) > _NAME_LIMIT:
+        raise OSError(f"its first line is no header (a name of {longest:,} characters)")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise OSError(f"its header has these columns twice: {', '.join(twice)}")
