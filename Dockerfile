@@ -1,20 +1,51 @@
-# The pipeline and exactly the packages of uv.lock; runs as any user id, and writes to
-# /app/workspace and /tmp. Debian 13 has the C library that TFX's packages ask for.
+# One image for every step of a pipeline, and for the server: the project and exactly the packages
+# of uv.lock. It runs as any user id with a read-only root, and writes to /tmp and to what is
+# mounted. Debian 13 has the C library that TFX's packages ask for.
+#
+#   make image                      all steps, CPU
+#   make image VARIANT=gpu          with CUDA's libraries
+#   make image STAGE=tpu            a Trainer on TPUs: TensorFlow for them in an environment beside
 
-FROM python:3.11-slim-trixie AS packages
+ARG PYTHON_TAG=3.11-slim-trixie
+# For builds that come out the same: sha256:… of that tag.
+ARG PYTHON_DIGEST=
+
+FROM python:${PYTHON_TAG}${PYTHON_DIGEST:+@${PYTHON_DIGEST}} AS base
+WORKDIR /app
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app HOME=/tmp USER=pipeline PYTHONUNBUFFERED=1
+
+FROM base AS packages
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
-WORKDIR /app
 COPY pipeline/bootstrap-requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirements.txt
 COPY pyproject.toml uv.lock ./
-RUN UV_PYTHON_DOWNLOADS=never uv sync --locked --no-dev --compile-bytecode --no-cache
+ARG VARIANT=cpu
+RUN groups="--group kubeflow --group serving"; \
+    if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
+    UV_PYTHON_DOWNLOADS=never uv sync --locked --no-default-groups $groups \
+        --compile-bytecode --no-cache
 
-FROM python:3.11-slim-trixie
-WORKDIR /app
-ENV PATH=/app/.venv/bin:$PATH HOME=/tmp USER=pipeline PYTHONUNBUFFERED=1
+FROM packages AS tpu-packages
+COPY pipeline pipeline
+COPY components components
+RUN python -m pipeline tpu-environment
+
+FROM base AS steps
 COPY --from=packages /app/.venv .venv
-COPY . .
-RUN python -m compileall -q pipeline components && mkdir --mode=1777 workspace
+COPY configs configs
+COPY pipeline pipeline
+COPY components components
+# Where the bytecode can't be written, each step would compile all it imports. As an arbitrary user,
+# each step's imports have to work: some packages hide an ImportError.
+RUN python -m compileall -q pipeline components \
+    && mkdir --mode=1777 workspace \
+    && chmod -R a+rX /app \
+    && setpriv --reuid=12345 --regid=12345 --clear-groups python -m pipeline.kubeflow.step.smoke
 CMD ["python", "-m", "pipeline", "--help"]
+
+FROM steps AS tpu
+COPY --from=tpu-packages /app/.venv-tpu .venv-tpu
+
+FROM steps

@@ -7,17 +7,20 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-IMAGE ?= tfx-workflow-template
+IMAGE ?= tfx-workflow-template:latest
+VARIANT ?= cpu
+ENGINE ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
 WORKERS ?= 2
 KILLS ?= 200
 # From the environment, where Make puts it: it may hold quotes.
 MOVE = $(SETTINGS) $(if $(WHY),--why "$$WHY")
+CLUSTER = $(if $(filter command environment,$(origin IMAGE)),--image '$(IMAGE)')
 SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '$(setting)')
 
 .DEFAULT_GOAL := help
 .PHONY: help env versions promote rollback run-local test lint format schema config tensorboard \
 	checkpoints gc prove soak bench bench-training train-distributed check-tpu tpu-environment setup clean \
-	docker-image docker-run-local
+	image compile submit run-kubeflow-local docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -69,6 +72,19 @@ batch-predict: env ## Predict files of rows   INPUT='data/*.csv' OUTPUT=predicte
 inference-service: env ## Print the server's KServe resource      IMAGE=registry/name:tag
 	@$(PY) -m pipeline inference-service $(SETTINGS) --image '$(IMAGE)'
 
+##@ Kubeflow
+image: ## Build the steps' image with docker or podman   [IMAGE= VARIANT=gpu STAGE=tpu]
+	@$(ENGINE) build --platform linux/amd64 --build-arg VARIANT='$(VARIANT)' \
+		$(if $(PYTHON_DIGEST),--build-arg PYTHON_DIGEST='$(PYTHON_DIGEST)') \
+		$(if $(STAGE),--target '$(STAGE)') --tag '$(IMAGE)' .
+compile: env ## Write build/<pipeline>.yaml, and check it        [TARGET=vertex]
+	@$(PY) -m pipeline compile $(SETTINGS) $(CLUSTER) $(if $(TARGET),--target '$(TARGET)')
+submit: env ## Upload and run it    KFP_HOST=https://... [SCHEDULE="0 0 6 * * *" DRY_RUN=1]
+	@$(PY) -m pipeline submit $(SETTINGS) $(CLUSTER) $(foreach each,$(PARAM),--param '$(each)') \
+		$(if $(SCHEDULE),--schedule '$(SCHEDULE)') $(if $(DRY_RUN),--dry-run)
+run-kubeflow-local: env ## Run the package's steps in containers here, with docker
+	@$(PY) -m pipeline run-kubeflow-local $(SETTINGS) $(CLUSTER)
+
 ##@ Housekeeping
 gc: env ## Free disk: shows what can go, and asks       [YES=1]
 	@$(PY) -m pipeline gc $(SETTINGS) $(if $(KEEP_RUNS),--keep-runs '$(KEEP_RUNS)') \
@@ -94,11 +110,9 @@ setup: env ## Make .venv and stop there (the other targets do it too)
 clean: ## Remove caches; models, data and .venv stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name ".venv*" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
-docker-image: ## Build the Docker image, for machines that can't do the above
-	@docker build --platform linux/amd64 --tag $(IMAGE) .
-docker-run-local: docker-image ## Run the pipeline in Docker
+docker-run-local: image ## Run the pipeline in a container
 	@mkdir -p workspace
-	@docker run --rm --init --platform linux/amd64 --user "$$(id -u):$$(id -g)" \
+	@$(ENGINE) run --rm --init --platform linux/amd64 --user "$$(id -u):$$(id -g)" \
 		--volume "$(CURDIR)/workspace:/app/workspace" $(IMAGE) python -m pipeline run $(SETTINGS)
 
 env:

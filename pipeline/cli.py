@@ -160,3 +160,8 @@ if find_spec("components.batch_prediction"):
     from pipeline import batch_prediction
 
     batch_prediction.register(app)
+
+if find_spec("pipeline.kubeflow"):
+    from pipeline.kubeflow import commands as kubeflow
+
+    kubeflow.register(app)

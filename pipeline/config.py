@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.evaluation.thresholds import Threshold, metric_problems
-from components.features.table import FeatureTable, Problem, Removable, Strict
+from components.features.table import FeatureTable, Problem, Removable, Settings, Strict
 from components.inference.prediction_log import LogSettings
 from components.ingest.settings import Spans, Split
 from components.serving.settings import Serving
@@ -216,7 +216,7 @@ class Beam(BeamOptions):
     )
 
 
-class Config(Strict):
+class Config(Settings):
     """Everything that distinguishes one pipeline from another."""
 
     name: str = Field(

@@ -26,9 +26,9 @@ from components.gate.findings import GateSettings
 from components.hashing import hash_files
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
-from components.registry import store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
+from components.trainer.warm_start import version_to_start_from
 from pipeline.beam import beam_flags
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
@@ -106,9 +106,8 @@ def _example_gen(config: Config) -> ArrowExampleGen:
 
 
 def _schema_gen(config: Config) -> Any:
-    file = PROJECT / config.schema_file
-    fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
-    return CuratedSchema(file=str(file), fingerprint=fingerprint)
+    content = (PROJECT / config.schema_file).read_bytes()
+    return CuratedSchema(file=config.schema_file, fingerprint=hashlib.sha256(content).hexdigest())
 
 
 def _transform(config: Config, examples: Any, schema: Any) -> Transform:
@@ -165,21 +164,14 @@ def _folder(module: str) -> Path:
 
 
 def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
-    """The version to start from. It is looked up here, so that the cache knows it."""
+    """The version to start from. Looked up here if that can be, so that the cache knows it."""
     if (wanted := config.training.warm_start) is None:
         return None
     folder = str(workspace.registry / config.registry.model)
-    versions, labels = store.list_versions(folder), store.read_labels(folder)
-    number = labels.get(wanted.version) if isinstance(wanted.version, str) else wanted.version
-    if number is None and wanted.version == store.CHAMPION:
-        return None
-    if number not in versions:
-        raise PipelineStop(
-            f"training.warm_start.version is {wanted.version}, but {folder} has no such version or "
-            f"label. Versions: {', '.join(map(str, versions)) or 'none'}. Labels: "
-            f"{', '.join(labels) or 'none'}."
-        )
-    return {"folder": folder, "version": number}
+    if not workspace.is_here:
+        return {"folder": folder, "version": wanted.version}
+    number = version_to_start_from(folder, wanted.version)
+    return None if number is None else {"folder": folder, "version": number}
 
 
 def _training_arguments(

@@ -2,22 +2,26 @@
 
 import difflib
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.errors import PipelineStop
-from components.features.table import Problem
+from components.features.table import Problem, Settings
 from pipeline.config import PARTS, Config
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 DEFAULT = "development"
 
+_IS_CONFIG = re.compile(r"^(name|extends):", re.MULTILINE)
+
 Path_ = tuple[str, ...]
+Model = TypeVar("Model", bound=Settings)
 Places = dict[Path_, str]
 """Where each setting was written: its path -> `configs/base.yaml:12`."""
 
@@ -27,9 +31,17 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(name: str = DEFAULT, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Config:
-    """Builds the configuration `name` with `--set` overrides.
+    """Builds the configuration `name` with `--set` overrides; see `load_as`."""
+    return load_as(Config, name, overrides, configs)
+
+
+def load_as(
+    model: type[Model], name: str, overrides: Sequence[str] = (), configs: Path = CONFIGS
+) -> Model:
+    """Builds settings of any kind that has `problems()`.
 
     Args:
+      model: the settings' class.
       name: a file of `configs`, without its ending.
       overrides: `a.b=value` each, the value as YAML.
       configs: the folder.
@@ -40,12 +52,13 @@ def load(name: str = DEFAULT, overrides: Sequence[str] = (), configs: Path = CON
     settings, places = _read_with_bases(name, configs, ())
     for override in overrides:
         _apply(override, settings, places)
-    return _build(settings, places, name)
+    return _build(model, settings, places, name)
 
 
 def names(configs: Path = CONFIGS) -> list[str]:
-    """The configurations there are."""
-    return sorted(path.stem for path in configs.glob("*.yaml"))
+    """The configurations there are; other settings have neither a name nor a base."""
+    found = [path for path in configs.glob("*.yaml") if _IS_CONFIG.search(path.read_text())]
+    return sorted(path.stem for path in found)
 
 
 def _read_with_bases(name: str, configs: Path, seen: Path_) -> tuple[dict[str, Any], Places]:
@@ -114,13 +127,15 @@ def _apply(override: str, settings: dict[str, Any], places: Places) -> None:
     places[path] = f"--set {dotted}"
 
 
-def _build(settings: dict[str, Any], places: Places, name: str) -> Config:
+def _build(model: type[Model], settings: dict[str, Any], places: Places, name: str) -> Model:
     config = None
     try:
-        config = Config.model_validate(settings)
+        config = model.model_validate(settings)
         mistakes = list(config.problems())
     except ValidationError as error:
-        mistakes = [*_field_mistakes(error, settings), *_contradictions(error, settings)]
+        mistakes = list(_field_mistakes(model, error, settings))
+        if issubclass(model, Config):
+            mistakes += _contradictions(error, settings)
     if not mistakes:
         assert config is not None
         return config
@@ -138,11 +153,13 @@ def _place(path: Path_, places: Places) -> str:
     return dotted
 
 
-def _field_mistakes(error: ValidationError, settings: Any) -> Iterator[tuple[Path_, str]]:
+def _field_mistakes(
+    model: type[BaseModel], error: ValidationError, settings: Any
+) -> Iterator[tuple[Path_, str]]:
     for mistake in error.errors():
         path = _settings_path(mistake["loc"], settings)
         if mistake["type"] == "extra_forbidden":
-            yield path, f"unknown setting{_setting_like(path)}"
+            yield path, f"unknown setting{_setting_like(model, path)}"
         elif mistake["type"] == "missing":
             yield path, "is missing"
         else:
@@ -190,24 +207,24 @@ def _value_at(path: Path_, settings: Any) -> Any:
     return settings
 
 
-def _setting_like(path: Path_) -> str:
-    beside = _fields_at(path[:-1])
+def _setting_like(model: type[BaseModel], path: Path_) -> str:
+    beside = _fields_at(model, path[:-1])
     if path[-1] in beside:
         return " for this kind"
     close = difflib.get_close_matches(path[-1], beside, n=1)
     if close:
         return f"; did you mean '{close[0]}'?"
-    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in _all_settings(Config, "")}
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in _all_settings(model, "")}
     close = difflib.get_close_matches(path[-1], elsewhere, n=1, cutoff=0.8)
     if close:
         return f"; did you mean '{elsewhere[close[0]]}'?"
     return f"; known here: {', '.join(beside)}" if beside else ""
 
 
-def _fields_at(path: Path_) -> list[str]:
+def _fields_at(model: type[BaseModel], path: Path_) -> list[str]:
     prefix = ".".join(path)
     found = []
-    for dotted in _all_settings(Config, ""):
+    for dotted in _all_settings(model, ""):
         parent, _, leaf = dotted.rpartition(".")
         if parent == prefix or ("*" in parent and _matches(parent.split("."), path)):
             found.append(leaf)

@@ -23,6 +23,7 @@ from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading, schema
 from pipeline.config import Config
 from pipeline.console import RunLines, output_to, shown
+from pipeline.reasons import reason
 from pipeline.workspace import Workspace
 
 _FAILED = 1
@@ -140,15 +141,3 @@ def _tell_failure(failure: Exception, skipped: list[str], console: Console, log:
     console.print(f"\n[red]{failure}[/] stopped the run.", highlight=False)
     console.print(escape(reason(failure.__cause__)))
     console.print(f"Log: {shown(log)}. What is finished is kept; the same command goes on.")
-
-
-def reason(error: BaseException | None) -> str:
-    """Why a component failed, for a person: a message of ours, or the last words of another."""
-    while error is not None:
-        if isinstance(error, PipelineStop):
-            return str(error)
-        if error.__cause__ is None:
-            break
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {' '.join(lines[-1].split())}"

@@ -12,9 +12,9 @@ from components.errors import PipelineStop
 class Workspace:
     """Where everything of a workspace lies. Creating the object touches nothing."""
 
-    def __init__(self, root: Path):
-        """Takes the absolute folder."""
-        self.root = root
+    def __init__(self, root: Path, is_here: bool = True):
+        """Takes the absolute folder, and whether this machine sees it (or only a cluster's)."""
+        self.root, self.is_here = root, is_here
         self.pipeline_root = root / "pipeline_root"
         self.metadata = root / "metadata.db"
         self.registry = root / "registry"

@@ -21,6 +21,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+class Settings(Strict):
+    """What a file of settings holds."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields every contradiction between the fields, each with its path."""
+        yield from ()
+
+
 class _Column(Strict):
     """What every kind of feature has."""
 

@@ -14,8 +14,8 @@ import tensorflow_transform as tft
 from components.errors import PipelineStop
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
-from components.hashing import hash_files, hash_tree
-from components.registry import store
+from components.hashing import hash_examples
+from components.trainer import warm_start
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
@@ -76,14 +76,13 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
 def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     config = fn_args.custom_config
     settings = with_winner(config["settings"], fn_args.hyperparameters)
-    weights = _weights(config["warm_start"])
+    weights = warm_start.weights(config["warm_start"])
     if weights is None:
         settings = settings | {"training": settings["training"] | {"warm_start": None}}
     learned = {k: v for k, v in settings["training"].items() if k not in _NOT_IN_IDENTITY}
     identity = {
-        "data": hash_files(fn_args.train_files),
-        "eval_data": hash_files(fn_args.eval_files),
-        "transform": hash_tree(fn_args.transform_graph_path),
+        "data": hash_examples(fn_args.train_files),
+        "eval_data": hash_examples(fn_args.eval_files),
         "inputs": inputs,
         "hyperparameters": {"model": settings["model"], "training": learned},
         "code": config["code"],
@@ -101,25 +100,6 @@ def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
         log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
         weights=weights,
     )
-
-
-def _weights(source: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Where the weights of the version to start from are."""
-    if source is None:
-        return None
-    manifest = store.read_manifest(source["folder"], source["version"])
-    if "weights" not in manifest["training"]:
-        raise PipelineStop(
-            f"training.warm_start: version {source['version']} was filed before the names of "
-            "weights were recorded. Choose a later version."
-        )
-    folder = store.version_folder(source["folder"], source["version"])
-    return {
-        "version": source["version"],
-        "variables": os.path.join(folder, "variables", "variables"),
-        "names": manifest["training"]["weights"],
-        "fingerprint": manifest["fingerprint"],
-    }
 
 
 def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""The commands of this part: compile, submit."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.command_line import ConfigName, Overrides, told
+
+PANEL = "Kubeflow"
+
+Image = Annotated[
+    str | None, typer.Option(help="The steps' image, in place of the one in the settings.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("compile", rich_help_panel=PANEL)(compile_)
+    app.command(rich_help_panel=PANEL)(submit)
+
+
+def compile_(
+    target: Annotated[
+        Literal["kubeflow", "vertex"], typer.Option(help="Where the package is to run.")
+    ] = "kubeflow",
+    image: Image = None,
+    config: ConfigName = "automated",
+    set_: Overrides = None,
+) -> None:
+    """Compile packages for Kubeflow Pipelines or Vertex AI into build/, and check them."""
+    raise SystemExit(told(lambda: _compile(target, image, config, set_ or [])))
+
+
+def submit(
+    which: Annotated[
+        Literal["training", "batch-predict"], typer.Option("--pipeline", help="Which one.")
+    ] = "training",
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the run; may be repeated."),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="CRON", help="Six fields (seconds first): make a recurring run."),
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option(help="Default: the pipeline and the time.")
+    ] = None,
+    experiment: Annotated[str | None, typer.Option(help="In place of the settings'.")] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="HOURS", min=0.0, help="How long the run is followed.")
+    ] = 24.0,
+    follow: Annotated[bool, typer.Option(help="Wait for the run's end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be sent.")
+    ] = False,
+    image: Image = None,
+    config: ConfigName = "automated",
+    set_: Overrides = None,
+) -> None:
+    """Compile, upload and run on Kubeflow Pipelines (KFP_HOST), or on a schedule.
+
+    KFP_TOKEN, KFP_COOKIES, KFP_NAMESPACE, KFP_CA_CERT and others say how it is reached; see
+    docs/kubeflow.md.
+    """
+
+    def work() -> int:
+        from pipeline.console import output_to
+
+        with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+            from pipeline.kubeflow import compiling, submitting
+
+            wish = submitting.Wish(
+                config=config,
+                overrides=set_ or [],
+                which=which,
+                values=param or [],
+                schedule=schedule,
+                run_name=run_name,
+                experiment=experiment,
+                timeout_seconds=timeout * 3600,
+                follow=follow,
+                dry_run=dry_run,
+            )
+
+            def show(line: str) -> None:
+                console.print(line, markup=False)
+
+            return submitting.main(wish, compiling.load_target("kubeflow", image), show)
+
+    raise SystemExit(told(work))
+
+
+def _compile(
+    target: Literal["kubeflow", "vertex"], image: str | None, config: str, overrides: list[str]
+) -> int:
+    from pipeline.console import make, output_to, shown, tell_next
+
+    with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+        from pipeline.kubeflow import compiling
+
+        settings = compiling.load_target(target, image)
+        for made in compiling.compile_all(config, overrides, settings, target):
+            tasks = len(made.package.spec["root"]["dag"]["tasks"])
+            steps = "1 step" if tasks == 1 else f"{tasks} steps"
+            console.print(f"{shown(made.path)}: {steps}, image {settings.image}")
+        if target == "vertex":
+            console.print("Checked against the documented format; not verified on Vertex AI.")
+        else:
+            tell_next(console, {make("submit", config) + " KFP_HOST=...": "upload and run it"})
+    return 0

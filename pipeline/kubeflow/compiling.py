@@ -1,0 +1,141 @@
+"""`python -m pipeline compile`: packages for a cluster, from the graph that also runs here."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from components.errors import PipelineStop
+from pipeline import loading
+from pipeline.config import Config
+from pipeline.kubeflow import batch, lint, platform, spec, vertex
+from pipeline.kubeflow.package import Package, write
+from pipeline.kubeflow.settings import Target
+from pipeline.workspace import Workspace
+
+Platform = Literal["kubeflow", "vertex"]
+BUILD = loading.PROJECT / "build"
+
+_IN_WORKSPACE = frozenset({"Tuner", "Trainer", "BaselineLookup", "RegistryPush", batch.COMPONENT})
+"""Components that use the registry or checkpoints."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A package, and the file that holds it."""
+
+    package: Package
+    path: Path
+
+
+def load_target(name: Platform, image: str | None = None) -> Target:
+    """Reads `configs/kubeflow.yaml` or `configs/vertex.yaml`.
+
+    Args:
+      name: which.
+      image: another image than the file's.
+
+    Raises:
+      PipelineStop: lists every mistake.
+    """
+    overrides = [f"image={json.dumps(image)}"] if image else []
+    return loading.load_as(Target, name, overrides)
+
+
+def compile_all(
+    config_name: str, overrides: list[str], target: Target, on: Platform, folder: Path = BUILD
+) -> list[Compiled]:
+    """Compiles, checks and writes every pipeline there is.
+
+    Args:
+      config_name: the pipeline's configuration.
+      overrides: of it, `a.b=value` each.
+      target: the cluster's settings.
+      on: the kind of cluster.
+      folder: for the packages.
+
+    Raises:
+      PipelineStop: a package breaks rules of the backend; nothing is written.
+    """
+    config = loading.load(config_name, overrides)
+    packages = [training(config, target)]
+    if find_spec("components.batch_prediction"):
+        packages.append(batch.package(config, config_name, overrides, target))
+    check(packages, on)
+    return [write_package(package, target, on, folder) for package in packages]
+
+
+def training(config: Config, target: Target, ingest_cached: bool = False) -> Package:
+    """The package of the training pipeline.
+
+    Args:
+      config: the pipeline's.
+      target: the cluster's.
+      ingest_cached: whether ExampleGen may be cached: only if a fingerprint of the data comes with
+        each run.
+    """
+    from pipeline import graph
+
+    workspace = Workspace(Path(target.workspace.path), is_here=False)
+    pipeline = graph.create_pipeline(config, workspace)
+    _check_components(target, [component.id for component in pipeline.components])
+    uncached = set() if ingest_cached else {"ExampleGen"}
+    if config.training.warm_start:
+        uncached.add("Trainer")  # it looks at the registry, too
+    made = spec.build(pipeline, config, target, uncached)
+    return Package(made, executors(target, [component.id for component in pipeline.components]))
+
+
+def executors(target: Target, components: list[str]) -> dict[str, Any]:
+    """What Kubernetes is told about each of these components, by executor label."""
+    found = {
+        spec.executor_label(spec.task_id(name)): platform.executor_config(
+            target, name, name in _IN_WORKSPACE
+        )
+        for name in components
+    }
+    return {label: config for label, config in found.items() if config}
+
+
+def check(packages: Sequence[Package], on: Platform) -> None:
+    """Checks packages against every rule of the backend.
+
+    Raises:
+      PipelineStop: lists each violation with its package, step and rule.
+    """
+    lines = [
+        f"  {package.name}: {found.step or 'as a whole'}: {found.rule}: {found.text}"
+        for package in packages
+        for found in _violations(package, on)
+    ]
+    if lines:
+        raise PipelineStop(f"This would not run as it should on {on}:\n" + "\n".join(lines))
+
+
+def _violations(package: Package, on: Platform) -> list[lint.Violation]:
+    never = {spec.task_id(name) for name in spec.NEVER_CACHED}
+    if on == "vertex":
+        return lint.check(vertex.spec(package), None, on, never_cached=never)
+    return lint.check(package.spec, package.platform, on, never_cached=never)
+
+
+def _check_components(target: Target, known: list[str]) -> None:
+    unknown = sorted(set(target.steps) - {*known, batch.COMPONENT, "Tuner"})
+    if unknown:
+        raise PipelineStop(
+            f"The cluster's settings name steps that the pipeline lacks: {', '.join(unknown)}. It "
+            f"has {', '.join(known)}, {batch.COMPONENT}."
+        )
+
+
+def write_package(package: Package, target: Target, on: Platform, folder: Path) -> Compiled:
+    """Writes a package as the platform reads it."""
+    if on == "vertex":
+        path = folder / f"{package.name}.vertex.json"
+        write(path, vertex.text(package, target))
+    else:
+        path = folder / f"{package.name}.yaml"
+        write(path, package.text())
+    return Compiled(package, path)

@@ -1,0 +1,49 @@
+"""`python -m pipeline.kubeflow.step.smoke`: can each step be imported where this runs?
+
+Part of the image's build. Some of the steps' packages swallow an ImportError and fail later, with a
+name that is missing, so what is missing is asked for here.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+_PROBE = """
+import json, sys
+from pipeline.kubeflow.step import execution
+execution.prepare(json.loads(sys.argv[1]))
+from ml_metadata import metadata_store
+import tensorflow_model_analysis
+tensorflow_model_analysis.default_eval_shared_model
+"""
+
+
+def main() -> int:
+    """Imports each step's executor in a process of its own; the exit code comes back."""
+    failed = []
+    for step in _steps():
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, json.dumps(step)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(f"{step['component']:<18} {'failed' if done.returncode else 'imports'}", flush=True)
+        if done.returncode:
+            failed.append(step["component"])
+            print(done.stderr, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _steps() -> list[dict[str, Any]]:
+    from pipeline import loading
+    from pipeline.kubeflow import compiling
+
+    package = compiling.training(loading.load("automated"), compiling.load_target("kubeflow"))
+    executors = package.spec["deploymentSpec"]["executors"].values()
+    return [json.loads(executor["container"]["args"][1]) for executor in executors]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
