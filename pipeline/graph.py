@@ -83,7 +83,10 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workspace.pipeline_root / config.name),
-        metadata_connection_config=sqlite_metadata_connection_config(str(workspace.metadata)),
+        # It makes the folder; on a cluster the cluster's own store is used.
+        metadata_connection_config=sqlite_metadata_connection_config(str(workspace.metadata))
+        if workspace.is_here
+        else None,
         components=components,
         enable_cache=True,
     )

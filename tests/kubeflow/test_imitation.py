@@ -142,21 +142,23 @@ def test_kubernetes_and_argo_rewrite_constants_arguments_and_variables(submit):
 
 
 def test_placeholders_are_filled_in(submit):
-    parts = "{{$.inputs.parameters['p']}}", "{{$.outputs.parameters['q'].output_file}}"
-    parts += "{{$.inputs.artifacts['m'].uri}}", "{{$.inputs.artifacts['m'].path}}"
-    parts += "{{$.outputs.artifacts['n'].uri}}", "{{$.outputs.artifacts['n'].path}}"
+    both = "{{$.inputs.parameters['p']}}>{{$.outputs.parameters['q'].output_file}}"
+    parts = [both, "{{$.inputs.artifacts['m'].uri}}", "{{$.inputs.artifacts['m'].path}}"]
+    parts += ["{{$.outputs.artifacts['n'].uri}}", "{{$.outputs.artifacts['n'].path}}"]
+    script = 'for x; do echo "$x"; done; echo y > "${1#*>}"'
     step = Step(
-        command=("sh", "-c", 'for x; do echo "$x"; done; echo y > "$2"', "sh", *parts),
+        command=("sh", "-c", script, "{{$.inputs.parameters['p']}}", *parts),
         parameters={"p": constant(2.5, "NUMBER_DOUBLE")},
         artifacts={"m": ("a", "model")},
         outputs=("n",),
         output_parameters={"q": "STRING"},
     )
     run = submit({"a": Step(outputs=("model",)), "b": step})
-    artifacts = run.tasks["a"].outputs["model"], run.tasks["b"].outputs["n"]
-    places = [f"{a.uri}\n{a.uri.replace('://', '/', 1).join(['/', ''])}\n" for a in artifacts]
-    assert run.tasks["b"].log.startswith("2.5\n/tmp/kfp/outputs/q\n" + "".join(places))
+    uris = [run.tasks["a"].outputs["model"].uri, run.tasks["b"].outputs["n"].uri]
+    places = [line for uri in uris for line in (uri, uri.replace("minio://", "/minio/"))]
+    assert run.tasks["b"].log.splitlines()[:5] == ["2.5>/tmp/kfp/outputs/q", *places]
     assert run.tasks["b"].parameters == {"q": "y\n"}
+    assert run.tasks["b"].patch.step_command[3:5] == ["2.5", both]
 
 
 def test_the_runs_uuid_is_known_as_a_whole_constant_alone(submit):
@@ -481,6 +483,13 @@ def test_arguments_and_defaults_reach_the_steps(submit):
     assert "6.0" not in run.tasks["a"].log
 
 
+def test_an_argument_can_be_too_long_for_a_process(submit):
+    step = Step(parameters={"s": submitted("s")})
+    definitions = {"s": DEFINITIONS["s"]}
+    task = submit({"a": step}, {"s": "x" * 131_072}, definitions=definitions).tasks["a"]
+    assert task.log == "launcher: failed to execute component: fork/exec: Argument list too long\n"
+
+
 @pytest.mark.parametrize(
     ("steps", "spec", "words"),
     [
@@ -576,13 +585,8 @@ def test_volumes_lie_where_they_are_mounted_and_this_machine_stays_as_it_was(sub
     assert not list((backend.cluster.root / "pods").iterdir())
 
 
-WRITES = """
-for place in (".", "/", "/etc", "/tmp", "/minio", "/.cache"):
-    try:
-        Path(place, "written-by-a-step").touch()
-        print(place)
-    except OSError:
-        pass
+WHO = """
+print(*(p for p in (".", "/", "/etc", "/tmp", "/minio", "/mnt/e") if os.access(p, os.W_OK)))
 print(os.environ["HOME"], os.getuid(), os.getgroups(), Path.cwd() == Path(sys.argv[2]))
 status = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
 print(status["CapEff"], status["CapBnd"], status["NoNewPrivs"])
@@ -595,18 +599,19 @@ write("m", "x")
 @pytest.mark.parametrize("readonly", [False, True])
 def test_a_step_of_another_user_has_no_rights_and_can_run_python(tmp_path, readonly):
     backend = Backend(tmp_path / "cluster", uid=12345, readonly=readonly)
-    step = Step(WRITES, outputs=("m",), container={"args": [str(PROJECT)]})
+    empty = {"emptyDirMounts": [{"volumeName": "e", "mountPath": "/mnt/e"}]}
+    step = Step(WHO, outputs=("m",), container={"args": [str(PROJECT)]}, kubernetes=empty)
     task = backend.submit(write(tmp_path / "p.yaml", {"a": step})).tasks["a"]
     none = "0" * 16
-    assert task.log == f"/tmp\n/minio\n/.cache\n/ 12345 [] True\n{none} {none} 1\n"
+    assert task.log == f"/tmp /minio /mnt/e\n/ 12345 [] True\n{none} {none} 1\n"
     assert backend.objects(task.outputs["m"].uri).joinpath("file").read_text() == "x"
 
 
 def test_a_read_only_step_writes_to_its_volumes_alone(tmp_path):
     backend = Backend(tmp_path / "cluster", readonly=True)
-    step = Step(WRITES, outputs=("m",), container={"args": [str(PROJECT)]})
+    step = Step(WHO, outputs=("m",), container={"args": [str(PROJECT)]})
     task = backend.submit(write(tmp_path / "p.yaml", {"a": step})).tasks["a"]
-    assert task.log.startswith("/tmp\n/minio\n/.cache\n/root 0 "), task.log
+    assert task.log.startswith("/tmp /minio\n/root 0 "), task.log
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

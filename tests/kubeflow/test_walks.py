@@ -1,7 +1,6 @@
 """Walks of the compiled package on the bad days, and on the days after the first."""
 
 import json
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -99,28 +98,26 @@ def test_data_that_does_not_fit_stops_the_run_and_says_why(cluster, tmp_path):
 def test_a_lost_pod_and_a_killed_training_go_on_to_the_same_bits(tmp_path):
     """A Trainer whose pod is lost, then one whose process is killed and whose run is sent again."""
     backend = Backend(tmp_path / "cluster", environment=walking.image_environment())
-    workspace = backend.make_claim("workspace")
-    registry = workspace / "registry" / "taxi"
+    checkpoints = backend.make_claim("workspace") / "checkpoints"
     always = {"Trainer": {"cache": False, "retry": {"count": 2}}}
     package = walking.write_package(tmp_path, *LONG, OFTEN, steps=always)
-    whole = backend.submit(package, {"data_fingerprint": "1", "promote": "manual"})
+    values = {"data_fingerprint": "1"}
+    whole = backend.submit(package, values)
     assert whole.state == "SUCCEEDED", whole.log()
-    expected = walking.manifest(registry, 1)["fingerprint"]
+    expected = walking.training(backend, whole)["fingerprint"]
     for way in ("lose_pod", "kill"):
-        shutil.rmtree(registry)
-        interrupter = _Interrupter(workspace / "checkpoints", way)
-        values = {"data_fingerprint": "1", "promote": "manual"}
+        interrupter = _Interrupter(checkpoints, way)
         run = backend.submit(package, values, on_start=interrupter.started)
+        assert interrupter.struck
         if way == "lose_pod":
             assert run.tasks["trainer"].attempts == 2
         else:
             assert walking.states(run)["trainer"] == "FAILED"
             run = backend.submit(package, values)
         assert run.state == "SUCCEEDED", run.log()
-        manifest = walking.manifest(registry, 1)
-        assert interrupter.struck
-        assert manifest["training"]["checkpoints"]["resumed_at"], way
-        assert manifest["fingerprint"] == expected, way
+        found = walking.training(backend, run)
+        assert found["checkpoints"]["resumed_at"], way
+        assert found["fingerprint"] == expected, way
 
 
 class _Interrupter:
@@ -135,7 +132,7 @@ class _Interrupter:
 
     def _wait_and_strike(self, step: RunningStep) -> None:
         while step.process.poll() is None:
-            if any(self._checkpoints.rglob("checkpoint")):
+            if any(self._checkpoints.glob("*/step-*")):
                 self.struck = True
                 getattr(step, self._way)()
                 return

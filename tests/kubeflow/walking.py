@@ -50,14 +50,22 @@ def states(run: Run) -> dict[str, str]:
 
 
 def last_line(run: Run, task: str) -> str:
-    """The last line that a step printed: its reason, if it failed."""
+    """The last line that a step printed, before what the launcher says of its end."""
     lines = [line for line in run.tasks[task].log.splitlines() if line.strip()]
-    return next(line for line in reversed(lines) if not line.startswith(("launcher", "I1", "F1")))
+    return next(line for line in reversed(lines) if not line.startswith("launcher: "))
 
 
 def manifest(registry: Path, version: int) -> dict[str, Any]:
     """What a version's manifest says."""
     found: dict[str, Any] = json.loads((registry / str(version) / "manifest.json").read_text())
+    return found
+
+
+def training(backend: Backend, run: Run) -> dict[str, Any]:
+    """What the Trainer recorded."""
+    found: dict[str, Any] = json.loads(
+        (output(backend, run, "trainer", "model") / "training.json").read_text()
+    )
     return found
 
 

@@ -193,6 +193,12 @@ def test_a_package_that_breaks_a_rule_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_compiling_leaves_this_machine_alone(tmp_path):
+    elsewhere = tmp_path / "nothing"
+    training(workspace={"claim": "w", "path": str(elsewhere)})
+    assert not elsewhere.exists()
+
+
 def test_steps_that_the_pipeline_lacks():
     with pytest.raises(PipelineStop, match=r"lacks: Trianer\..*It has .*Trainer"):
         training(steps={"Trianer": {"cpu": "1"}})
