@@ -1,5 +1,6 @@
 """TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
 
+import logging
 from typing import Any, ClassVar
 
 from tfx import types
@@ -13,7 +14,7 @@ from tfx.utils import json_utils, proto_utils
 
 from components.evaluation import extractors
 from components.evaluation.config import Judgement, eval_config
-from components.evaluation.results import read_baseline, write_results
+from components.evaluation.results import OVERALL, describe, read_baseline, write_results
 from components.features.table import FeatureTable
 
 
@@ -37,7 +38,13 @@ class SlicedExecutor(tfx_executor.Executor):
             specs.MODULE_PATH_KEY: extractors.__name__,
         }
         super().Do(input_dict, output_dict, {**exec_properties, **settings})
-        write_results(output_dict[specs.EVALUATION_KEY][0].uri, baseline)
+        evaluation = output_dict[specs.EVALUATION_KEY][0]
+        found = write_results(evaluation.uri, baseline)
+        for metric, value in found["metrics"]["candidate"][OVERALL].items():
+            if value is not None:
+                evaluation.set_float_custom_property(metric, value)
+        for failure in found["failures"]:
+            logging.info("not blessed: %s", describe(failure))
 
 
 class SlicedEvaluatorSpec(specs.EvaluatorSpec):
@@ -54,7 +61,8 @@ class SlicedEvaluatorSpec(specs.EvaluatorSpec):
 class SlicedEvaluator(Evaluator):
     """Measures candidate, baseline and heuristic on the test split by slice, and blesses or not.
 
-    Outputs `evaluation` (with `metrics.json`, see `results.write_results`) and `blessing`.
+    Outputs `evaluation` (with `metrics.json`, see `results.write_results`, and the metrics of all
+    rows as custom properties) and `blessing`.
     """
 
     SPEC_CLASS = SlicedEvaluatorSpec

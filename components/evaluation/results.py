@@ -24,8 +24,8 @@ def read_baseline(uri: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def write_results(uri: str, baseline: dict[str, Any]) -> None:
-    """Writes `metrics.json` beside TFMA's own results in the evaluation artifact.
+def write_results(uri: str, baseline: dict[str, Any]) -> dict[str, Any]:
+    """Writes and returns `metrics.json` beside TFMA's own results in the evaluation artifact.
 
     It holds `baseline` (its kind and version), `metrics` {model: {slice: {metric: value}}},
     `rows` {slice: count} and `failures` (see `failures`). A value that can't be computed, such as
@@ -42,6 +42,7 @@ def write_results(uri: str, baseline: dict[str, Any]) -> None:
     }
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
+    return found
 
 
 def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:

@@ -1,6 +1,7 @@
 """Files a blessed model in the registry, with a manifest that answers an auditor by itself."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -55,6 +56,7 @@ class PushExecutor(base_executor.BaseExecutor):
         artifact.set_int_custom_property("promoted", int(outcome.promoted))
         with open(os.path.join(artifact.uri, PUSH_FILE), "w") as file:
             json.dump(asdict(outcome), file, indent=1)
+        logging.info("version %s: %s", outcome.version or "none", outcome.reason)
 
 
 def _push(

@@ -34,5 +34,7 @@ def test_a_first_run_files_the_model_that_a_local_run_files(tmp_path):
     assert {key: ours[key] for key in SAME} == {key: theirs[key] for key in SAME}
     assert ours["baseline"]["kind"] == "heuristic"
     assert ours["run_id"] == run.id
+    metrics = run.tasks["evaluator"].outputs["evaluation"].metadata
+    assert metrics["auc"] == ours["metrics"]["candidate"]["overall"]["auc"]
     examples = walking.output(backend, run, "example-gen", "examples")
     assert (examples / "counts.json").is_file()

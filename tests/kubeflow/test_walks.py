@@ -152,7 +152,7 @@ def test_as_any_user_without_rights_and_with_nothing_writable(tmp_path, uid):
 
 
 def test_artifacts_in_s3_and_rows_of_your_own(tmp_path):
-    """Another store, another root, spans on a volume, and the small data in place of the taxi's."""
+    """Another store and root, spans on a volume, the small data, and predictions in bulk."""
     project = walking.SmallProject(tmp_path / "project")
     backend = Backend(
         tmp_path / "cluster",
@@ -173,3 +173,9 @@ def test_artifacts_in_s3_and_rows_of_your_own(tmp_path):
     assert first.tasks["trainer"].outputs["model"].uri.startswith("s3://bucket/deep/root/small/")
     spans = [walking.manifest(registry, n)["data"][0]["spans"] for n in (1, 2)]
     assert spans == ["[1]", "[2]"]
+    rows = backend.cluster.claim("workspace") / "rows.csv"
+    small.write_csv(rows, small.rows(200))
+    predicting = package.with_name("small-batch-predict.yaml")
+    run = backend.submit(predicting, {"input": "/mnt/workspace/rows.csv"})
+    assert run.state == "SUCCEEDED", run.log()
+    [_] = rows.parent.glob(f"predicted/{run.id}/predictions/*.parquet")

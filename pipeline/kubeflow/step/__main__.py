@@ -19,8 +19,10 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--step", required=True, help="what to run, as the compiler wrote it")
     flags.add_argument("--input", required=True, help="KFP's executor input, or @ and its file")
     given = flags.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("progress").setLevel(logging.INFO)
+    logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)  # a line for each type
     text = Path(given.input[1:]).read_text() if given.input.startswith("@") else given.input
     step, executor_input = json.loads(given.step), json.loads(text)
     try:
