@@ -1,0 +1,114 @@
+"""A step's entrypoint, as a launcher calls it: real executors in real processes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import loading
+from pipeline.fingerprint import code_fingerprint
+from pipeline.kubeflow.step import artifacts, paths
+
+SCHEMA = {
+    "component": "CuratedSchema",
+    "executor": "components.features.schema.CuratedSchema_Executor",
+    "inputs": {},
+    "outputs": {"schema": "tfx.types.standard_artifacts.Schema"},
+    "optional": [],
+    "beam": [],
+    "code": {},
+}
+
+
+def run(folder, step, **values):
+    """Runs a step on plain paths; returns how it ended, and what it wrote."""
+    made = {
+        name: {"artifacts": [{"name": name, "uri": str(folder / name), "metadata": {}}]}
+        for name in (*step["outputs"], "executor-logs")
+    }
+    outputs = {"artifacts": made, "outputFile": str(folder / "deep" / "output_metadata.json")}
+    given = {"inputs": {"parameterValues": values}, "outputs": outputs}
+    command = [sys.executable, "-m", "pipeline.kubeflow.step", "--step", json.dumps(step)]
+    done = subprocess.run(
+        [*command, "--input", json.dumps(given)],
+        cwd=loading.PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    written = folder / "deep" / "output_metadata.json"
+    return done, json.loads(written.read_text()) if written.exists() else None
+
+
+def test_an_executor_runs_and_its_outputs_are_described(tmp_path):
+    step = SCHEMA | {"code": {m: code_fingerprint(m) for m in ["components.features.schema"]}}
+    done, written = run(tmp_path, step, file="configs/taxi.schema.pbtxt", fingerprint="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "CuratedSchema is done."
+    [schema] = written["artifacts"]["schema"]["artifacts"]
+    assert schema["uri"] == str(tmp_path / "schema")
+    assert schema["metadata"].keys() == {"tfx_version"}
+    assert written["artifacts"].keys() == {"schema"}
+    original = loading.CONFIGS / "taxi.schema.pbtxt"
+    assert (tmp_path / "schema" / "schema.pbtxt").read_bytes() == original.read_bytes()
+
+
+def test_other_code_than_the_package_was_compiled_from(tmp_path):
+    step = SCHEMA | {"code": {"components.features.schema": "0123456789abcdef"}}
+    done, written = run(tmp_path, step, file="configs/taxi.schema.pbtxt", fingerprint="1")
+    assert (done.returncode, written) == (1, None)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("CuratedSchema failed: The image's code of components.features.schema")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "schema").exists()
+
+
+def test_the_last_line_says_in_a_sentence_why_a_step_failed(tmp_path):
+    done, written = run(tmp_path, SCHEMA, file="configs/nothing.pbtxt", fingerprint="1")
+    assert (done.returncode, written) == (1, None)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("CuratedSchema failed: FileNotFoundError: ")
+    assert "configs/nothing.pbtxt" in last
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("minio://mlpipeline/v2/x", "/minio/mlpipeline/v2/x"),
+        ("s3://b/k", "/s3/b/k"),
+        ("gs://b/k", "/gcs/b/k"),
+        ("/mnt/workspace/x", "/mnt/workspace/x"),
+    ],
+)
+def test_uris_are_paths_and_become_uris_again(uri, path):
+    assert paths.local(uri) == path
+    assert paths.remote(path) == uri
+
+
+def test_a_link_to_a_folder_becomes_a_folder(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("x")
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "link").symlink_to(tmp_path / "real")
+    paths.resolve_links(made)
+    assert not (made / "link").is_symlink()
+    assert (made / "link" / "file").read_text() == "x"
+
+
+def test_what_a_path_says_in_metadata_goes_back_as_a_uri():
+    given = {"model": {"artifacts": [{"name": "9", "uri": "minio://b/m", "metadata": {}}]}}
+    made = artifacts.read(given, {"model": "tfx.types.standard_artifacts.Model"})
+    [model] = made["model"]
+    assert model.uri == "/minio/b/m"
+    model.set_string_custom_property("current_model", "/minio/b/other")
+    [described] = artifacts.described(made)["artifacts"]["model"]["artifacts"]
+    assert described["uri"] == "minio://b/m"
+    assert described["metadata"]["current_model"] == "minio://b/other"
+
+
+def test_what_kfp_adds_to_an_artifact_is_no_property_of_it():
+    metadata = {"display_name": "model", "store_session_info": "{}", "kind": "x"}
+    given = {"model": {"artifacts": [{"name": "9", "uri": "s3://b/m", "metadata": metadata}]}}
+    made = artifacts.read(given, {"model": "tfx.types.standard_artifacts.Model"})
+    assert set(made["model"][0].mlmd_artifact.custom_properties) == {"kind"}
