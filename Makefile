@@ -103,6 +103,8 @@ bench-serving: env ## Measure the server's latency
 	@$(PY) -m benchmarks.serving
 bench-batch: env ## Measure bulk prediction against TFX's       [ROWS=1000000]
 	@$(PY) -m benchmarks.batch_prediction $(if $(ROWS),--rows $(ROWS))
+bench-kubeflow: env ## Measure how long a step of the package takes to start
+	@$(PY) -m benchmarks.step_start
 
 ##@ Machinery
 setup: env ## Make .venv and stop there (the other targets do it too)

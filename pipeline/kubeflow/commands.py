@@ -1,6 +1,7 @@
-"""The commands of this part: compile, submit."""
+"""The commands of this part: compile, submit, run-kubeflow-local."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("compile", rich_help_panel=PANEL)(compile_)
     app.command(rich_help_panel=PANEL)(submit)
+    app.command(rich_help_panel=PANEL)(run_kubeflow_local)
 
 
 def compile_(
@@ -89,6 +91,24 @@ def submit(
                 console.print(line, markup=False)
 
             return submitting.main(wish, compiling.load_target("kubeflow", image), show)
+
+    raise SystemExit(told(work))
+
+
+def run_kubeflow_local(
+    image: Image = None, config: ConfigName = "development", set_: Overrides = None
+) -> None:
+    """Compile, and run the package's steps in containers here, with docker or podman."""
+
+    def work() -> int:
+        from pipeline.console import output_to
+        from pipeline.kubeflow import engine
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # containers end with this
+        with engine.connected() as client, output_to(Path(os.devnull)) as console:
+            from pipeline.kubeflow import local_containers
+
+            return local_containers.main(config, set_ or [], image, client, console)
 
     raise SystemExit(told(work))
 

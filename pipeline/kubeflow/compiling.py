@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.kubeflow import batch, lint, platform, spec, vertex
 from pipeline.kubeflow.package import Package, write
 from pipeline.kubeflow.settings import Target
+from pipeline.kubeflow.train_job import job, manifests
 from pipeline.workspace import Workspace
 
 Platform = Literal["kubeflow", "vertex"]
@@ -64,6 +65,8 @@ def compile_all(
     if find_spec("components.batch_prediction"):
         packages.append(batch.package(config, config_name, overrides, target))
     check(packages, on)
+    if config.training.strategy == "multi_worker":
+        write(folder / job.manifests_file(config.name), manifests.text(config, target))
     return [write_package(package, target, on, folder) for package in packages]
 
 
@@ -85,6 +88,8 @@ def training(config: Config, target: Target, ingest_cached: bool = False) -> Pac
     if config.training.warm_start:
         uncached.add("Trainer")  # it looks at the registry, too
     made = spec.build(pipeline, config, target, uncached)
+    if config.training.strategy == "multi_worker":
+        target = job.of_the_waiting_step(target)
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 

@@ -96,12 +96,22 @@ class Step(Strict):
 
 
 class TrainJob(Strict):
-    """How a Trainer step with several workers runs them: a TrainJob of Kubeflow Trainer v2."""
+    """How a Trainer step with several workers runs them: a TrainJob of Kubeflow Trainer v2.
+
+    The workers' pods have what `steps.Trainer` says; the step that waits for them has `defaults`.
+    """
 
     nodes: Annotated[int, Field(ge=2)] = Field(2, description="Workers, one pod each.")
-    runtime: Name = Field("tensorflow", description="The TrainingRuntime's name.")
-    port: Annotated[int, Field(ge=1024, le=65535)] = 2222
-    start_seconds: PositiveInt = Field(900, description="For all workers to be scheduled.")
+    runtime: Name = Field("tensorflow", description="The name of our TrainingRuntime.")
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        2222, description="Where the workers meet."
+    )
+    start_seconds: PositiveInt = Field(
+        900, description="For all workers to start; then the step fails, with the reason."
+    )
+    silence_seconds: PositiveInt = Field(
+        300, description="Workers end when the step that waits for them is gone for so long."
+    )
 
 
 class Target(Settings):

@@ -21,6 +21,7 @@ from pipeline.kubeflow import tfx_internals
 from pipeline.kubeflow.package import Document
 from pipeline.kubeflow.parameters import FINGERPRINT, PARAMETERS
 from pipeline.kubeflow.settings import Target
+from pipeline.kubeflow.train_job import job
 
 NEVER_CACHED = frozenset({"BaselineLookup", "RegistryPush"})
 """They look at the registry, which KFP's cache key does not know."""
@@ -46,7 +47,7 @@ def build(pipeline: Pipeline, config: Config, target: Target, uncached: Iterable
     return document(
         config.name,
         {task_id(c.id): _component(c) for c in components},
-        {task_id(c.id): _container(c, target) for c in components},
+        {task_id(c.id): _container(c, config, target) for c in components},
         {task_id(c.id): _task(c, target, c.id not in never) for c in components},
         {name: definition(name, config) for name in used},
     )
@@ -209,9 +210,9 @@ def retry_policy(target: Target, component: str) -> Document:
     return {"retryPolicy": policy}
 
 
-def _container(component: BaseComponent, target: Target) -> Document:
+def _container(component: BaseComponent, config: Config, target: Target) -> Document:
     executor = component.executor_spec.executor_class
-    step = {
+    step: Document = {
         "component": component.id,
         "executor": name_utils.get_full_name(executor),
         "inputs": {n: name_utils.get_full_name(c.type) for n, c in component.inputs.items()},
@@ -220,6 +221,9 @@ def _container(component: BaseComponent, target: Target) -> Document:
         "beam": getattr(component.executor_spec, "beam_pipeline_args", None) or [],
         "code": {module: code_fingerprint(module) for module in _own_modules(component)},
     }
+    if component.id == "Trainer" and config.training.strategy == "multi_worker":
+        step["train_job"] = job.described(config, target)
+        target = job.of_the_waiting_step(target)
     described = json.dumps(step, sort_keys=True)
     arguments = ["--step", described, "--input", "{{$}}"]
     return container(target, component.id, _ENTRYPOINT, arguments)

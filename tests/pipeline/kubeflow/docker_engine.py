@@ -6,7 +6,6 @@ mounted folders at their places, in a mount namespace of its own.
 """
 
 import json
-import os
 import re
 import struct
 import threading
@@ -55,6 +54,13 @@ class Container:
             "HostConfig": self.request["HostConfig"],
         }
 
+    @property
+    def component(self) -> str:
+        """The component, if this is a step."""
+        command = self.request["Cmd"]
+        name: str = json.loads(command[command.index("--step") + 1])["component"]
+        return name
+
     def frames(self) -> Iterator[bytes]:
         """The log while it is written, line by line, each with the header of its stream."""
         with self.log.open("rb") as log:
@@ -87,7 +93,7 @@ class Engine:
         options: `SecurityOptions` of its description.
         removes_at_once: Whether a container that is to be removed is gone before its log's end is
             sent, so that nobody can ask for its exit code; else it stays until that was asked for.
-        on_start: Called with a container's component and process when that has started.
+        on_start: Called with a container when its process has started.
         created: The requests of all containers, in order.
         pulled: The names of images that were asked for in vain.
     """
@@ -97,7 +103,7 @@ class Engine:
     names: dict[str, list[str]]
     options: list[str] = field(default_factory=list)
     removes_at_once: bool = True
-    on_start: Callable[[str, Any], None] = lambda component, process: None
+    on_start: Callable[[Container], None] = lambda container: None
     created: list[Json] = field(default_factory=list)
     pulled: list[str] = field(default_factory=list)
     containers: dict[str, Container] = field(default_factory=dict)
@@ -119,7 +125,7 @@ class Engine:
         command = container.request["Cmd"]
         environment = self.image.full_environment() | given
         container.process = container.pod.start(command, environment, self.image, container.log)
-        self.on_start(component(command), container.process)
+        self.on_start(container)
 
     def remove(self, container: Container) -> None:
         if container.request["HostConfig"].get("AutoRemove"):
@@ -143,12 +149,6 @@ class Engine:
                 server.shutdown()
 
 
-def component(command: list[str]) -> str:
-    """The component of a step's command."""
-    name: str = json.loads(command[command.index("--step") + 1])["component"]
-    return name
-
-
 class _Handler(BaseHTTPRequestHandler):
     engine: ClassVar[Engine]
 
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 try:
                     answer(self, *found.groups(), **self._arguments(url.query, body))
                 except KeyError as error:
-                    self._send(404, {"message": f"No such object: {error}"})
+                    self._send(404, {"message": f"No such thing: {error}"})
                 return
         self._send(501, {"message": f"The imitation has no {method} {path}"})
 
