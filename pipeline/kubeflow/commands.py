@@ -122,12 +122,17 @@ def _compile(
         from pipeline.kubeflow import compiling
 
         settings = compiling.load_target(target, image)
+        following = {}
         for made in compiling.compile_all(config, overrides, settings, target):
+            if made.manifests:
+                apply = f"kubectl apply -n NAMESPACE -f {shown(made.manifests)}"
+                following[apply] = "once, for training on several machines"
             tasks = len(made.package.spec["root"]["dag"]["tasks"])
             steps = "1 step" if tasks == 1 else f"{tasks} steps"
             console.print(f"{shown(made.path)}: {steps}, image {settings.image}")
         if target == "vertex":
             console.print("Checked against the documented format; not verified on Vertex AI.")
         else:
-            tell_next(console, {make("submit", config) + " KFP_HOST=...": "upload and run it"})
+            following[make("submit", config, "KFP_HOST=...")] = "upload and run it"
+            tell_next(console, following)
     return 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +25,11 @@ _IN_WORKSPACE = frozenset({"Tuner", "Trainer", "BaselineLookup", "RegistryPush",
 
 @dataclass(frozen=True)
 class Compiled:
-    """A package, and the file that holds it."""
+    """A package, the file that holds it, and what the cluster has to have for it, if anything."""
 
     package: Package
     path: Path
+    manifests: Path | None = None
 
 
 def load_target(name: Platform, image: str | None = None) -> Target:
@@ -65,9 +66,12 @@ def compile_all(
     if find_spec("components.batch_prediction"):
         packages.append(batch.package(config, config_name, overrides, target))
     check(packages, on)
+    made = [write_package(package, target, on, folder) for package in packages]
     if config.training.strategy == "multi_worker":
-        write(folder / job.manifests_file(config.name), manifests.text(config, target))
-    return [write_package(package, target, on, folder) for package in packages]
+        path = folder / job.manifests_file(config.name)
+        write(path, manifests.text(config, target))
+        made[0] = replace(made[0], manifests=path)
+    return made
 
 
 def training(config: Config, target: Target, ingest_cached: bool = False) -> Package:

@@ -14,6 +14,8 @@ import json, sys
 from pipeline.kubeflow.step import execution
 execution.prepare(json.loads(sys.argv[1]))
 from ml_metadata import metadata_store
+import pipeline.kubeflow.train_job.execution
+import pipeline.kubeflow.train_job.worker
 import tensorflow_model_analysis
 tensorflow_model_analysis.default_eval_shared_model
 """

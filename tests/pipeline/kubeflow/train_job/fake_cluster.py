@@ -62,10 +62,10 @@ class FakeCluster:
     def create(self, job: Document) -> None:
         """Makes a TrainJob, and what its controllers make of it."""
         name = job["metadata"]["name"]
-        self.made.append(job)
-        self.jobs[name] = job
         runtime = self.runtimes[job["spec"]["runtimeRef"]["name"]]
         self.sets[name] = FakeJobSet(job, runtime, self._image, self.unschedulable)
+        self.jobs[name] = job
+        self.made.append(job)
 
     def delete(self, name: str) -> None:
         """Ends the pods, and then the TrainJob is gone."""

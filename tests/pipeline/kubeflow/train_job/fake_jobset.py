@@ -49,6 +49,10 @@ class FakeJobSet:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def said(self) -> str:
+        """The logs of all pods that there were."""
+        return "\n".join(pod.text() for pod in list(self.all_pods))
+
     def end(self) -> None:
         """Ends the pods, as when the TrainJob is deleted."""
         self._is_over.set()

@@ -25,6 +25,9 @@ _LAUNCHER = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).retur
 _FOREVER = "echo started $JOB_COMPLETION_INDEX; exec sleep 600"
 
 
+pytestmark = pytest.mark.timeout(120)
+
+
 class Scene:
     """A cluster with the manifests applied, and a step that runs in it."""
 
@@ -218,7 +221,7 @@ def test_an_outage_of_the_api_is_survived(make: Make, capsys: pytest.CaptureFixt
     scene = make(f"echo 1; {wait.format('down')}; echo 2; {wait.format('up')}; echo 3; {GOOD}")
 
     def break_and_mend() -> None:
-        until(lambda: scene.cluster.made and "1" in scene.jobset().pods[0].text())
+        until(lambda: scene.cluster.made and "1" in scene.jobset().said())
         (folder,) = scene.folder.glob("train-jobs/*")
         scene.cluster.is_down = True
         (folder / "down").touch()
