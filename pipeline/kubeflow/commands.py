@@ -133,6 +133,7 @@ def _compile(
         if target == "vertex":
             console.print("Checked against the documented format; not verified on Vertex AI.")
         else:
-            following[make("submit", config, "KFP_HOST=...")] = "upload and run it"
+            same = f'SET="{" ".join(overrides)}" ' if overrides else ""
+            following[make("submit", config, f"{same}KFP_HOST=...")] = "upload and run it"
             tell_next(console, following)
     return 0
