@@ -41,7 +41,7 @@ COPY components components
 # each step's imports have to work: some packages hide an ImportError.
 RUN python -m compileall -q pipeline components \
     && mkdir --mode=1777 workspace \
-    && chmod -R a+rX /app \
+    && chmod -R a+rX configs pipeline components \
     && setpriv --reuid=12345 --regid=12345 --clear-groups python -m pipeline.kubeflow.step.smoke
 CMD ["python", "-m", "pipeline", "--help"]
 

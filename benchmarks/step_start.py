@@ -26,8 +26,8 @@ from pipeline.workspace import Workspace
 LIMIT = 0.5
 """Of the time that `import tfx.v1` takes."""
 NOTES = """\
-Medians; each round starts every program once, so that what else the machine does meets all of them.
-A step: its imports, reading what KFP hands over, and the call of its executor, which ends it here."""
+Medians; each round starts every program once, so what else the machine does meets them all.
+A step: its imports, reading what KFP hands over, the call of its executor, which ends it here."""
 _READY = "ready"
 _IMPORT = f"import os, tfx.v1; print('{_READY}', flush=True); os._exit(0)"
 _STEP = f"""

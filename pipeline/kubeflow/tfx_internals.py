@@ -3,6 +3,7 @@
 `tests/pipeline/kubeflow/test_tfx_internals.py` fails when TFX changes it.
 """
 
+import importlib
 import importlib.util
 import sys
 import types
@@ -11,27 +12,36 @@ from typing import Any
 
 import yaml
 
+_WAITING = ("tfx.components", "kfp", "tensorflow_model_analysis")
+
 
 def import_no_more_than_needed() -> None:
-    """Lets `tfx.components.trainer.executor` be imported without all other components.
+    """Lets modules of three packages be imported without all the others there.
 
-    `tfx/components/__init__.py` imports every component; here that waits for the first name that
-    someone asks it for.
+    Their `__init__` imports every component of TFX, KFP's client, and all of TFMA's metrics; here
+    it waits for the first name that someone asks it for.
     """
-    name = "tfx.components"
-    if name not in sys.modules:
-        spec = importlib.util.find_spec(name)
-        assert spec is not None
-        package = importlib.util.module_from_spec(spec)
-        package.__class__ = _Waiting
-        sys.modules[name] = package
+    for name in _WAITING:
+        if name not in sys.modules:
+            spec = importlib.util.find_spec(name)
+            assert spec is not None
+            package = importlib.util.module_from_spec(spec)
+            package.__class__ = _Waiting
+            sys.modules[name] = package
+    # What TFX's component specs take from TFMA; `sdk` is there for such a use.
+    importlib.import_module("google.protobuf.wrappers_pb2")
+    importlib.import_module("tensorflow_model_analysis.sdk")
 
 
 class _Waiting(types.ModuleType):
     """A package whose `__init__` has yet to run."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or self.__spec__ is None or self.__spec__.loader is None:
+        if (
+            (name.startswith("__") and name != "__version__")
+            or self.__spec__ is None
+            or self.__spec__.loader is None
+        ):
             raise AttributeError(name)
         self.__class__ = types.ModuleType  # type: ignore[assignment]
         self.__spec__.loader.exec_module(self)

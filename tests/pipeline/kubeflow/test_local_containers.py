@@ -144,11 +144,12 @@ def test_a_step_that_is_killed_has_failed(start, tmp_path, removes_at_once):
     code, told = run(tmp_path / "workspace")
     assert code == 1
     assert len(found.created) == 1
-    assert re.search(r"^  CuratedSchema +failed", told, re.MULTILINE)
-    assert f"  {', '.join(COMPONENTS[1:])}: not started\n" in told
-    assert "CuratedSchema stopped the run.\nIts container ended without its outputs" in told
+    [first] = re.findall(r"^  (\w+) +failed", told, re.MULTILINE)
+    others = re.search("^  (.*): not started$", told, re.MULTILINE)[1].split(", ")
+    assert {first, *others} == set(COMPONENTS)
+    assert f"{first} stopped the run.\nIts container ended without its outputs" in told
     log = Path(re.search(r"^Log: (.*)$", told, re.MULTILINE)[1])
-    assert log.name == "CuratedSchema.log"
+    assert log.name == f"{first}.log"
     assert log.is_file()
 
 
@@ -192,7 +193,8 @@ def test_the_whole_pipeline_in_containers(start, tmp_path):
     process = command("-c", "small", "--set", "data.path=/mnt/data", folder=project.folder)
     told, _ = process.communicate()
     assert process.returncode == 0, told
-    assert re.findall(r"^  (\w+) +done ", told, re.MULTILINE) == COMPONENTS
+    done = re.findall(r"^  (\w+) +done ", told, re.MULTILINE)
+    assert sorted(done) == sorted(COMPONENTS)
     assert "The model is version 1 (blessed against the heuristic)\n" in told
     registry = workspace / "registry" / "small"
     assert walking.labels(registry) == {"champion": 1}
@@ -201,10 +203,10 @@ def test_the_whole_pipeline_in_containers(start, tmp_path):
     push = project.folder / made / "registry-push" / "pushed" / "push.json"
     assert json.loads(push.read_text())["version"] == 1
     assert not found.pulled
-    check_containers(found, workspace)
+    check_containers(found, done, workspace)
 
 
-def check_containers(found: Engine, workspace: Path) -> None:
+def check_containers(found: Engine, steps: list[str], workspace: Path) -> None:
     """Each saw what a cluster would let it see, as whoever called, without more rights."""
     root = f"{workspace}/pipeline_root:{workspace}/pipeline_root:rw"
     registry = f"{workspace}:/mnt/workspace:rw"
@@ -214,7 +216,7 @@ def check_containers(found: Engine, workspace: Path) -> None:
         "BaselineLookup": [registry],
         "RegistryPush": [registry],
     }
-    for request, name in zip(found.created, COMPONENTS, strict=True):
+    for request, name in zip(found.created, steps, strict=True):
         host = request["HostConfig"]
         assert host["Binds"] == [root, *claims.get(name, [])], name
         assert request["User"] == f"{os.getuid()}:{os.getgid()}"
