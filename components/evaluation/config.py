@@ -7,11 +7,15 @@ from pydantic import PositiveInt
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluation import metrics
-from components.evaluation.thresholds import METRICS, Threshold
+from components.evaluation.thresholds import (
+    BASELINE,
+    CANDIDATE,
+    HEURISTIC,
+    METRICS,
+    ROWS,
+    Threshold,
+)
 from components.features.table import FeatureTable, Strict
-
-CANDIDATE, BASELINE, HEURISTIC = "candidate", "baseline", "heuristic"
-"""The models' names in TFMA's results."""
 
 LABEL_INDEX = "label_index"
 """The signature that turns the label into its class index, where the table names classes."""
@@ -78,7 +82,7 @@ def _thresholds(
     judgement: Judgement, baseline: str
 ) -> Iterator[tuple[str, config_pb2.PerSliceMetricThreshold]]:
     """Yields (metric, threshold); first one that always holds, so that there is a verdict."""
-    some_rows = Threshold(metric=metrics.ROWS, at_least=1)
+    some_rows = Threshold(metric=ROWS, at_least=1)
     for limit in (some_rows, *judgement.thresholds):
         if threshold := metric_threshold(limit, baseline):
             spec = config_pb2.SlicingSpec(feature_keys=limit.slices or [])

@@ -20,7 +20,8 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 
 from components.errors import PipelineStop
-from components.evaluation.config import BASELINE, CANDIDATE, HEURISTIC, LABEL_INDEX
+from components.evaluation.config import LABEL_INDEX
+from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC
 
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""

@@ -14,10 +14,7 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.errors import PipelineStop
-from components.evaluation.thresholds import metrics_of
-
-ROWS = "example_count"
-"""The metric that counts rows, beside those of `thresholds.METRICS`."""
+from components.evaluation.thresholds import ROWS, metrics_of
 
 _CLIP = 1e-7
 _BUCKETS = 100_000

@@ -9,9 +9,7 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 
-from components.evaluation.config import BASELINE, HEURISTIC
-from components.evaluation.metrics import ROWS
-from components.evaluation.thresholds import METRICS
+from components.evaluation.thresholds import BASELINE, HEURISTIC, METRICS, ROWS
 
 BASELINE_FILE = "baseline.json"
 METRICS_FILE = "metrics.json"

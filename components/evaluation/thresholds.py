@@ -34,6 +34,12 @@ METRICS = {
 }
 """Metrics by the name used in settings, tables and manifests; `metrics` has their formulas."""
 
+ROWS = "example_count"
+"""The metric that counts rows, beside them."""
+
+CANDIDATE, BASELINE, HEURISTIC = "candidate", "baseline", "heuristic"
+"""The models' names in TFMA's results."""
+
 
 class Threshold(Strict):
     """A limit on one metric. Set at least one of the four limits."""

@@ -18,9 +18,9 @@ from tfx.utils import io_utils, path_utils
 
 from components.errors import PipelineStop
 from components.evaluation import heuristic_model
-from components.evaluation.config import HEURISTIC
 from components.evaluation.heuristic import heuristic_problems
 from components.evaluation.results import BASELINE_FILE
+from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
 from components.registry import files, store
 

@@ -28,9 +28,11 @@ def import_no_more_than_needed() -> None:
             package = importlib.util.module_from_spec(spec)
             package.__class__ = _Waiting
             sys.modules[name] = package
-    # What TFX's component specs take from TFMA; `sdk` is there for such a use.
+    # What TFX's component specs take from TFMA, and what `tfx.components` adds to it.
     importlib.import_module("google.protobuf.wrappers_pb2")
     importlib.import_module("tensorflow_model_analysis.sdk")
+    settings = importlib.import_module("tensorflow_model_analysis.proto.config_pb2")
+    sys.modules["tensorflow_model_analysis"].EvalConfig = settings.EvalConfig  # type: ignore[attr-defined]
 
 
 class _Waiting(types.ModuleType):

@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components.errors import PipelineStop
-from components.evaluation.evaluator import SlicedExecutor
+from components.evaluation.executor import SlicedExecutor
 from components.evaluation.results import describe, metrics_by_slice
 from components.features.table import FeatureTable
 from tests.components.evaluation import samples

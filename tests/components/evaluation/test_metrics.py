@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn_metrics
 
 from components.errors import PipelineStop
 from components.evaluation import metrics
-from components.evaluation.thresholds import METRICS, metrics_of
+from components.evaluation.thresholds import METRICS, ROWS, metrics_of
 
 RANDOM = np.random.default_rng(1)
 
@@ -21,7 +21,7 @@ def binary(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_metric_has_a_formula_and_every_formula_a_metric() -> None:
-    assert set(metrics.FORMULAS) == {*METRICS, metrics.ROWS}
+    assert set(metrics.FORMULAS) == {*METRICS, ROWS}
     assert {name for p in ("binary", "multiclass", "regression") for name in metrics_of(p)} == set(
         METRICS
     )
