@@ -7,6 +7,7 @@ The Tuner is there if the setting `tuning` is.
 """
 
 import hashlib
+import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -255,7 +256,12 @@ def _provenance(config: Config, workspace: Workspace) -> dict[str, str]:
 
 
 def _git_commit() -> str:
-    """The commit of the working tree, with "+" if it has changes; "" outside of git."""
+    """The commit of the working tree, with "+" if it has changes; "" outside of git.
+
+    The image has no git: it is built from a tree without a history.
+    """
+    if shutil.which("git") is None:
+        return ""
     git = ["git", "-C", str(PROJECT)]
     commit = subprocess.run(
         [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
