@@ -11,6 +11,7 @@ from components.evaluation.thresholds import (
     BASELINE,
     CANDIDATE,
     HEURISTIC,
+    LOGGED,
     METRICS,
     ROWS,
     Threshold,
@@ -26,6 +27,10 @@ class Judgement(Strict):
 
     min_slice_size: PositiveInt
     thresholds: list[Threshold]
+    intervals: bool = False
+    """Whether metrics come with confidence intervals (95 %): TFMA's jackknife over 20 parts."""
+    logged: bool = False
+    """Whether the examples have the candidate's logged predictions, to be judged as well."""
 
 
 def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> config_pb2.EvalConfig:
@@ -39,15 +44,20 @@ def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> con
     )
     for name, threshold in _thresholds(judgement, baseline):
         judged.per_slice_thresholds[name].thresholds.append(threshold)
-    shown = [config_pb2.MetricsSpec(model_names=[HEURISTIC], metrics=[_metrics(table)])]
+    beside = [HEURISTIC] if baseline == "champion" else []
+    beside += [LOGGED] if judgement.logged else []
+    shown = [config_pb2.MetricsSpec(model_names=[m], metrics=[_metrics(table)]) for m in beside]
     slices = [config_pb2.SlicingSpec(feature_keys=c) for c in _slices(table, judgement)]
     options = config_pb2.Options(
-        include_default_metrics={"value": False}, min_slice_size={"value": judgement.min_slice_size}
+        include_default_metrics={"value": False},
+        min_slice_size={"value": judgement.min_slice_size},
+        compute_confidence_intervals={"value": judgement.intervals},
+        confidence_intervals={"method": config_pb2.ConfidenceIntervalOptions.JACKKNIFE},
     )
     return config_pb2.EvalConfig(
         model_specs=[_model(table, CANDIDATE), _model(table, BASELINE)],
         slicing_specs=slices,
-        metrics_specs=[judged, *(shown if baseline == "champion" else [])],
+        metrics_specs=[judged, *shown],
         options=options,
     )
 

@@ -3,17 +3,19 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 
-from components.evaluation.thresholds import BASELINE, HEURISTIC, METRICS, ROWS
+from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC, METRICS, ROWS
 
 BASELINE_FILE = "baseline.json"
 METRICS_FILE = "metrics.json"
 OVERALL = "overall"
+GAIN = "gain"
+"""Beside the models: the candidate's values less the baseline's."""
 
 
 def read_baseline(uri: str) -> dict[str, Any]:
@@ -27,15 +29,22 @@ def write_results(uri: str, baseline: dict[str, Any]) -> dict[str, Any]:
 
     It holds `baseline` (its kind and version), `metrics` {model: {slice: {metric: value}}},
     `rows` {slice: count} and `failures` (see `failures`). A value that can't be computed, such as
-    the AUC of a slice with one class, is null.
+    the AUC of a slice with one class, is null. Where the judgement asks for intervals,
+    `intervals` has [value, low, high] in place of a value, and beside the models `gain`: the
+    candidate's value less the baseline's.
     """
-    metrics, rows = metrics_by_slice(tfma.load_metrics(uri))
+    loaded = list(tfma.load_metrics(uri))
+    metrics, rows = metrics_by_slice(loaded)
+    intervals = intervals_by_slice(loaded)
     if baseline["kind"] == "heuristic":
         metrics[HEURISTIC] = metrics.pop(BASELINE)
+        if intervals:
+            intervals[HEURISTIC] = intervals.pop(BASELINE)
     found = {
         "baseline": baseline,
         "metrics": metrics,
         "rows": rows,
+        **({"intervals": intervals} if intervals else {}),
         "failures": list(failures(tfma.load_validation_result(uri), baseline["kind"])),
     }
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
@@ -53,7 +62,7 @@ def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
 
 
 def metrics_by_slice(
-    loaded: Iterator[metrics_for_slice_pb2.MetricsForSlice],
+    loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice],
 ) -> tuple[dict[str, dict[str, dict[str, float | None]]], dict[str, int]]:
     """Metrics by model, slice and name, and the number of rows by slice."""
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}
@@ -68,6 +77,24 @@ def metrics_by_slice(
                 by_slice = metrics.setdefault(pair.key.model_name, {})
                 by_slice.setdefault(name, {})[pair.key.name] = _finite(value)
     return metrics, rows
+
+
+def intervals_by_slice(
+    loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice],
+) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """[value, low, high] by model (or GAIN), slice and metric; empty without intervals."""
+    found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    for entry in sorted(loaded, key=lambda entry: slice_name(entry.slice_key)):
+        for pair in entry.metric_keys_and_values:
+            is_gain = pair.key.is_diff and pair.key.model_name == CANDIDATE
+            shown = pair.key.name != ROWS and (is_gain or not pair.key.is_diff)
+            if pair.HasField("confidence_interval") and shown:
+                model = GAIN if is_gain else pair.key.model_name
+                by_slice = found.setdefault(model, {}).setdefault(slice_name(entry.slice_key), {})
+                between = pair.confidence_interval
+                numbers = (pair.value, between.lower_bound, between.upper_bound)
+                by_slice[pair.key.name] = [_finite(n.double_value.value) for n in numbers]
+    return found
 
 
 def failures(result: validation_result_pb2.ValidationResult, kind: str) -> Iterator[dict[str, Any]]:

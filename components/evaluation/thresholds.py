@@ -37,8 +37,11 @@ METRICS = {
 ROWS = "example_count"
 """The metric that counts rows, beside them."""
 
-CANDIDATE, BASELINE, HEURISTIC = "candidate", "baseline", "heuristic"
-"""The models' names in TFMA's results."""
+CANDIDATE, BASELINE, HEURISTIC, LOGGED = "candidate", "baseline", "heuristic", "logged"
+"""The models' names in TFMA's results; LOGGED: what the candidate answered when it was asked."""
+
+LOGGED_PREDICTION = "__prediction"
+"""The column of examples that has it."""
 
 
 class Threshold(Strict):

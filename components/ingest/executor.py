@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -56,8 +57,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _check_unchanged(exec_properties, inputs)
         shards = self._ingest(settings, inputs, parts)
         _check_unchanged(exec_properties, inputs)
-        counts = count_rows(shards)
-        publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in SPLITS})
+        counts = count_rows(shards, settings.splits)
+        publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in settings.splits})
         fileio.rmtree(parts)
         with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
             file.write(json.dumps(counts))
@@ -67,7 +68,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         fileio.makedirs(parts)
         report = os.path.join(parts, "report.json")
         with self._make_beam_pipeline() as pipeline:
-            files = pipeline | "Files" >> beam.Create([*enumerate(inputs.files)])
+            tested = inputs.newest if settings.test_spans == "newest" else inputs.files
+            files = pipeline | "Files" >> beam.Create(
+                [(number, path, path in tested) for number, path in enumerate(inputs.files)]
+            )
             files | IngestFiles(settings, parts, report)
         with fileio.open(report) as file:
             results: list[Result] = json.loads(file.read())
@@ -97,14 +101,14 @@ def read_inputs(exec_properties: dict[str, Any]) -> Inputs:
     return resolve(exec_properties[specs.INPUT_BASE_KEY], config.splits[0].pattern, spans)
 
 
-def count_rows(shards: list[Shard]) -> dict[str, int]:
+def count_rows(shards: list[Shard], splits: Sequence[str] = SPLITS) -> dict[str, int]:
     """The rows of each split.
 
     Raises:
         PipelineStop: If a split has none.
     """
-    counts = {split: sum(s.rows for s in shards if s.split == split) for split in SPLITS}
-    empty = [split for split in SPLITS if not counts[split]]
+    counts = {split: sum(s.rows for s in shards if s.split == split) for split in splits}
+    empty = [split for split in splits if not counts[split]]
     if empty:
         raise PipelineStop(
             f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
@@ -124,7 +128,7 @@ def _check_unchanged(exec_properties: dict[str, Any], inputs: Inputs) -> None:
 
 def _describe(examples: types.Artifact, inputs: Inputs, counts: dict[str, int]) -> None:
     """Sets what TFX's own ExampleGens set, and the spans and rows besides."""
-    examples.split_names = artifact_utils.encode_split_names([*SPLITS])
+    examples.split_names = artifact_utils.encode_split_names([*counts])
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
     examples.set_string_custom_property(utils.FINGERPRINT_PROPERTY_NAME, inputs.fingerprint)

@@ -30,6 +30,7 @@ class RollingSpans(Strict):
 
     count: PositiveInt
     skip: NonNegativeInt = 0
+    last: NonNegativeInt | None = Field(default=None, description="Never a span after this one.")
     start: NonNegativeInt = Field(default=0, description="Never a span before this one.")
 
 
@@ -70,7 +71,10 @@ class IngestSettings(Strict):
     required: list[str] = Field(
         default_factory=list, description="More columns of which an empty value is an error."
     )
-    split: Split
+    split: Split | None = Field(description="null: every row is test, for an evaluation.")
+    test_spans: Literal["all", "newest"] = Field(
+        default="all", description="Of which spans the test rows are used."
+    )
     sample: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="Use this fraction of the rows, always the same ones (by hash)."
     )
@@ -83,13 +87,25 @@ class IngestSettings(Strict):
 
     def filled(self) -> list[str]:
         """The columns of which an empty value is an error: label, split columns, `required`."""
-        time = [self.split.time] if self.split.time else []
-        return sorted({self.label, *self.required, *self.split.key, *time})
+        time = [self.time] if self.time else []
+        keys = self.split.key if self.split else []
+        return sorted({self.label, *self.required, *keys, *time})
+
+    @property
+    def time(self) -> str | None:
+        """The column that the data is split by in time, if it is."""
+        return self.split.time if self.split else None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that come out."""
+        return SPLITS if self.split else ("test",)
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields."""
-        for path, message in self.split.problems():
-            yield ("split", *path), message
+        if self.split:
+            for path, message in self.split.problems():
+                yield ("split", *path), message
         for name in self.filled():
             if name not in self.columns:
                 yield ("columns",), f"lacks '{name}'; known: {', '.join(self.names())}"

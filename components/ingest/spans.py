@@ -21,9 +21,10 @@ VANISHED = (FileNotFoundError, filesystem.NotFoundError, tf.errors.NotFoundError
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a run, sorted, and what identifies them."""
+    """The files of a run, sorted, those of the newest span, and what identifies them."""
 
     files: list[str]
+    newest: list[str]
     spans: list[int]
     version: int | None
     fingerprint: str
@@ -54,7 +55,7 @@ def resolve(base: str, pattern: str, spans: Spans) -> Inputs:
         raise PipelineStop(
             f"No file in {base} matches '{pattern}'. Correct data.path or data.pattern."
         )
-    if not _has_spans(pattern) and spans != "newest":
+    if not has_spans(pattern) and spans != "newest":
         raise PipelineStop(
             f"data.spans is set, but data.pattern '{pattern}' selects no spans. Put {{SPAN}}, or "
             "{YYYY}, {MM} and {DD}, into the pattern, or set data.spans to newest."
@@ -63,8 +64,9 @@ def resolve(base: str, pattern: str, spans: Spans) -> Inputs:
     versions = {span: max((f.version or 0) for f in found if f.span == span) for span in wanted}
     files = [f for f in found if (f.version or 0) == versions.get(f.span)]
     paths = sorted(f.path for f in files)
+    newest = sorted(f.path for f in files if f.span == wanted[-1])
     version = versions[wanted[-1]] if files[0].version is not None else None
-    return Inputs(paths, wanted, version, fingerprint(base, paths))
+    return Inputs(paths, newest, wanted, version, fingerprint(base, paths))
 
 
 def fingerprint(base: str, files: list[str]) -> str:
@@ -97,7 +99,8 @@ def _stat(path: str) -> tuple[int, int]:
     return remote.length, remote.mtime_nsec
 
 
-def _has_spans(pattern: str) -> bool:
+def has_spans(pattern: str) -> bool:
+    """Whether a pattern selects spans: by {SPAN}, or by {YYYY}, {MM} and {DD}."""
     return any(utils.verify_split_pattern_specs(example_gen_pb2.Input.Split(pattern=pattern))[:2])
 
 
@@ -118,8 +121,8 @@ def _wanted(there: list[int], spans: Spans, where: str) -> list[int]:
     match spans:
         case "newest":
             return there[-1:]
-        case RollingSpans(count=count, skip=skip, start=start):
-            last = there[-1] - skip
+        case RollingSpans(count=count, skip=skip, start=start, last=newest):
+            last = min(there[-1], there[-1] if newest is None else newest) - skip
             wanted = [s for s in there if max(start, last - count + 1) <= s <= last]
             asked = f"the newest {count} without {skip}, from {start}"
         case SpanRange(first=first, last=last):  # One beyond the newest is enough to complain of.

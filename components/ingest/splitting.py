@@ -11,24 +11,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from components.ingest.settings import IngestSettings, Split
+from components.ingest.settings import SPLITS, IngestSettings, Split
 
 Cuts = tuple[Any, Any]
 """The last time that is train, and the last that is eval."""
+TEST = SPLITS.index("test")
 _Hashes: TypeAlias = npt.NDArray[np.uint64]
 
 
-def assign(batch: pa.RecordBatch, split: Split, cuts: Cuts | None) -> npt.NDArray[np.int64]:
+def assign(batch: pa.RecordBatch, split: Split | None, cuts: Cuts | None) -> npt.NDArray[np.int64]:
     """The split of each row, as an index into SPLITS.
 
     Args:
         batch: Rows, all columns, in the order of the settings' names.
-        split: How to divide.
+        split: How to divide; None: not at all, every row is test.
         cuts: Where to divide, for by: time.
 
     Returns:
         Shape [rows]; it depends on nothing but a row's values, not on file, order or other rows.
     """
+    if split is None or not len(batch):
+        return np.full(len(batch), TEST)
     if cuts is not None:
         times = batch[split.time]
         later = [pc.greater(times, pa.scalar(cut, times.type)) for cut in cuts]

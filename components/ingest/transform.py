@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tfx.dsl.io import fileio
@@ -13,7 +14,7 @@ from components.errors import PipelineStop
 from components.ingest.chronology import Counts, CountTimes, find_cuts
 from components.ingest.reading import read
 from components.ingest.settings import IngestSettings
-from components.ingest.splitting import Cuts, assign, sampled
+from components.ingest.splitting import TEST, Cuts, assign, sampled
 from components.ingest.writing import Shard, ShardWriter
 
 Result = dict[str, Any]
@@ -35,8 +36,8 @@ class IngestFiles(beam.PTransform):
         self._report = report
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        """Takes (number, path) of each file."""
-        cuts = beam.pvalue.AsSingleton(self._cuts(files)) if self._settings.split.time else None
+        """Takes (number, path, whether its test rows are used) of each file."""
+        cuts = beam.pvalue.AsSingleton(self._cuts(files)) if self._settings.time else None
         return (
             files
             | "Distribute" >> beam.Reshuffle()
@@ -60,9 +61,9 @@ class _ReadTimes(beam.DoFn):
         super().__init__()
         self._settings = settings
 
-    def process(self, file: tuple[int, str]) -> Iterator[Counts]:
+    def process(self, file: tuple[int, str, bool]) -> Iterator[Counts]:
         """Yields how many rows have each time, batch by batch."""
-        column = self._settings.split.time or ""
+        column = self._settings.time or ""
         try:
             for batch in read(file[1], self._settings, [column]):
                 counted = pc.value_counts(batch[column])
@@ -78,23 +79,23 @@ class _Ingest(beam.DoFn):
         self._settings = settings
         self._folder = folder
 
-    def process(self, file: tuple[int, str], cuts: Cuts | None) -> Iterator[Result]:
+    def process(self, file: tuple[int, str, bool], cuts: Cuts | None) -> Iterator[Result]:
         """Yields what came of one file."""
-        number, path = file
+        number, path, is_tested = file
         try:
-            yield {"path": path, "shards": self._shards(number, path, cuts)}
+            yield {"path": path, "shards": self._shards(number, path, is_tested, cuts)}
         except PipelineStop as stop:
             yield {"path": path, "problem": str(stop)}
 
-    def _shards(self, number: int, path: str, cuts: Cuts | None) -> list[Shard]:
+    def _shards(self, number: int, path: str, is_tested: bool, cuts: Cuts | None) -> list[Shard]:
         with ShardWriter(self._folder, number) as writer:
             for batch in read(path, self._settings):
-                self._write(writer, sampled(batch, self._settings), cuts)
+                rows = sampled(batch, self._settings)
+                splits = assign(rows, self._settings.split, cuts)
+                used = splits != TEST if not is_tested else np.ones(len(rows), bool)
+                if used.any():
+                    writer.write(rows.filter(pa.array(used)), splits[used])
             return writer.finish()
-
-    def _write(self, writer: ShardWriter, batch: pa.RecordBatch, cuts: Cuts | None) -> None:
-        if len(batch):
-            writer.write(batch, assign(batch, self._settings.split, cuts))
 
 
 def _write_json(results: list[Result], path: str) -> None:

@@ -17,6 +17,7 @@ from tfx.utils import io_utils, path_utils
 from components.errors import PipelineStop
 from components.evaluation.heuristic_model import column_types
 from components.evaluation.results import METRICS_FILE, read_baseline
+from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
 from components.hashing import hash_tree
 from components.registry import labels, signature, store
@@ -72,7 +73,9 @@ def _push(
         return Outcome(None, False, False, "not blessed: see the Evaluator's failures")
     manifest = _manifest(input_dict, settings, training, folder, run)
     # A version that no label has ever pointed to was filed by a run that was killed right then.
-    version = known or store.add_version(folder, path_utils.serving_model_dir(model), manifest)
+    version = known or store.add_version(
+        folder, path_utils.serving_model_dir(model), manifest, _extra(input_dict)
+    )
     over = manifest["baseline"]["version"]
     beaten = f"version {over}" if over else "the heuristic"
     mover = labels.Mover(f"run {run}", f"blessed against {beaten}")
@@ -85,6 +88,14 @@ def _push(
             reason = str(stop)
     labels.assign(folder, store.CANDIDATE, version, mover)
     return Outcome(version, True, False, reason)
+
+
+def _extra(input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+    """What later evaluations compare with: the training rows' statistics, and the heuristic."""
+    return {
+        "statistics": artifact_utils.get_split_uri(input_dict["statistics"], "train"),
+        HEURISTIC: os.path.join(_uri(input_dict, "baseline"), HEURISTIC),
+    }
 
 
 def is_blessed(blessing: types.Artifact) -> bool:
@@ -154,6 +165,7 @@ class RegistryPushSpec(ComponentSpec):
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
         "baseline": ChannelParameter(type=standard_artifacts.Model),
         "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "statistics": ChannelParameter(type=standard_artifacts.ExampleStatistics),
         "schema": ChannelParameter(type=standard_artifacts.Schema),
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
     }
@@ -185,8 +197,8 @@ class RegistryPush(base_component.BaseComponent):
 
         Args:
             run_id: The pipeline run, where the executor's context doesn't know it.
-            channels_and_settings: model, blessing, evaluation, baseline, examples, schema,
-                transform_graph (channels); registry, model_name, promote ('automatic' or
+            channels_and_settings: model, blessing, evaluation, baseline, examples, statistics,
+                schema, transform_graph (channels); registry, model_name, promote ('automatic' or
                 'manual'), config (JSON), config_hash, code, git_commit (str).
         """
         spec = RegistryPushSpec(

@@ -19,6 +19,9 @@ from components.registry import files
 MANIFEST = "manifest.json"
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
 
+EXTRA = "assets.extra"
+"""The folder of a version for what no server loads; TensorFlow names it so."""
+
 _LAST_VERSION = ".last_version"
 _LABELS = "labels.json"
 
@@ -74,7 +77,12 @@ def find_by_fingerprint(folder: str, fingerprint: str) -> int | None:
     return None
 
 
-def add_version(folder: str, saved_model: str, manifest: Mapping[str, Any]) -> int:
+def add_version(
+    folder: str,
+    saved_model: str,
+    manifest: Mapping[str, Any],
+    extra: Mapping[str, str] | None = None,
+) -> int:
     """Files a SavedModel and returns its version; the same model is never filed twice.
 
     Killed at any moment, it leaves no version or a whole one. A number is used up before the
@@ -85,6 +93,7 @@ def add_version(folder: str, saved_model: str, manifest: Mapping[str, Any]) -> i
         saved_model: The folder to copy.
         manifest: At least `fingerprint`; `version`, `files` (their hashes) and `digest` (the
             manifest's own) are filled in.
+        extra: Folders to copy into EXTRA, by their name there.
     """
     with files.locked(folder):
         if (known := find_by_fingerprint(folder, manifest["fingerprint"])) is not None:
@@ -94,6 +103,9 @@ def add_version(folder: str, saved_model: str, manifest: Mapping[str, Any]) -> i
         files.write_atomically(os.path.join(folder, _LAST_VERSION), str(version))
         temporary = os.path.join(folder, f"{files.TEMPORARY}{version}")
         hashes = files.copy_tree(saved_model, temporary)
+        for name, source in (extra or {}).items():
+            copied = files.copy_tree(source, os.path.join(temporary, EXTRA, name))
+            hashes |= {os.path.join(EXTRA, name, path): found for path, found in copied.items()}
         filled = {**manifest, "version": version, "files": hashes}
         filled["digest"] = _digest(filled)
         files.write_synced(os.path.join(temporary, MANIFEST), json.dumps(filled, indent=1))

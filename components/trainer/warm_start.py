@@ -34,12 +34,12 @@ def weights(source: dict[str, Any] | None) -> dict[str, Any] | None:
     """Where the weights of the version to start from are.
 
     Args:
-      source: `folder` and `version` (a number or a label), or None.
+      source: `folder` and `version` (a number, a label, or None), or None.
 
     Raises:
       PipelineStop: there is no such version, or its weights' names were not recorded.
     """
-    if source is None:
+    if source is None or source["version"] is None:
         return None
     version = version_to_start_from(source["folder"], source["version"])
     if version is None:

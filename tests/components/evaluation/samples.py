@@ -5,7 +5,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
@@ -93,6 +95,18 @@ def schema(folder: Path) -> types.Artifact:
     for name, kind in TYPES.items():
         described.feature.add(name=name, type=schema_pb2.FeatureType.Value(kind))
     (folder / "schema.pbtxt").write_text(text_format.MessageToString(described))
+    return made
+
+
+def statistics(folder: Path, **splits: list[dict[str, Any]]) -> types.Artifact:
+    """An ExampleStatistics artifact, by TFDV."""
+    made = artifact(standard_artifacts.ExampleStatistics, folder)
+    made.split_names = artifact_utils.encode_split_names(list(splits))
+    for split, table in splits.items():
+        found = tfdv.generate_statistics_from_dataframe(pd.DataFrame(table, dtype=object))
+        path = folder / f"Split-{split}" / "FeatureStats.pb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(found.SerializeToString())
     return made
 
 

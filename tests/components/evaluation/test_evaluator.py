@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
@@ -45,6 +46,7 @@ def evaluate(
     kind: str = "champion",
     table: FeatureTable = samples.TABLE,
     min_slice_size: int = 100,
+    intervals: bool = False,
 ) -> tuple[dict[str, Any], int]:
     """Runs the Evaluator; gives `metrics.json` and the blessing."""
     found = {"kind": kind, "version": 4 if kind == "champion" else None}
@@ -56,7 +58,13 @@ def evaluate(
         {"evaluation": [evaluation], "blessing": [blessing]},
         {
             "features": table.model_dump_json(),
-            "judgement": json.dumps({"min_slice_size": min_slice_size, "thresholds": thresholds}),
+            "judgement": json.dumps(
+                {
+                    "min_slice_size": min_slice_size,
+                    "thresholds": thresholds,
+                    "intervals": intervals,
+                }
+            ),
             "code": "",
         },
     )
@@ -215,3 +223,24 @@ def test_named_classes_are_judged_by_the_label_index(tmp_path: Path) -> None:
     inputs["examples"] = [samples.examples(tmp_path / "unknown", test=unknown)]
     with pytest.raises(PipelineStop, match="1 rows of the test split have no label, or one that"):
         evaluate(inputs, tmp_path / "again", [], "heuristic", table)
+
+
+def test_intervals_are_as_wide_as_a_bootstrap_says(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    exact, _ = evaluate(inputs, tmp_path / "exact", [])
+    found, _ = evaluate(inputs, tmp_path / "intervals", [], intervals=True)
+    assert "intervals" not in exact
+    assert found["metrics"]["candidate"]["overall"] == pytest.approx(
+        exact["metrics"]["candidate"]["overall"]
+    )
+    assert set(found["intervals"]) == {"candidate", "baseline", "heuristic", "gain"}
+    chance = np.random.default_rng(0)
+    right = np.array([(row["score"] > 0) == row["bought"] for row in TEST_ROWS])
+    means = [chance.choice(right, len(right)).mean() for _ in range(500)]
+    value, low, high = found["intervals"]["candidate"]["overall"]["accuracy"]
+    assert low < value < high
+    # Twenty parts tell a standard error to about a sixth of itself.
+    assert (high - low) / (2 * 2.09) == pytest.approx(np.std(means), rel=0.6)
+    # The same order of the rows in both models: no gain, and no doubt about it.
+    assert found["intervals"]["gain"]["overall"]["auc"] == pytest.approx([0, 0, 0], abs=1e-3)

@@ -28,6 +28,7 @@ class Project:
         self.registry = str(folder / "registry" / "small")
         samples.examples(folder / "data", train=samples.rows(300), test=samples.rows(300, seed=1))
         samples.schema(folder / "schema")
+        samples.statistics(folder / "statistics", train=samples.rows(300))
         self.connection = metadata.sqlite_metadata_connection_config(str(folder / "metadata.db"))
 
     def run(self, slope: float, rule: str = "shop == 'A'") -> tuple[str, ...]:
@@ -58,10 +59,15 @@ class Project:
             },
         ).with_id("data")
         others = {
-            name: Importer(source_uri=str(uri), artifact_type=kind).with_id(name)
+            name: Importer(
+                source_uri=str(uri),
+                artifact_type=kind,
+                properties={"split_names": '["train"]'} if name == "statistics" else {},
+            ).with_id(name)
             for name, uri, kind in (
                 ("schema", self.folder / "schema", standard_artifacts.Schema),
                 ("model", model, standard_artifacts.Model),
+                ("statistics", self.folder / "statistics", standard_artifacts.ExampleStatistics),
                 ("graph", self.folder / "schema", standard_artifacts.TransformGraph),
             )
         }
@@ -85,6 +91,7 @@ class Project:
             blessing=evaluator.outputs["blessing"],
             evaluation=evaluator.outputs["evaluation"],
             baseline=baseline,
+            statistics=others["statistics"].outputs["result"],
             transform_graph=others["graph"].outputs["result"],
             promote="automatic",
             config=json.dumps({"features": samples.TABLE.model_dump(mode="json")}),

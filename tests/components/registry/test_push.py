@@ -29,6 +29,7 @@ class Run:
         self.inputs = {
             "examples": [samples.examples(folder / "data", train=samples.rows(7))],
             "schema": [samples.schema(folder / "schema")],
+            "statistics": [samples.statistics(folder / "statistics", train=samples.rows(7))],
             "transform_graph": [
                 samples.artifact(standard_artifacts.TransformGraph, folder / "graph")
             ],
@@ -53,6 +54,8 @@ class Run:
         kind = "champion" if baseline else "heuristic"
         found = {"kind": kind, "version": baseline, "heuristic": {"rule": "shop == 'A'"}}
         (here / "baseline" / "baseline.json").write_text(json.dumps(found))
+        (here / "baseline" / "heuristic").mkdir(exist_ok=True)
+        (here / "baseline" / "heuristic" / "saved_model.pb").write_bytes(b"rule")
         pushed = samples.artifact(standard_artifacts.PushedModel, here / "pushed")
         inputs = {
             **self.inputs,
@@ -192,3 +195,15 @@ def test_the_hash_of_a_folder_changes_with_names_and_contents(tmp_path: Path) ->
         (folder / name).write_text(content)
         found.add(hash_tree(str(folder)))
     assert len(found) == 4
+
+
+def test_a_version_holds_what_later_evaluations_compare_with(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.push(1.0)["version"] == 1
+    extra = Path(run.registry) / "1" / store.EXTRA
+    statistics = tmp_path / "statistics" / "Split-train" / "FeatureStats.pb"
+    assert (extra / "statistics" / "FeatureStats.pb").read_bytes() == statistics.read_bytes()
+    assert (extra / "heuristic" / "saved_model.pb").read_bytes() == b"rule"
+    assert store.damage(run.registry, 1) == []
+    (extra / "heuristic" / "saved_model.pb").write_bytes(b"other")
+    assert store.damage(run.registry, 1) == ["assets.extra/heuristic/saved_model.pb was changed"]
