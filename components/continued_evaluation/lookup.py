@@ -1,0 +1,216 @@
+"""Who is judged on a span, beside whom, and what its distribution is compared with."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from tfx import types
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import base_driver
+from tfx.orchestration.portable import base_driver as portable_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.continued_evaluation import history, logged
+from components.continued_evaluation.evidence import Record
+from components.continued_evaluation.fresh import NothingFresh
+from components.errors import PipelineStop
+from components.evaluation.results import BASELINE_FILE
+from components.evaluation.thresholds import HEURISTIC
+from components.registry import files, store
+
+JUDGED_FILE = "judged.json"
+FRESH = "fresh"
+"""The outputs' custom property: 0 if there is nothing to judge the champion on, else 1."""
+TRAINING, BEFORE = "training", "before"
+"""The splits of the statistics that a span is compared with."""
+
+
+class Judged(Record):
+    """Who is judged.
+
+    Attributes:
+      champion: The version judged.
+      previous: The champion before it, if it is there.
+      before: The evaluation whose statistics are those of the span before, if there is one.
+    """
+
+    champion: int
+    previous: int | None
+    before: str | None
+
+
+def find(model: str, span: int, fingerprint: str | None) -> Judged:
+    """Reads the registry.
+
+    Args:
+      model: `registry/<model>`.
+      span: That will be evaluated.
+      fingerprint: Of its data; None where the champion cannot have been trained on it.
+
+    Raises:
+      PipelineStop: There is no champion, or it is damaged.
+      NothingFresh: It was trained on this span.
+    """
+    labels, versions = store.read_labels(model), store.list_versions(model)
+    champion, previous = labels.get(store.CHAMPION), labels.get(store.PREVIOUS)
+    if champion is None:
+        raise PipelineStop(
+            f"There is no champion in {model} to evaluate. Versions: "
+            f"{', '.join(map(str, versions)) or 'none'}. Train one (make run-local "
+            "CONFIG=automated), or promote one (make promote)."
+        )
+    if champion not in versions:
+        raise PipelineStop(
+            f"The champion is version {champion}, but {model} has only {versions}. Restore its "
+            "folder, or promote a version that is there."
+        )
+    if damage := store.damage(model, champion):
+        raise store.damaged(model, champion, damage)
+    if previous not in versions or previous == champion or store.damage(model, previous):
+        previous = None
+    if fingerprint is not None:
+        _check_fresh(store.read_manifest(model, champion), span, fingerprint)
+    return Judged(champion=champion, previous=previous, before=_before(model, span))
+
+
+def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:
+    """A model is not judged on what it was trained on."""
+    for data in manifest["data"]:
+        spans = json.loads(data.get("spans", "[]"))
+        same = data.get("input_fingerprint") == fingerprint
+        if span in spans and (same or spans != [0]):
+            raise NothingFresh(
+                f"Version {manifest['version']}, the champion, was trained on span {span} itself: "
+                "there is nothing fresh to evaluate it on. Bring the next span (data.pattern with "
+                "{SPAN}, or {YYYY}, {MM} and {DD}), or name another with SPAN=."
+            )
+
+
+def _before(model: str, span: int) -> str | None:
+    """The newest evaluation of an earlier span, passing over those that are under suspicion."""
+    earlier = [
+        record
+        for record in history.read_all(model)
+        if record.evidence.span < span and record.decision.action != "investigate"
+    ]
+    return max(earlier, key=lambda r: (r.evidence.span, r.number)).id if earlier else None
+
+
+class JudgedDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
+    """Looks before the cache is consulted, so that what was found is part of the cache key."""
+
+    def __init__(self, metadata_handle: Any) -> None:
+        """Takes the metadata connection, which it does not need."""
+        portable_driver.BaseDriver.__init__(self, metadata_handle)
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        """Sets the exec property `found`."""
+        given = execution_info.exec_properties
+        examples = artifact_utils.get_single_instance(execution_info.input_dict["examples"])
+        found = _find(given["registry"], given["model_name"], examples)
+        output = driver_output_pb2.DriverOutput()
+        output.exec_properties["found"].string_value = found.model_dump_json()
+        return output
+
+
+def _find(registry: str, model_name: str, examples: types.Artifact) -> Judged:
+    span = examples.get_int_custom_property("span")
+    fingerprint = examples.get_string_custom_property("input_fingerprint")
+    # What a version answered is fresh; and the spans of labels are not those of training data.
+    fresh = logged.is_logged(examples)
+    return find(os.path.join(registry, model_name), span, None if fresh else fingerprint)
+
+
+@component
+def JudgedModels(
+    examples: InputArtifact[standard_artifacts.Examples],
+    champion: OutputArtifact[standard_artifacts.Model],
+    baseline: OutputArtifact[standard_artifacts.Model],
+    references: OutputArtifact[standard_artifacts.ExampleStatistics],
+    registry: Parameter[str],
+    model_name: Parameter[str],
+    code: Parameter[str],
+    found: Parameter[str] = "",
+) -> None:
+    """Brings the champion, the version before it, and the statistics to compare with.
+
+    Args:
+        examples: The fresh span.
+        champion: Output: `Format-Serving/` and `judged.json` (`Judged`).
+        baseline: Output, as `BaselineLookup` writes it: the previous version, or the heuristic
+            while there is none; `heuristic/` beside it.
+        references: Output: statistics of the splits `training` (the champion's training rows) and
+            `before` (the span before; while there is none, `training` again).
+        registry: The folder of all registered models.
+        model_name: The model's folder in it.
+        code: Fingerprint of the code this depends on, for the cache.
+        found: What the driver found; where none has run (on Kubeflow Pipelines), "". There the
+            outputs' property `fresh` says whether the steps behind are to run.
+    """
+    del code
+    model = os.path.join(registry, model_name)
+    outputs = (champion, baseline, references)
+    try:
+        judged = (
+            Judged.model_validate_json(found) if found else _find(registry, model_name, examples)
+        )
+    except NothingFresh as stop:
+        _leave_out(outputs, str(stop))
+        return
+    for output in outputs:
+        output.set_int_custom_property(FRESH, 1)
+    serving = path_utils.serving_model_dir(champion.uri)
+    store.copy_version(model, judged.champion, serving)
+    extra = os.path.join(serving, store.EXTRA)
+    if not os.path.isdir(os.path.join(extra, "statistics")):
+        raise PipelineStop(
+            f"Version {judged.champion} was filed without its training statistics, by an older "
+            "release of this project. Train and promote a new version."
+        )
+    _write_baseline(model, judged, extra, baseline.uri)
+    _write_references(model, judged, extra, references)
+    with open(os.path.join(champion.uri, JUDGED_FILE), "w") as file:
+        file.write(judged.model_dump_json(indent=1))
+
+
+JudgedModels.DRIVER_CLASS = JudgedDriver
+
+
+def _leave_out(outputs: Iterable[types.Artifact], why: str) -> None:
+    """Outputs that nobody is to read."""
+    logging.info(why)
+    for output in outputs:
+        output.set_int_custom_property(FRESH, 0)
+        with open(os.path.join(output.uri, "nothing_fresh.txt"), "w") as file:
+            file.write(why)
+
+
+def _write_baseline(model: str, judged: Judged, extra: str, to: str) -> None:
+    rule, serving = os.path.join(to, HEURISTIC), path_utils.serving_model_dir(to)
+    files.copy_tree(os.path.join(extra, HEURISTIC), rule)
+    if judged.previous is None:
+        files.copy_tree(rule, serving)
+    else:
+        store.copy_version(model, judged.previous, serving)
+    kind = "heuristic" if judged.previous is None else "champion"
+    with open(os.path.join(to, BASELINE_FILE), "w") as file:
+        json.dump({"kind": kind, "version": judged.previous}, file)
+
+
+def _write_references(model: str, judged: Judged, extra: str, references: types.Artifact) -> None:
+    references.split_names = artifact_utils.encode_split_names([TRAINING, BEFORE])
+    training = os.path.join(extra, "statistics", "FeatureStats.pb")
+    before = training
+    if judged.before:
+        before = str(history.path_of(model, judged.before, history.STATISTICS))
+    for split, source in ((TRAINING, training), (BEFORE, before)):
+        folder = os.path.join(references.uri, f"Split-{split}")
+        os.makedirs(folder, exist_ok=True)
+        shutil.copyfile(source, os.path.join(folder, "FeatureStats.pb"))

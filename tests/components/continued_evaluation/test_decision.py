@@ -1,0 +1,171 @@
+"""Evidence in, decision out: each rule by itself, and which one wins."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.continued_evaluation.decision import decide
+from components.continued_evaluation.evidence import Value
+from components.continued_evaluation.settings import ContinuedEvaluation
+from tests.components.continued_evaluation.evidences import (
+    SETTINGS,
+    by_slice,
+    models,
+    ordinary,
+    value,
+)
+
+FINE = {"A": 0.8, "B": 0.75}
+
+
+def moved(against: str, found: float, limit: float = 0.3) -> list[dict[str, Any]]:
+    measured = {"column": "fare", "measure": "infinity_norm", "against": against}
+    return [{**measured, "value": found, "limit": limit}]
+
+
+def champion(auc: float | None = 0.9, log_loss: float = 0.2, shops: dict[str, float] = FINE) -> Any:
+    return models(champion=by_slice(auc, log_loss, shops))
+
+
+WORSE = {"overall": {"auc": value(-0.1), "log_loss": value(0.1)}}
+ANOMALY = {"column": "fare", "kind": "FLOAT_TYPE_BIG_FLOAT", "what": "is too big"}
+ANSWERS = {"rows": 10, "different": 0.5, "largest": 0.3}
+
+RULES: list[tuple[str, dict[str, Any], str, list[str]]] = [
+    ("nothing", {}, "keep", []),
+    ("an anomaly", {"anomalies": [ANOMALY]}, "investigate", ["anomaly"]),
+    ("repeated", {"rows": {"total": 1000, "repeated": 0.5}}, "investigate", ["repeated_rows"]),
+    ("known", {"rows": {"total": 1000, "seen_before": 1.0}}, "investigate", ["repeated_rows"]),
+    ("a few known", {"rows": {"total": 1000, "seen_before": 0.01}}, "keep", []),
+    ("answers differ", {"answers": ANSWERS}, "investigate", ["prediction_skew"]),
+    ("answers agree", {"answers": {**ANSWERS, "different": 0.0}}, "keep", []),
+    ("a jump", {"moved": moved("before", 0.31)}, "investigate", ["drift_from_before"]),
+    ("at the limit", {"moved": moved("before", 0.3)}, "keep", []),
+    ("skew", {"moved": moved("served", 0.31)}, "investigate", ["skew"]),
+    ("drift", {"moved": moved("training", 0.31)}, "retrain", ["drift_from_training"]),
+    ("one class", {"metrics": champion(auc=None)}, "investigate", ["one_class"]),
+    ("below at_least", {"metrics": champion(auc=0.75)}, "retrain", ["metric", "metric"]),
+    ("below promotion", {"metrics": champion(auc=0.83)}, "retrain", ["metric"]),
+    ("worse where less is better", {"metrics": champion(log_loss=0.35)}, "retrain", ["metric"]),
+    ("better where less is better", {"metrics": champion(log_loss=0.05)}, "keep", []),
+    ("in doubt", {"metrics": champion(auc=0.845)}, "keep", []),
+    ("a slice", {"metrics": champion(shops={"A": 0.7, "B": 0.55})}, "retrain", ["metric"]),
+    ("a gap", {"metrics": champion(shops={"A": 0.95, "B": 0.7})}, "retrain", ["gap"]),
+    ("a gap in doubt", {"metrics": champion(shops={"A": 0.9, "B": 0.695})}, "keep", []),
+    ("old in spans", {"age": {"spans": 5, "days": 1.0}}, "retrain", ["age"]),
+    ("old in days", {"age": {"spans": 1, "days": 366.0}}, "retrain", ["age"]),
+    ("as old as allowed", {"age": {"spans": 4, "days": 365.0}}, "keep", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "action", "kinds"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES]
+)
+def test_a_rule_by_itself(changes: dict[str, Any], action: str, kinds: list[str]) -> None:
+    made = decide(ordinary(**changes), SETTINGS)
+    assert made.action == action
+    assert [reason.kind for reason in made.reasons] == kinds
+
+
+def test_the_version_before_is_better() -> None:
+    found = {**champion(auc=0.75), "over_previous": WORSE}
+    made = decide(ordinary(metrics=found), SETTINGS)
+    assert made.action == "roll_back"
+    assert "version 2, the champion before, has auc 0.9000" in made.reasons[1].text
+
+
+def test_a_version_before_that_breaks_the_limit_too_is_no_way_out() -> None:
+    found = {**champion(auc=0.7), "over_previous": WORSE, "previous": by_slice(0.75, 0.2, FINE)}
+    assert decide(ordinary(metrics=found), SETTINGS).action == "retrain"
+
+
+def test_a_version_before_that_may_be_better_by_chance_is_no_way_out() -> None:
+    doubtful = {"overall": {"auc": value(-0.1, half=0.11), "log_loss": value(0.0)}}
+    found = {**champion(auc=0.75), "over_previous": doubtful}
+    assert decide(ordinary(metrics=found), SETTINGS).action == "retrain"
+
+
+def test_if_the_heuristic_fell_as_well_the_labels_are_looked_at_first() -> None:
+    found = {**champion(auc=0.5), "heuristic": by_slice(0.5, 0.3, FINE), "over_previous": WORSE}
+    made = decide(ordinary(metrics=found), SETTINGS)
+    assert made.action == "investigate"
+    assert "the heuristic, which no training can spoil, fell as well" in made.reasons[1].text
+
+
+def test_logged_answers_are_judged_and_not_what_would_be_answered_now() -> None:
+    found = {**models(), "logged": by_slice(0.7, 0.2, FINE)}
+    assert decide(ordinary(metrics=found), SETTINGS).action == "retrain"
+
+
+def test_few_rows_are_not_judged() -> None:
+    few = {"rows": {"total": 99}, "metrics": champion(auc=0.1), "moved": moved("training", 1.0)}
+    made = decide(ordinary(**few), SETTINGS)
+    assert (made.action, made.reasons[0].kind) == ("keep", "few_rows")
+    assert decide(ordinary(**few, anomalies=[ANOMALY]), SETTINGS).action == "investigate"
+
+
+@pytest.mark.parametrize(("since", "action"), [(None, "retrain"), (1, "keep"), (2, "retrain")])
+def test_a_retraining_is_not_followed_by_another_at_once(since: int | None, action: str) -> None:
+    old = ordinary(age={"spans": 5, "days": 1.0}, spans_since_retraining=since)
+    made = decide(old, SETTINGS)
+    assert made.action == action
+    assert ("cool_down" in [reason.kind for reason in made.reasons]) == (action == "keep")
+
+
+def test_distrust_comes_before_everything() -> None:
+    found = {**champion(auc=0.75), "over_previous": WORSE}
+    everything = ordinary(
+        metrics=found,
+        moved=[*moved("before", 0.9), *moved("training", 0.9)],
+        age={"spans": 9, "days": 900.0},
+        spans_since_retraining=1,
+    )
+    made = decide(everything, SETTINGS)
+    assert made.action == "investigate"
+    assert {reason.leads_to for reason in made.reasons} == {"investigate", "roll_back", "retrain"}
+
+
+def test_each_reason_says_what_crossed_which_limit() -> None:
+    [drift] = decide(ordinary(moved=moved("training", 0.31)), SETTINGS).reasons
+    assert (drift.column, drift.value, drift.limit) == ("fare", 0.31, 0.3)
+    [metric] = decide(ordinary(metrics=champion(auc=0.83)), SETTINGS).reasons
+    assert (metric.metric, metric.slice, metric.value) == ("auc", "overall", 0.83)
+    assert metric.limit == pytest.approx(0.85)
+    assert "0.8300 (0.8200 to 0.8400)" in metric.text
+
+
+@given(auc=st.floats(0.0, 1.0), half=st.floats(0.0, 0.5), worse=st.floats(0.0, 0.5))
+def test_a_wider_interval_or_a_better_value_never_makes_it_worse(
+    auc: float, half: float, worse: float
+) -> None:
+    order = ["keep", "retrain", "roll_back", "investigate"]
+    limits = ContinuedEvaluation.model_validate({"limits": [{"metric": "auc", "at_least": 0.7}]})
+
+    def action(middle: float, width: float) -> int:
+        own = by_slice(0.9, 0.2, FINE)
+        own["overall"]["auc"] = Value(value=middle, low=middle - width, high=middle + width)
+        return order.index(decide(ordinary(metrics=models(champion=own)), limits).action)
+
+    assert action(auc, half + worse) <= action(auc, half)
+    assert action(auc + worse, half) <= action(auc, half)
+
+
+def test_a_promotion_on_few_rows_is_in_doubt_itself() -> None:
+    found = {"metrics": champion(auc=0.838)}
+    assert decide(ordinary(**found), SETTINGS).action == "retrain"
+    found["promoted_rows"] = {"overall": 1000}  # 0.838 +- 0.014, and 0.9 less 0.05
+    assert decide(ordinary(**found), SETTINGS).action == "keep"
+    found["metrics"] = champion(auc=0.83)
+    assert decide(ordinary(**found), SETTINGS).action == "retrain"
+    found["promoted_rows"] = {"overall": 50}
+    assert decide(ordinary(**found), SETTINGS).action == "keep"
+
+
+def test_a_rule_that_slid_for_years_is_no_sign_of_wrong_labels() -> None:
+    found = {**champion(auc=0.75), "heuristic": by_slice(0.7, 0.3, FINE)}
+    slid = ordinary(metrics=found, heuristic_before={"auc": value(0.705)})
+    assert decide(slid, SETTINGS).action == "retrain"
+    fell = ordinary(metrics=found, heuristic_before={"auc": value(0.8)})
+    assert decide(fell, SETTINGS).action == "investigate"

@@ -1,0 +1,587 @@
+"""Real log files, real label files, the real component, its driver and executor, and real Beam."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tfx.components.util import examples_utils
+from tfx.orchestration import metadata, pipeline
+from tfx.orchestration.local import local_dag_runner
+from tfx.proto import example_gen_pb2
+
+from components.continued_evaluation.evidence import Joined
+from components.continued_evaluation.reading import LabelColumns, read_labels
+from components.errors import PipelineStop
+from components.inference import prediction_log
+from components.registry import store
+from tests.components.continued_evaluation.logs import (
+    BEAM,
+    Place,
+    Row,
+    drive,
+    execute,
+    feature_row,
+    read,
+)
+from tests.components.evaluation import samples
+
+NOTHING = dict.fromkeys(Joined.model_fields, 0)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def joined_of(examples: Any) -> dict[str, int]:
+    return json.loads(Path(examples.uri, "joined.json").read_text())
+
+
+def labels_by_row(rows: list[Row]) -> dict[int, int]:
+    """The label of each row, by the number that its features were made from."""
+    return {int(row["score"][0] * 4): row["bought"][0] for row in rows}
+
+
+# What is predicted (keys, with the version before "@" if it is another one), the lines of the label
+# file, the label that comes out beside each prediction, and the counts.
+OUTCOMES: dict[str, tuple[list[Any], str | bytes, list[int | None], dict[str, int]]] = {
+    "a label": (["a"], "a,1\n", [1], {"joined": 1}),
+    "no label yet": (["b"], "", [None], {"unlabelled": 1}),
+    "an integer key": ([7], "7,0\n", [0], {"joined": 1}),
+    "whitespace": ([" c\t"], "\tc ,  0 \n", [0], {"joined": 1}),
+    "quotes": (["d,\n"], '"d,\n","0"\n', [0], {"joined": 1}),
+    "no key": ([None, "", " "], "", [None] * 3, {"without_key": 3}),
+    "other versions": (
+        ["2@e", "2@f", "4@ "],
+        "e,1\ne,0\n",
+        [None] * 3,
+        {"other_versions": 3, "labels_of_other_versions": 2},
+    ),
+    "a key of both versions": (
+        ["2@g", "g"],
+        "g,0\n",
+        [None, 0],
+        {"joined": 1, "other_versions": 1},
+    ),
+    "predicted again": (
+        ["h", "i", "h", "h"],
+        "h,0\n",
+        [None, None, None, 0],
+        {"joined": 1, "repeated_predictions": 2, "unlabelled": 1},
+    ),
+    "the same label": (["j"], "j,0\nj,0.0\nj,0\n", [0], {"joined": 1, "repeated_labels": 2}),
+    "different labels": (
+        ["k"],
+        "k,0\nk,1\nk,0\n",
+        [None],
+        {"conflicting_labels": 3, "unlabelled": 1},
+    ),
+    "labels of nobody": ([], "l,0\nm,1\nm,0\n", [], {"foreign_labels": 3}),
+    "empty labels": (["n"], 'n,\nn,""\nn,  \n', [None], {"empty_labels": 3, "unlabelled": 1}),
+    "first empty": (["o"], "o,\no,0\n", [0], {"empty_labels": 1, "joined": 1}),
+    "no labels": (
+        ["p"],
+        b"p,yes\np,2\np,-1\np,0.5\np,nan\np,1,9\np\np,\xff\n\xff,1\n",
+        [None],
+        {"malformed_labels": 9, "unlabelled": 1},
+    ),
+    "first malformed": (["q"], "q,x\nq,0\n", [0], {"malformed_labels": 1, "joined": 1}),
+    "no key of a label": (["r"], ",1\n  ,0\n", [None], {"labels_without_key": 2, "unlabelled": 1}),
+}
+
+
+def test_each_outcome_is_counted(place: Place) -> None:
+    body, total = b"id,outcome\n", Counter(NOTHING)
+    expected: list[int | None] = []
+    for keys, labels, beside, counts in OUTCOMES.values():
+        for key, label in zip(keys, beside, strict=True):
+            version, at, rest = str(key).partition("@")
+            row = [feature_row(len(expected))]
+            place.predict([rest if at else key], row, int(version) if at else 3)
+            expected.append(label)
+        body += labels.encode() if isinstance(labels, str) else labels
+        total.update(counts)
+    place.write_labels("1.csv", body)
+    made = execute(place.labelled_log(), place.folder / "made")
+    assert labels_by_row(read(made, "test")) == {
+        row: label for row, label in enumerate(expected) if label is not None
+    }
+    assert joined_of(made) == total
+
+
+KEYS = st.sampled_from([*"abcdefgh", "b", " b", "7", 7, " 7 ", None, ""])
+LABELS = st.sampled_from(["0", "1", "1", "1", " 1", "1.0", "1.0", "", " ", "2", "yes"])
+MEANING = {"0": 0, "1": 1, "1.0": 1, "": None}
+LINES = st.lists(st.tuples(KEYS.map(lambda key: key or ""), LABELS), min_size=10, max_size=30)
+PREDICTION = st.tuples(KEYS, st.sampled_from([3, 3, 3, 2]), st.integers(0, 3))
+PREDICTIONS = st.lists(PREDICTION, min_size=10, max_size=40)
+
+
+def reference(predictions: list[Any], lines: list[Any]) -> tuple[Row, dict[int, int]]:
+    """The join, told in plain Python."""
+    counts: Counter[str] = Counter()
+    own: dict[str, list[tuple[int, int]]] = {}
+    others = set()
+    for number, (key, version, minute) in enumerate(predictions):
+        name = "" if key is None else str(key).strip()
+        if version != 3:
+            counts["other_versions"] += 1
+            others.add(name)
+        elif not name:
+            counts["without_key"] += 1
+        else:
+            own.setdefault(name, []).append((minute, number))
+    labels: dict[str, list[int]] = {}
+    for key, label in lines:
+        name, meant = str(key).strip(), MEANING.get(label.strip(), "malformed")
+        if not name:
+            counts["labels_without_key"] += 1
+        elif meant is None or meant == "malformed":
+            counts["empty_labels" if meant is None else "malformed_labels"] += 1
+        else:
+            labels.setdefault(name, []).append(meant)
+    rows = {}
+    for name, found in labels.items():
+        if name not in own:
+            kind = "labels_of_other_versions" if name in others else "foreign_labels"
+            counts[kind] += len(found)
+        elif len(set(found)) > 1:
+            counts["conflicting_labels"] += len(found)
+        else:
+            counts["joined"] += 1
+            counts["repeated_labels"] += len(found) - 1
+            rows[max(own[name])[1]] = found[0]
+    counts["unlabelled"] = len(own) - len(rows)
+    counts["repeated_predictions"] = sum(len(times) - 1 for times in own.values())
+    return {**NOTHING, **counts}, rows
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # to shrink what fails would take minutes
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(predictions=PREDICTIONS, lines=LINES, files=st.integers(1, 3))
+def test_the_join_is_that_of_plain_python(
+    tmp_path_factory: pytest.TempPathFactory, predictions: Any, lines: Any, files: int
+) -> None:
+    predictions = [("base", 3, 0), *predictions]
+    lines = [("base", "1"), *lines]
+    place = Place(tmp_path_factory.mktemp("any"))
+    together: dict[tuple[int, int], list[int]] = {}
+    for number, (_, version, minute) in enumerate(predictions):
+        together.setdefault((version, minute), []).append(number)
+    for (version, minute), numbers in together.items():
+        keys = [predictions[number][0] for number in numbers]
+        rows = [feature_row(number) for number in numbers]
+        place.predict(keys, rows, version, f"2026-03-10T12:{minute:02d}")
+    for number in range(files):
+        body = "".join(f"{key},{label}\n" for key, label in lines[number::files])
+        place.write_labels(f"{number}.csv", f"id,outcome\n{body}")
+    made = execute(place.labelled_log(), place.folder / "made")
+    counts, expected = reference(predictions, lines)
+    assert joined_of(made) == counts
+    assert labels_by_row(read(made, "test")) == expected
+    of_predictions = ["unlabelled", "repeated_predictions", "without_key", "other_versions"]
+    assert sum(counts[name] for name in ["joined", *of_predictions]) == len(predictions)
+    of_labels = counts.keys() - {*of_predictions, "without_features"}
+    assert sum(counts[name] for name in of_labels) == len(lines)
+
+
+def test_an_example_has_features_label_version_and_prediction(place: Place) -> None:
+    place.predict(["a", "b"], [feature_row(0), feature_row(1)], predictions=[[0.5, 0.25], [1, 0]])
+    place.write_labels("1.csv.gz", "\ufeffnote,note,outcome,id\r\nx,y,1,a\r\nx,y,0,b\r\n")
+    made = execute(place.labelled_log(), place.folder / "made")
+    own = {"__version": [3]}
+    rows = sorted(read(made, "test"), key=lambda row: row["score"])
+    assert rows == [
+        {"score": [0.0], "shop": [], "hour": [], "bought": [1], "__prediction": [0.5, 0.25]} | own,
+        {"score": [0.25], "shop": ["Ä1".encode()], "hour": [1], "bought": [0]}
+        | {"__prediction": [1.0, 0.0]}
+        | own,
+    ]
+
+
+def test_the_artifact_is_described_as_the_ingest_describes_its_own(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("7/v1/x.csv", "id,outcome\na,0\n")
+    place.write_labels("7/v2/x.csv", "id,outcome\na,1\n")
+    place.write_labels("8/v1/x.csv", "id,outcome\na,0\n")
+    labels = {"pattern": "{SPAN}/v{VERSION}/*.csv"}
+    made = execute(place.labelled_log(labels=labels, span="7"), place.folder / "made")
+    assert labels_by_row(read(made, "test")) == {1: 1}
+    assert json.loads(made.split_names) == ["test"]
+    assert examples_utils.get_payload_format(made) == example_gen_pb2.FORMAT_TF_EXAMPLE
+    assert examples_utils.get_file_format(made) == "tfrecords_gzip"
+    numbers = {"span": 7, "version": 2, "rows_test": 1, "judged_version": 3}
+    assert {n: made.get_int_custom_property(n) for n in numbers} == numbers
+    assert json.loads(made.get_string_custom_property("spans")) == [7]
+    columns = ["hour", "score", "shop"]
+    assert json.loads(made.get_string_custom_property("logged_columns")) == columns
+    assert sorted(os.listdir(made.uri)) == ["Split-test", "joined.json"]
+    assert os.listdir(Path(made.uri, "Split-test")) == ["data_tfrecord-00000-of-00001.gz"]
+
+
+def test_the_fingerprint_is_that_of_what_was_joined(place: Place) -> None:
+    def fingerprint() -> str:
+        made = execute(place.labelled_log(), place.folder / f"made-{next(numbers)}")
+        return made.get_string_custom_property("input_fingerprint")
+
+    numbers = iter(range(9))
+    place.predict(["a", "b"], [feature_row(0), feature_row(1)])
+    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
+    before = fingerprint()
+    place.predict(["not labelled"], [feature_row(2)])
+    assert fingerprint() == before
+    place.predict(["a"], [feature_row(3)], time="2026-03-10T12:01")
+    assert fingerprint() != before
+
+
+TABLES = {
+    "classes of text": (
+        {"problem": "multiclass", "label": samples.MOODS, "exclude": {}},
+        ["glad", " sad ", "angry", ""],
+        {"mood": [[b"glad"], [b"sad"]]},
+        {"malformed_labels": 1, "empty_labels": 1},
+    ),
+    "a number to predict": (
+        {"problem": "regression", "label": {"column": "score"}, "columns": {}},
+        ["2.5", "-1e3", "nan", "1e99", "inf", "much"],
+        {"score": [[2.5], [-1000.0]]},
+        {"malformed_labels": 3, "empty_labels": 1},
+    ),
+    "classes of numbers": (
+        {"label": {"column": "hour", "classes": [8, 20]}, "columns": {}},
+        ["8", "20.0", "9"],
+        {"hour": [[8], [20]]},
+        {"malformed_labels": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "labels", "expected", "counts"), TABLES.values(), ids=TABLES)
+def test_labels_have_the_type_and_name_of_the_schema(
+    place: Place, table: Row, labels: list[str], expected: Row, counts: dict[str, int]
+) -> None:
+    features = {**samples.TABLE.model_dump(mode="json"), **table}
+    features["columns"] = {"shop": {"kind": "vocabulary", "missing": "own"}}
+    rows = [feature_row(number) for number in range(len(labels))]
+    place.predict([*range(len(labels))], rows, exclude=["score", "hour"])
+    body = "".join(f"{number},{label}\n" for number, label in enumerate(labels))
+    place.write_labels("1.csv", f"id,outcome\n{body}")
+    component = place.labelled_log(features=json.dumps(features))
+    made = execute(component, place.folder / "made")
+    ((name, values),) = expected.items()
+    assert sorted(row[name] for row in read(made, "test")) == sorted(values)
+    assert joined_of(made) == {**NOTHING, "joined": 2, "unlabelled": len(labels) - 2, **counts}
+
+
+def test_the_last_prediction_counts_wherever_it_is(place: Place) -> None:
+    for hour in (13, 18, 11, 16, 12, 17):  # one file each
+        place.predict(["a"], [feature_row(hour)], time=f"2026-03-10T{hour}:00")
+    for day in (13, 15, 14):
+        place.predict(["b"], [feature_row(day)], time=f"2026-04-{day}T00:00")
+    place.predict(["c", "c", "c"], [feature_row(1), feature_row(2), feature_row(3)])
+    place.write_labels("1.csv", "id,outcome\na,1\nb,1\nc,1\n")
+    made = execute(place.labelled_log(labels={"days": 90}), place.folder / "made")
+    assert labels_by_row(read(made, "test")) == {18: 1, 15: 1, 3: 1}
+
+
+def test_only_the_last_days_of_the_log_are_read(place: Place) -> None:
+    days = ("2026-03-10", "2026-03-09", "2026-03-08", "2026-02-01")
+    for number, day in enumerate(days):
+        place.predict([number], [feature_row(number)], time=f"{day}T23:59")
+    (place.log / "small" / "notes").mkdir()
+    (place.log / "small" / "notes" / "x.parquet").write_text("no log")
+    place.write_labels("1.csv", "id,outcome\n0,1\n1,1\n2,1\n3,1\n")
+    made = execute(place.labelled_log(labels={"days": 2}), place.folder / "made")
+    assert labels_by_row(read(made, "test")) == {0: 1, 1: 1}
+    assert joined_of(made) == {**NOTHING, "joined": 2, "foreign_labels": 2}
+
+
+def test_a_column_that_is_not_logged_is_missing(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)], exclude=["shop"])
+    place.predict(["b"], [feature_row(2)], exclude=["hour"])
+    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
+    made = execute(place.labelled_log(), place.folder / "made")
+    by_label = {row["bought"][0]: row for row in read(made, "test")}
+    assert "shop" not in by_label[1]
+    assert by_label[1]["hour"] == [1]
+    assert "hour" not in by_label[0]
+    assert json.loads(made.get_string_custom_property("logged_columns")) == ["score"]
+
+
+def test_without_features_predictions_can_be_judged_alone(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.predict(["a", "b"], [feature_row(1), feature_row(2)], exclude=["score", "shop", "hour"])
+    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
+    with caplog.at_level(logging.WARNING, "progress"):
+        made = execute(place.labelled_log(), place.folder / "made")
+    assert "2 of 2 joined predictions have no logged features" in caplog.text
+    assert sorted(read(made, "test"), key=lambda row: row["bought"]) == [
+        {"bought": [0], "__version": [3], "__prediction": [pytest.approx(0.005)]},
+        {"bought": [1], "__version": [3], "__prediction": [pytest.approx(0.0025)]},
+    ]
+    assert joined_of(made) == {**NOTHING, "joined": 2, "without_features": 2}
+    assert made.get_string_custom_property("logged_columns") == "[]"
+
+
+def _nothing(place: Place) -> None:
+    """There are neither log nor labels."""
+
+
+def _log_alone(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+
+
+def _labels_of(header: str, body: str = "a,1\n") -> Any:
+    def write(place: Place) -> None:
+        place.predict(["a"], [feature_row(1)])
+        place.write_labels("1.csv", f"{header}\n{body}")
+
+    return write
+
+
+def _other_keys(place: Place) -> None:
+    place.predict(["b7", "b8", None], [feature_row(n) for n in range(3)])
+    place.predict(["other"], [feature_row(9)], version=2)
+    place.write_labels("1.csv", "id,outcome\n9,1\n007,1\n007,1\n")
+
+
+def _other_version(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)], version=2)
+    place.write_labels("1.csv", "id,outcome\na,1\n")
+
+
+def _damaged_log(place: Place) -> None:
+    _labels_of("id,outcome")(place)
+    (place.log / "small" / "2026-03-10" / "x.parquet").write_bytes(b"PAR1")
+
+
+def _other_type(place: Place) -> None:
+    _labels_of("id,outcome")(place)
+
+
+BAD = {
+    "no log": (_nothing, {}, ["There is no prediction log in", "/predictions/small", "enabled"]),
+    "no labels": (_log_alone, {}, ["No file in", "continued_evaluation.labels.pattern."]),
+    "no folder": (
+        _log_alone,
+        {"labels_folder": "/no/such"},
+        ["The folder /no/such does not exist. Correct continued_evaluation.labels.path."],
+    ),
+    "no span": (
+        _labels_of("id,outcome"),
+        {"span": "7", "labels": {"pattern": "{SPAN}.csv"}},
+        ["the span asks for 7, but there is no 7 in", "There are: 1."],
+    ),
+    "no number": (_labels_of("id,outcome"), {"span": "new"}, ["The span is 'new'"]),
+    "no champion": (_log_alone, {"version": 0}, ["There are no versions in"]),
+    "other keys": (
+        _other_keys,
+        {},
+        [
+            "with a prediction of version 3: 2 unlabelled, 1 without key, 1 other versions, "
+            "3 foreign labels. The log has the key 'b7' of this version, and the files have "
+            "labels of the key '007'."
+        ],
+    ),
+    "another version": (_other_version, {}, ["The log has no keys of this version", "'a'"]),
+    "only empty labels": (
+        _labels_of("id,outcome", "a,\n"),
+        {},
+        ["1 unlabelled, 1 empty labels", "the files have no other labels"],
+    ),
+    "a damaged log": (_damaged_log, {}, ["x.parquet cannot be read"]),
+    "another type": (
+        _other_type,
+        {"columns": json.dumps(samples.TYPES | {"score": "INT", "shop": "FLOAT"})},
+        [
+            "The log of version 3 does not fit the schema: 'score' is FLOAT and in the schema INT, "
+            "'shop' is BYTES and in the schema FLOAT."
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "changes", "parts"), BAD.values(), ids=BAD)
+def test_what_cannot_be_joined_is_told(
+    place: Place, prepare: Any, changes: dict[str, Any], parts: list[str]
+) -> None:
+    prepare(place)
+    with pytest.raises(PipelineStop) as stop:
+        execute(place.labelled_log(**changes), place.folder / "made")
+    for part in parts:
+        assert part in str(stop.value)
+    assert not list((place.folder / "made").glob("Split-*"))
+
+
+def test_problems_of_several_files_are_told_together(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("1.csv", "a,b\n1,2\n")
+    place.write_labels("2.csv.gz", "id,outcome\na,1\n")
+    path = place.labels / "2.csv.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(PipelineStop) as stop:
+        execute(place.labelled_log(), place.folder / "made")
+    assert "1.csv: continued_evaluation.labels.key is 'id'" in str(stop.value)
+    assert "2.csv.gz can't be read" in str(stop.value)
+
+
+def test_labels_that_change_after_the_driver_stop_the_run_and_a_growing_log_does_not(
+    place: Place,
+) -> None:
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("1.csv", "id,outcome\na,1\nb,1\n")
+    component = place.labelled_log()
+    found = drive(component)
+    place.predict(["b"], [feature_row(2)])
+    made = execute(component, place.folder / "made", found)
+    assert joined_of(made)["joined"] == 2
+    place.write_labels("1.csv", "id,outcome\na,0\nb,0\n\n")
+    with pytest.raises(PipelineStop, match="have changed since the run began"):
+        execute(component, place.folder / "again", found)
+
+
+def test_without_the_driver_the_executor_looks_itself(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("1.csv", "id,outcome\na,1\n")
+    component = place.labelled_log()
+    made = execute(component, place.folder / "made", dict(component.exec_properties))
+    assert labels_by_row(read(made, "test")) == {1: 1}
+    assert made.get_int_custom_property("judged_version") == 3
+
+
+def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
+    def run() -> int:
+        local_dag_runner.LocalDagRunner().run(
+            pipeline.Pipeline(
+                pipeline_name="p",
+                pipeline_root=str(place.folder / "root"),
+                components=[place.labelled_log(version=0)],
+                enable_cache=True,
+                metadata_connection_config=connection,
+                beam_pipeline_args=BEAM,
+            )
+        )
+        with metadata.Metadata(connection) as handle:
+            made = handle.store.get_artifacts_by_type("Examples")
+            judged.append(made[-1].custom_properties["judged_version"].int_value)
+            return len(made)
+
+    judged: list[int] = []
+    connection = metadata.sqlite_metadata_connection_config(str(place.folder / "metadata.db"))
+    registry = place.folder / "registry" / "small"
+    for version in (3, 4):
+        (registry / str(version)).mkdir(parents=True)
+    store.write_state(str(registry), {"labels": {"champion": 3}, "champions": [3], "last": None})
+    place.predict(["a"], [feature_row(1)])
+    place.predict(["a"], [feature_row(2)], version=4)
+    path = place.write_labels("1.csv", "id,outcome\na,1\n")
+    assert run() == 1
+    assert run() == 1
+    place.predict(["b"], [feature_row(2)])
+    assert run() == 2
+    os.utime(path, (1, 1))
+    assert run() == 3
+    store.write_state(str(registry), {"labels": {"champion": 4}, "champions": [3, 4], "last": None})
+    assert run() == 4
+    assert judged == [3, 3, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "Id,result,id,id\na,1,a,a\n",
+            "continued_evaluation.labels.key is 'id', and the file has 2 such columns; "
+            "continued_evaluation.labels.label is 'outcome', and the file has no such column. "
+            "Its columns: Id, result, id, id.",
+        ),
+        ("", "1.csv is empty"),
+        ("\n\n", "1.csv is empty"),
+        ('id,outcome\na,1\nb,"1\n', "the last quotation mark is not closed"),
+        ('id,outcome\na,1\nb,1,"', "the last quotation mark is not closed"),
+    ],
+)
+def test_a_bad_label_file_is_told(place: Place, content: str, message: str) -> None:
+    path = place.write_labels("1.csv", content)
+    with pytest.raises(PipelineStop) as stop:
+        list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
+    assert message in str(stop.value)
+
+
+@pytest.mark.parametrize("content", ["id,outcome", "\n\nid,outcome\n", "outcome,id\n\n"])
+def test_a_label_file_may_have_no_rows(place: Place, content: str) -> None:
+    path = place.write_labels("1.csv", content)
+    found = list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
+    assert not any(rows.keys or rows.left_out.total() for rows in found)
+
+
+def test_a_long_label_file_is_read_in_parts(place: Place) -> None:
+    lines = [f"{number},{number % 2},{'x' * 50}" for number in range(200_000)]
+    lines[150_000] += ",one field too many"
+    path = place.write_labels("1.csv", "id,outcome,note\n" + "\n".join(lines))
+    parts = list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
+    keys = [key for rows in parts for key in rows.keys]
+    assert len(parts) > 3
+    assert keys == [str(number) for number in range(200_000) if number != 150_000]
+    assert sum((rows.left_out for rows in parts), Counter()) == {"malformed_labels": 1}
+
+
+_ATTEMPT = """
+import json, sys
+from pathlib import Path
+from tests.components.continued_evaluation.logs import Place, execute
+place = Place.__new__(Place)
+place.folder = Path(sys.argv[1])
+place.log, place.labels = place.folder / "predictions", place.folder / "labels"
+execute(place.labelled_log(), place.folder / "made")
+"""
+
+
+@pytest.mark.prove
+def test_a_killed_executor_leaves_nothing_half_written(place: Place) -> None:
+    rows, made = 10_000, place.folder / "made"
+    place.predict([*range(rows)], [feature_row(number) for number in range(rows)])
+    body = "".join(f"{number},{number % 2}\n" for number in range(rows))
+    place.write_labels("1.csv", f"id,outcome\n{body}")
+    with subprocess.Popen(
+        [sys.executable, "-c", _ATTEMPT, str(place.folder)],
+        cwd=Path(prediction_log.__file__).parents[2],
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(made.glob(".parts/**/*.gz")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert os.listdir(made) == [".parts"]
+    again = execute(place.labelled_log(), made)
+    assert len(read(again, "test")) == rows
+    assert sorted(os.listdir(made)) == ["Split-test", "joined.json"]
+
+
+def test_what_an_attempt_left_that_was_cut_short_is_replaced(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("1.csv", "id,outcome\na,1\n")
+    left = place.folder / "made" / "Split-test" / "data_tfrecord-00007-of-00009.gz"
+    left.parent.mkdir(parents=True)
+    left.write_text("left")
+    made = execute(place.labelled_log(), place.folder / "made")
+    assert labels_by_row(read(made, "test")) == {1: 1}

@@ -1,0 +1,53 @@
+"""Contradictions in the settings, all at once."""
+
+import pytest
+
+from components.errors import PipelineStop
+from pipeline import loading
+from tests import small
+
+
+def mistakes(tmp_path, settings) -> str:
+    small.write_config(tmp_path, {**small.SETTINGS, "continued_evaluation": settings})
+    with pytest.raises(PipelineStop) as stop:
+        loading.load("small", configs=tmp_path)
+    return str(stop.value)
+
+
+def test_every_mistake_is_told_with_its_place(tmp_path) -> None:
+    told = mistakes(
+        tmp_path,
+        {
+            "limits": [
+                {"metric": "rmse", "at_most": 1},
+                {"metric": "auc"},
+                {"metric": "calibration", "below_promotion": 0.1},
+                {"metric": "auc", "gap": 0.1},
+                {"metric": "auc", "at_least": 0.5, "slices": ["shop"]},
+            ],
+            "drift_from_before": {"columns": {"leak": 0.1}, "ignore": {"nowhere": "why"}},
+        },
+    )
+    assert "7 mistakes" in told
+    for words in (
+        "limits.0: metric 'rmse' is not one of binary",
+        "limits.1: set at_least, at_most, below_promotion or gap",
+        "limits.2: calibration has no better direction",
+        "limits.3: gap is between slices",
+        "limits.4: slices ['shop'] is not among features.slices: ['method']",
+        "drift_from_before.columns.leak: is neither the label nor read by the model",
+        "drift_from_before.ignore.nowhere: is neither",
+    ):
+        assert words in told, words
+
+
+def test_what_is_right_is_taken(tmp_path) -> None:
+    settings = {
+        "limits": [{"metric": "accuracy", "gap": 0.2, "slices": ["method"]}],
+        "drift_from_training": {"columns": {"bought": 0.1, "amount": 0.4}},
+        "retraining": {"spans": None},
+    }
+    small.write_config(tmp_path, {**small.SETTINGS, "continued_evaluation": settings})
+    found = loading.load("small", configs=tmp_path).continued_evaluation
+    assert found.retraining.spans is None
+    assert found.drift_from_training.columns == {"bought": 0.1, "amount": 0.4}
