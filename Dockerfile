@@ -22,7 +22,7 @@ COPY pipeline/bootstrap-requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirements.txt
 COPY pyproject.toml uv.lock ./
 ARG VARIANT=cpu
-RUN groups="--group kubeflow --group serving"; \
+RUN groups="--group kubeflow --group serving --group continued-evaluation"; \
     if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
     UV_PYTHON_DOWNLOADS=never uv sync --locked --no-default-groups $groups \
         --compile-bytecode --no-cache

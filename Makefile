@@ -20,7 +20,7 @@ SETTINGS = $(if $(CONFIG),--config '$(CONFIG)') $(foreach setting,$(SET),--set '
 .DEFAULT_GOAL := help
 .PHONY: help env versions promote rollback run-local test lint format schema config tensorboard \
 	checkpoints gc prove soak bench bench-training train-distributed check-tpu tpu-environment setup clean \
-	image compile submit run-kubeflow-local docker-run-local
+	continued-evaluation evaluations replay replay-faults image compile submit run-kubeflow-local docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -72,6 +72,17 @@ batch-predict: env ## Predict files of rows   INPUT='data/*.csv' OUTPUT=predicte
 inference-service: env ## Print the server's KServe resource      IMAGE=registry/name:tag
 	@$(PY) -m pipeline inference-service $(SETTINGS) --image '$(IMAGE)'
 
+##@ Continued evaluation
+continued-evaluation: env ## Judge the champion on the newest span; retrain if due   [SPAN=12]
+	@$(PY) -m pipeline continued-evaluation $(SETTINGS) $(if $(SPAN),--span '$(SPAN)')
+evaluations: env ## List all evaluations, and draw them on a page
+	@$(PY) -m pipeline evaluations $(SETTINGS)
+replay: env ## Live through four years of the taxi's data, quarter by quarter
+	@$(PY) -m pipeline replay $(foreach setting,$(SET),--set '$(setting)')
+replay-faults: env ## Put known faults into spans, and see which check catches them
+	@$(PY) -m pipeline replay-faults $(foreach setting,$(SET),--set '$(setting)') \
+		$(if $(WRITE),--write)
+
 ##@ Kubeflow
 image: ## Build the steps' image with docker or podman   [IMAGE= VARIANT=gpu STAGE=tpu]
 	@$(ENGINE) build --platform linux/amd64 --build-arg VARIANT='$(VARIANT)' \
@@ -92,7 +103,7 @@ gc: env ## Free disk: shows what can go, and asks       [YES=1]
 
 ##@ Proofs
 prove: env ## Run the slower proofs
-	@$(PY) -m pytest -m prove
+	@$(PY) -m pytest -m prove -n 2 --dist loadfile
 soak: env ## Kill trainings at random moments, for hours         [KILLS=200]
 	@KILLS=$(KILLS) $(PY) -m pytest -m prove -k killed tests/end_to_end
 bench: env ## Measure against TFX's own template              [ROWS=10000000]

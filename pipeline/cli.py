@@ -165,3 +165,8 @@ if find_spec("pipeline.kubeflow"):
     from pipeline.kubeflow import commands as kubeflow
 
     kubeflow.register(app)
+
+if find_spec("pipeline.continued_evaluation"):
+    from pipeline.continued_evaluation import commands as continued_evaluation
+
+    continued_evaluation.register(app)

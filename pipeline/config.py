@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from components.continued_evaluation.settings import ContinuedEvaluation
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable, Problem, Removable, Settings, Strict
 from components.inference.prediction_log import LogSettings
@@ -28,6 +29,9 @@ class Data(Strict):
         "spans as in TFX. Names ending in .gz are decompressed."
     )
     spans: Spans = Field("newest", description="Which spans, if the pattern has any.")
+    test_spans: Literal["all", "newest"] = Field(
+        "all", description="Of which of these spans the test rows are used."
+    )
     sample: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Use this fraction of the rows, always the same ones (by hash)."
     )
@@ -234,6 +238,7 @@ class Config(Settings):
     )
     evaluation: Evaluation
     registry: Registry
+    continued_evaluation: ContinuedEvaluation = ContinuedEvaluation()
     serving: Serving = Serving()
     prediction_log: LogSettings = LogSettings()
     beam: Beam = Beam()
@@ -247,6 +252,10 @@ class Config(Settings):
         yield from _below("tuning", self._tuning_problems())
         columns = self.features.raw_columns()
         yield from _below("prediction_log", self.prediction_log.problems(columns))
+        table = self.features
+        compared = [*columns, table.label.column]
+        found = self.continued_evaluation.mistakes(table.problem, table.slices, compared)
+        yield from _below("continued_evaluation", found)
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):

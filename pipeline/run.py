@@ -45,7 +45,7 @@ def run(config_name: str, overrides: list[str]) -> int:
 
 def _run(config_name: str, overrides: list[str]) -> int:
     config = loading.load(config_name, overrides)
-    _check_against_schema(config)
+    check_against_schema(config)
     workspace = Workspace(loading.PROJECT / config.workspace)
     log = workspace.logs / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{_process()}.log"
     workspace.make()
@@ -53,12 +53,28 @@ def _run(config_name: str, overrides: list[str]) -> int:
     with output_to(log) as console:
         console.print(f"{config.name}: from {config.data.path}, log in {shown(log)}")
 
-        def run_pipeline() -> int:
-            return _run_in(config_name, config, workspace, console, log)
+        return train(config_name, config, workspace, console, log)
 
-        if config.training.strategy != "multi_worker":
-            return run_pipeline()
-        return _take_part(run_pipeline, console)
+
+def train(
+    config_name: str, config: Config, workspace: Workspace, console: Console, log: Path
+) -> int:
+    """Runs the training pipeline, alone or as a member of a cluster; the exit code comes back.
+
+    Args:
+      config_name: for the commands that are printed.
+      config: the settings.
+      workspace: where it runs; it is locked meanwhile.
+      console: for the person.
+      log: where everything else goes.
+    """
+
+    def run_pipeline() -> int:
+        return _run_in(config_name, config, workspace, console, log)
+
+    if config.training.strategy != "multi_worker":
+        return run_pipeline()
+    return _take_part(run_pipeline, console)
 
 
 def _take_part(run_pipeline: Callable[[], int], console: Console) -> int:
@@ -75,7 +91,12 @@ def _process() -> str:
     return f"{host}{os.getpid()}"
 
 
-def _check_against_schema(config: Config) -> None:
+def check_against_schema(config: Config) -> None:
+    """Looks for what the settings name and the schema does not have.
+
+    Raises:
+      PipelineStop: lists every mistake.
+    """
     types = schema.column_types(schema.read_schema(loading.PROJECT / config.schema_file))
     mistakes = [
         f"  {'.'.join(('features', *path))}: {text}"
@@ -105,7 +126,7 @@ def _run_in(
         console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
 
     with RunLines(console) as lines, workspace.locked(wait):
-        with lines.step("(loading TFX)"), _without_collecting():
+        with lines.step("(loading TFX)"), without_collecting():
             from components.trainer.core import strategy
             from pipeline import graph, local, summary
         logging.basicConfig(level=logging.INFO, force=True)
@@ -119,15 +140,15 @@ def _run_in(
         except local.ComponentFailed as failure:
             started = set(failure.run.outcomes)
             skipped = [c.id for c in pipeline.components if c.id not in started]
-            _tell_failure(failure, skipped, console, log)
+            tell_failure(failure, skipped, console, log)
             return _FAILED
     summary.tell(done, config_name, config, workspace, console)
     return 0
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Imports make half a million objects that stay; looking through them again takes seconds."""
+def without_collecting() -> Iterator[None]:
+    """For imports: half a million objects that stay; looking through them again takes seconds."""
     gc.disable()
     yield
     gc.freeze()
@@ -135,7 +156,8 @@ def _without_collecting() -> Iterator[None]:
     gc.enable()
 
 
-def _tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:
+def tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:
+    """Says which component stopped a run, why, and what was not started."""
     logging.error("%s", "".join(traceback.format_exception(failure)))
     console.print(f"  {', '.join(skipped)}: not started" if skipped else "", style="dim")
     console.print(f"\n[red]{failure}[/] stopped the run.", highlight=False)

@@ -1,0 +1,179 @@
+"""`python -m pipeline continued-evaluation`: judges the champion on a fresh span, and follows."""
+
+import json
+import logging
+import os
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from components.continued_evaluation import following, history
+from components.continued_evaluation.fresh import NothingFresh
+from components.registry import store
+from components.trainer.core.interruption import START_AGAIN
+from pipeline import loading
+from pipeline import run as training
+from pipeline.config import Config
+from pipeline.console import RunLines, output_to, shown
+from pipeline.continued_evaluation import telling
+from pipeline.workspace import Workspace
+
+LOOK = 3
+"""The exit code if a person has to look."""
+
+_FAILED = 1
+
+
+def main(config_name: str, overrides: list[str], span: int | None) -> int:
+    """Evaluates, decides, and does what the decision asks for.
+
+    Args:
+      config_name: the training pipeline's configuration.
+      overrides: of it.
+      span: which; None for the newest.
+
+    Returns:
+      The exit code: 0 done, 1 something failed, 3 a person has to look.
+
+    Raises:
+      PipelineStop: the settings are wrong; nothing was started.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _main(config_name, overrides, span)
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is finished is kept; the same command goes on.", flush=True)
+        return START_AGAIN
+
+
+def _main(config_name: str, overrides: list[str], span: int | None) -> int:
+    wanted = "newest" if span is None else span
+    config = loading.load(config_name, [*overrides, f"data.spans={wanted}"])
+    training.check_against_schema(config)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    started = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    log = workspace.logs / f"{config.name}-continued-evaluation-{started}.log"
+    workspace.make()
+    model = str(workspace.registry / config.registry.model)
+    with output_to(log) as console:
+        console.print(f"{config.registry.model}: fresh rows of {config.data.path}, {shown(log)}")
+        try:
+            record = evaluate(config, workspace, console, log)
+        except NothingFresh as stop:
+            console.print(f"\n{stop}", markup=False)
+            return 0 if span is None else _FAILED
+        if record is None:
+            return _FAILED
+        telling.tell(record, model, console)
+        code = follow(record, model, config_name, overrides, console, log)
+        telling.tell_last(model, config_name, config, workspace, console)
+    return code
+
+
+def evaluate(
+    config: Config, workspace: Workspace, console: Console, log: Path
+) -> history.Record | None:
+    """Runs the graph; None if a component failed, which was told.
+
+    Args:
+      config: With the span in `data.spans`.
+      workspace: Where it runs; it is locked meanwhile.
+      console: For the person.
+      log: Where everything else goes.
+
+    Raises:
+      NothingFresh: The champion was trained on the span.
+    """
+
+    def wait(holder: str) -> None:
+        console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
+
+    with RunLines(console) as lines, workspace.locked(wait):
+        with lines.step("(loading TFX)"), training.without_collecting():
+            from pipeline import local
+            from pipeline.continued_evaluation import graph
+        logging.basicConfig(level=logging.INFO, force=True)
+        pipeline = graph.create_pipeline(config, workspace)
+        try:
+            done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
+        except local.ComponentFailed as failure:
+            if isinstance(failure.__cause__, NothingFresh):
+                raise failure.__cause__ from None
+            started = set(failure.run.outcomes)
+            skipped = [c.id for c in pipeline.components if c.id not in started]
+            training.tell_failure(failure, skipped, console, log)
+            return None
+    path = Path(done.outputs["Decide"]["decided"], graph.RECORD_FILE)
+    return history.Record.model_validate_json(path.read_text())
+
+
+def follow(
+    record: history.Record,
+    model: str,
+    config_name: str,
+    overrides: list[str],
+    console: Console,
+    log: Path,
+) -> int:
+    """Does what the decision asks for, once; the exit code, as of `main`, comes back.
+
+    Args:
+      record: The evaluation.
+      model: `registry/<model>`.
+      config_name: The training pipeline's configuration.
+      overrides: Of it.
+      console: For the person.
+      log: Where everything else goes.
+    """
+    settings = loading.load(config_name, overrides).continued_evaluation
+    due = following.due(model, record, settings)
+    if due == "retrain":
+        return _retrain(record, model, config_name, overrides, console, log)
+    if due == "roll_back":
+        to = following.roll_back(model, record)
+        console.print(f"[bold]Rolled back: version {to} is champion again.[/]")
+    return LOOK if due == "look" else 0
+
+
+def _retrain(
+    record: history.Record,
+    model: str,
+    config_name: str,
+    overrides: list[str],
+    console: Console,
+    log: Path,
+) -> int:
+    config = loading.load(config_name, [*overrides, *retraining_overrides(record)])
+    console.print(f"\nRetraining on the spans up to {record.evidence.span}:")
+    before = store.list_versions(model)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    code = training.train(config_name, config, workspace, console, log)
+    if code == 0:
+        made = [version for version in store.list_versions(model) if version not in before]
+        champion = store.read_labels(model).get(store.CHAMPION)
+        if not made:
+            what = "retrained; the new model was not blessed"
+        elif champion in made:
+            what = f"retrained: version {made[-1]}, now champion"
+        else:
+            what = f"retrained: version {made[-1]}, a candidate"
+        following.note(model, record, what, version=made[-1] if made else None)
+    return code
+
+
+def retraining_overrides(record: history.Record) -> list[str]:
+    """The settings of a retraining, as `--set` takes them.
+
+    Its candidate and the champion are compared on the newest span's test rows alone: by the row
+    hash those are in nobody's training rows.
+    """
+    wanted, found = following.retraining(record), []
+    if wanted.spans:
+        spans = json.dumps(wanted.spans)
+        # Twice: a setting's parts would be merged with those that are there.
+        found += ["data.spans=newest", f"data.spans={spans}", "data.test_spans=newest"]
+    if wanted.warm_start:
+        found.append(f"training.warm_start={{version: {wanted.warm_start}}}")
+    return found

@@ -1,0 +1,173 @@
+"""`evaluations`, by the real command line, on a history that was filed for real."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from components.continued_evaluation import history
+from components.registry import labels, store
+from components.registry.labels import Mover
+from pipeline.cli import app
+from tests.pipeline.continued_evaluation import histories
+
+MODEL = "taxi-development"
+PAGE = f"{MODEL}-evaluations.html"
+
+
+class Workspace:
+    """A workspace, and the command on it."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.model = root / "registry" / MODEL
+
+    def call(self, *arguments: str, code: int = 0, columns: int = 200) -> Result:
+        """Runs the command, which must end with the code."""
+        place = ["evaluations", "-c", "development", f"--set=workspace={self.root}"]
+        size = {"COLUMNS": str(columns)}
+        result = CliRunner().invoke(app, [*place, *arguments], env=size)
+        assert result.exit_code == code, result.output
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        return result
+
+    def rows(self) -> list[str]:
+        """The table's rows, each with the lines that it goes on in, blanks as one."""
+        lines = self.call().stdout.partition("decision")[2].splitlines()[1:]
+        starts = [number for number, line in enumerate(lines) if line[:1].isdigit()]
+        ends = [*starts[1:], lines.index("")]
+        return [" ".join(" ".join(lines[a:b]).split()) for a, b in zip(starts, ends, strict=True)]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def workspace(empty: Workspace) -> Workspace:
+    histories.file_story(empty.model)
+    return empty
+
+
+def test_without_an_evaluation_one_sentence_says_so(empty: Workspace) -> None:
+    told = empty.call().stdout
+    assert told.count("\n") == 1
+    assert "No version in" in told and "has been evaluated on fresh data yet." in told
+    assert not (empty.root / "reports").exists()
+    assert json.loads(empty.call("--json").stdout) == []
+
+
+def test_a_row_has_span_rows_version_metric_drift_decision_and_reason(
+    workspace: Workspace,
+) -> None:
+    rows = workspace.rows()
+    assert rows[0].startswith("3 3,010 1 0.9510 (0.9401 to 0.9619) payment_type 0.085")
+    assert rows[0].endswith("/ 0.2 keep")
+    assert rows[3] == (
+        "8 3,010 1 0.9360 (0.9251 to 0.9469) fare 0.410 / 0.3 retrain: fare has moved away from "
+        "the champion's training: jensen shannon divergence … -> version 2 was filed"
+    )
+    assert "roll back: auc of all rows is 0.8420 (0.8311 to 0.8529)" in rows[5]
+    assert "(+3) -> rolled back to 1" in rows[5]
+
+
+def test_what_cannot_be_computed_is_a_dash_and_what_did_not_follow_is_said(
+    workspace: Workspace,
+) -> None:
+    rows = workspace.rows()
+    assert rows[10].startswith("14 3,010 3 - ")
+    assert rows[10].endswith("labels of the span are the same -> nothing yet")
+
+
+def test_the_oldest_is_first(workspace: Workspace) -> None:
+    spans = [row.split()[0] for row in workspace.rows()]
+    assert spans == [str(event["span"]) for event in histories.STORY]
+
+
+def test_markup_of_the_data_is_shown_as_it_is(workspace: Workspace) -> None:
+    rows = workspace.rows()
+    assert 'company does not fit the schema: <script>alert("x")</script>' in rows[7]
+    assert f"{histories.ODD_COLUMN} 0.620 / 0.2" in rows[7]
+    assert histories.ODD_OUTCOME in rows[7]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_narrow_terminal_cuts_nothing_off(workspace: Workspace, columns: int) -> None:
+    told = workspace.call(columns=columns).stdout
+    rows = told.partition("decision")[2].partition("\n\n")[0].splitlines()
+    assert max(map(len, rows)) <= columns
+    for word in ("training:", "schema:", "divergence", "nothing"):
+        assert word in told
+
+
+def test_it_writes_the_page_and_says_where(workspace: Workspace) -> None:
+    told = workspace.call().stdout
+    page = workspace.root / "reports" / PAGE
+    assert f"{page} (charts, and all reasons)\nNext:\n" in told
+    assert f"<h1>{MODEL}</h1>" in page.read_text("utf-8")
+    assert histories.FOLLOWED[5].what in page.read_text("utf-8")
+
+
+def test_after_a_retrain_that_nobody_started_the_next_command_trains(
+    workspace: Workspace,
+) -> None:
+    told = workspace.call().stdout.partition("Next:")[2]
+    assert "make run-local " in told
+    assert "make rollback" not in told
+
+
+def test_after_a_roll_back_that_nobody_did_the_next_command_does_it(workspace: Workspace) -> None:
+    for event in sorted((workspace.model / history.FOLDER).iterdir()):
+        if event.name.split("-")[1] not in ("3", "4", "5", "8", "9", "10"):
+            for file in event.iterdir():
+                file.unlink()
+            event.rmdir()
+    (newest,) = (workspace.model / history.FOLDER).glob("span-10-*")
+    (newest / history.FOLLOWED_FILE).unlink()
+    assert "make rollback " in workspace.call().stdout.partition("Next:")[2]
+    done = history.Followed(time=history.now(), what="rolled back to 1", version=1)
+    history.follow(str(workspace.model), newest.name, done)
+    assert "make rollback " not in workspace.call().stdout.partition("Next:")[2]
+
+
+def test_after_a_retraining_that_made_a_candidate_the_next_command_promotes_it(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    saved = tmp_path / "model"
+    saved.mkdir()
+    (saved / "saved_model.pb").write_bytes(b"model")
+    made = store.add_version(str(workspace.model), str(saved), {"fingerprint": "a"})
+    labels.assign(str(workspace.model), store.CANDIDATE, made, Mover("run 7", "blessed"))
+    newest = history.read_all(str(workspace.model))[-1]
+    filed = history.Followed(time=history.now(), what=f"version {made} was filed", version=made)
+    history.follow(str(workspace.model), newest.id, filed)
+    told = workspace.call().stdout.partition("Next:")[2]
+    assert f"make promote VERSION={made} " in told
+    assert "make run-local" not in told
+
+
+def test_json_is_all_that_was_recorded_and_nothing_else(workspace: Workspace) -> None:
+    found = json.loads(workspace.call("--json").stdout)
+    recorded = history.read_all(str(workspace.model))
+    assert [history.Record.model_validate(one) for one in found] == recorded
+    assert [one["followed"] and one["followed"]["what"] for one in found] == [
+        histories.FOLLOWED[n].what if n in histories.FOLLOWED else None for n in range(12)
+    ]
+    assert not (workspace.root / "reports").exists()
+
+
+def test_a_damaged_evaluation_is_told_with_what_to_do(workspace: Workspace) -> None:
+    (damaged,) = (workspace.model / history.FOLDER).glob("span-9-*")
+    (damaged / history.EVALUATION_FILE).write_text('{"id": ')
+    for arguments in ([], ["--json"]):
+        result = workspace.call(*arguments, code=2)
+        assert f"{damaged / history.EVALUATION_FILE} cannot be read" in result.stderr
+        assert f"remove {damaged}" in result.stderr
+        assert result.stdout == ""
+
+
+def test_mistakes_in_the_settings_are_told(workspace: Workspace) -> None:
+    told = workspace.call("--set=training.epoch=3", code=2).stderr
+    assert "did you mean 'epochs'?" in told
