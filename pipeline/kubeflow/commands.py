@@ -37,7 +37,8 @@ def compile_(
 
 def submit(
     which: Annotated[
-        Literal["training", "batch-predict"], typer.Option("--pipeline", help="Which one.")
+        Literal["training", "continued-evaluation", "batch-predict"],
+        typer.Option("--pipeline", help="Which one."),
     ] = "training",
     param: Annotated[
         list[str] | None,

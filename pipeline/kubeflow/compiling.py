@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,16 @@ from typing import Any, Literal
 from components.errors import PipelineStop
 from pipeline import loading
 from pipeline.config import Config
-from pipeline.kubeflow import batch, lint, platform, spec, vertex
+from pipeline.kubeflow import (
+    batch,
+    conditions,
+    lint,
+    parameters,
+    platform,
+    retraining,
+    spec,
+    vertex,
+)
 from pipeline.kubeflow.package import Package, write
 from pipeline.kubeflow.settings import Target
 from pipeline.kubeflow.train_job import job, manifests
@@ -19,8 +29,13 @@ from pipeline.workspace import Workspace
 Platform = Literal["kubeflow", "vertex"]
 BUILD = loading.PROJECT / "build"
 
-_IN_WORKSPACE = frozenset({"Tuner", "Trainer", "BaselineLookup", "RegistryPush", batch.COMPONENT})
-"""Components that use the registry or checkpoints."""
+_IN_WORKSPACE = frozenset({"Tuner", "Trainer", *spec.NEVER_CACHED, batch.COMPONENT})
+"""Components that use the registry, checkpoints or prediction logs."""
+_EVALUATION = "pipeline.continued_evaluation"
+_OF_AN_EVALUATION = frozenset({"JudgedModels", "DriftFromTraining", "DriftFromBefore", "Decide"})
+_OF_LOGS = frozenset({"LabelledLog", "ServedInputs", "ServedStatistics", "Skew"})
+_ELSEWHERE = _OF_AN_EVALUATION | _OF_LOGS | {"Tuner", batch.COMPONENT}
+"""Components that the training pipeline does not have, or not always."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,8 @@ def compile_all(
     """
     config = loading.load(config_name, overrides)
     packages = [training(config, target)]
+    if find_spec(_EVALUATION):
+        packages.append(continued_evaluation(config_name, overrides, target, on))
     if find_spec("components.batch_prediction"):
         packages.append(batch.package(config, config_name, overrides, target))
     check(packages, on)
@@ -74,7 +91,9 @@ def compile_all(
     return made
 
 
-def training(config: Config, target: Target, ingest_cached: bool = False) -> Package:
+def training(
+    config: Config, target: Target, ingest_cached: bool = False, trainer_cached: bool = True
+) -> Package:
     """The package of the training pipeline.
 
     Args:
@@ -82,6 +101,7 @@ def training(config: Config, target: Target, ingest_cached: bool = False) -> Pac
       target: the cluster's.
       ingest_cached: whether ExampleGen may be cached: only if a fingerprint of the data comes with
         each run.
+      trainer_cached: whether the Trainer may be: not if a run's `warm_start` is a label.
     """
     from pipeline import graph
 
@@ -89,11 +109,38 @@ def training(config: Config, target: Target, ingest_cached: bool = False) -> Pac
     pipeline = graph.create_pipeline(config, workspace)
     _check_components(target, [component.id for component in pipeline.components])
     uncached = set() if ingest_cached else {"ExampleGen"}
-    if config.training.warm_start:
+    if config.training.warm_start or not trainer_cached:
         uncached.add("Trainer")  # it looks at the registry, too
     made = spec.build(pipeline, config, target, uncached)
     if config.training.strategy == "multi_worker":
         target = job.of_the_waiting_step(target)
+    return Package(made, executors(target, [component.id for component in pipeline.components]))
+
+
+def continued_evaluation(
+    config_name: str, overrides: list[str], target: Target, on: Platform
+) -> Package:
+    """The package `<pipeline>-continued-evaluation`.
+
+    Args:
+      config_name: the training pipeline's configuration.
+      overrides: of it.
+      target: the cluster's.
+      on: the kind of cluster; on Kubeflow the decision step starts a retraining.
+
+    Raises:
+      PipelineStop: the part has been taken off.
+    """
+    if not find_spec(_EVALUATION):
+        raise PipelineStop(f"This project has no continued evaluation: {_EVALUATION} is missing.")
+    graph = import_module(f"{_EVALUATION}.graph")
+    config = loading.load(config_name, [*overrides, "data.spans=newest"])
+    workspace = Workspace(Path(target.workspace.path), is_here=False)
+    starter = retraining.described(config, target) if on == "kubeflow" else None
+    pipeline = graph.create_pipeline(config, workspace, starter)
+    # It looks which data is new, which KFP's cache key does not know.
+    made = spec.build(pipeline, config, target, {"ExampleGen"}, parameters.OF_AN_EVALUATION)
+    conditions.only_where(made, "judged-models", "fresh")
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 
@@ -131,11 +178,12 @@ def _violations(package: Package, on: Platform) -> list[lint.Violation]:
 
 
 def _check_components(target: Target, known: list[str]) -> None:
-    unknown = sorted(set(target.steps) - {*known, batch.COMPONENT, "Tuner"})
+    there = dict.fromkeys([*known, *sorted(_ELSEWHERE)])
+    unknown = sorted(set(target.steps) - set(there))
     if unknown:
         raise PipelineStop(
             f"The cluster's settings name steps that the pipeline lacks: {', '.join(unknown)}. It "
-            f"has {', '.join(known)}, {batch.COMPONENT}."
+            f"has {', '.join(there)}."
         )
 
 

@@ -6,16 +6,17 @@ beside its own properties, and works it into them before the executor sees them.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from components.errors import PipelineStop
 from components.ingest.settings import Spans
 from pipeline import loading
-from pipeline.config import Config, LearningRate, Registry, Training
+from pipeline.config import Config, Data, LearningRate, Registry, Training, WarmStart
 
 Properties = dict[str, Any]
 Type = Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
@@ -51,8 +52,20 @@ def _spans_as_text(config: Config) -> str:
 
 
 def _spans(text: str) -> Any:
-    value = text if text == "newest" else json.loads(text)
-    return TypeAdapter(Spans).dump_python(TypeAdapter(Spans).validate_python(value), mode="json")
+    adapter = TypeAdapter(Spans)
+    try:
+        return adapter.dump_python(adapter.validate_python(yaml.safe_load(text)), mode="json")
+    except (yaml.YAMLError, ValidationError):  # of which one is about `newest` alone
+        raise ValueError(text) from None
+
+
+def _warm_start_as_text(config: Config) -> str:
+    return str(config.training.warm_start.version) if config.training.warm_start else ""
+
+
+def _version(text: str) -> int | str | None:
+    """A number, a label, or None for ""."""
+    return _field(WarmStart, "version")(yaml.safe_load(text)) if text else None
 
 
 def _field(model: Any, name: str) -> Callable[[Any], Any]:
@@ -68,7 +81,7 @@ PARAMETERS: dict[str, Parameter] = {
     "data_path": Parameter(
         ("data", "path"),
         "STRING",
-        ("ExampleGen", "RegistryPush"),
+        ("ExampleGen", "RegistryPush", "Decide"),
         "The data's folder: in the image, on a volume, or in an object store.",
         lambda config: config.data.path,
         str,
@@ -76,10 +89,19 @@ PARAMETERS: dict[str, Parameter] = {
     "span": Parameter(
         ("data", "spans"),
         "STRING",
-        ("ExampleGen", "RegistryPush"),
-        'The spans to read: newest, a number, or as JSON {"first": 1, "last": 3}, {"count": 4}.',
+        ("ExampleGen", "LabelledLog", "RegistryPush"),
+        "The spans to read: newest, a number, or as in data.spans, e.g. "
+        '{"first": 1, "last": 3} or {"count": 4, "last": 17}.',
         _spans_as_text,
         _spans,
+    ),
+    "test_spans": Parameter(
+        ("data", "test_spans"),
+        "STRING",
+        ("ExampleGen", "RegistryPush"),
+        "Of which of these spans the test rows are used: all or newest.",
+        lambda config: config.data.test_spans,
+        _field(Data, "test_spans"),
     ),
     "global_batch_size": Parameter(
         ("training", "global_batch_size"),
@@ -105,6 +127,14 @@ PARAMETERS: dict[str, Parameter] = {
         lambda config: config.training.learning_rate.initial,
         _field(LearningRate, "initial"),
     ),
+    "warm_start": Parameter(
+        ("training", "warm_start"),
+        "STRING",
+        ("Trainer", "RegistryPush"),
+        "The version whose weights the training starts from, a number or a label; empty: none.",
+        _warm_start_as_text,
+        _version,
+    ),
     "promote": Parameter(
         ("registry", "promote"),
         "STRING",
@@ -116,20 +146,43 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 
-def check(values: Mapping[str, Any]) -> None:
+OF_A_TRAINING = (*PARAMETERS, FINGERPRINT)
+"""What a run of the training pipeline may be given."""
+OF_AN_EVALUATION = ("data_path", "span")
+"""What a run of continued evaluation may be given."""
+
+
+def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -> None:
     """Checks values that a person gives.
+
+    Args:
+      values: by name.
+      offered: the parameters that there are.
 
     Raises:
       PipelineStop: lists every unknown name and wrong value.
     """
     mistakes = []
     for name, value in values.items():
-        if name not in PARAMETERS and name != FINGERPRINT:
-            mistakes.append(f"  {name}: no such parameter; there are {', '.join(PARAMETERS)}")
+        if name not in offered:
+            mistakes.append(f"  {name}: no such parameter; there are {', '.join(offered)}")
         elif problem := name != FINGERPRINT and _problem(name, value):
             mistakes.append(f"  {name}: {problem}")
     if mistakes:
         raise PipelineStop("The parameters of the run are wrong:\n" + "\n".join(mistakes))
+
+
+def check_evaluation(values: Mapping[str, Any]) -> None:
+    """Checks the values of a run of continued evaluation, which judges one span.
+
+    Raises:
+      PipelineStop: lists every unknown name and wrong value.
+    """
+    check(values, OF_AN_EVALUATION)
+    if isinstance(PARAMETERS["span"].read(values.get("span", "newest")), dict):
+        raise PipelineStop(
+            f"span={values['span']}: continued evaluation judges one span: newest, or a number."
+        )
 
 
 def _problem(name: str, value: Any) -> str:
@@ -162,6 +215,8 @@ def work_in(component: str, properties: Properties) -> None:
         _into_training(properties, values)
     elif component == "RegistryPush":
         _into_push(properties, values)
+    else:  # it reads them itself
+        properties |= given
 
 
 def _into_example_gen(properties: Properties, values: Properties) -> None:
@@ -172,6 +227,7 @@ def _into_example_gen(properties: Properties, values: Properties) -> None:
     message = json.loads(properties["custom_config"])
     settings = json.loads(message["custom_config"]["value"])
     settings["spans"] = values["span"]
+    settings["test_spans"] = values.get("test_spans", settings["test_spans"])
     message["custom_config"]["value"] = json.dumps(settings, sort_keys=True)
     properties["custom_config"] = json.dumps(message)
 
@@ -179,6 +235,8 @@ def _into_example_gen(properties: Properties, values: Properties) -> None:
 def _into_training(properties: Properties, values: Properties) -> None:
     config = json.loads(properties["custom_config"])
     _replace(config["settings"], values)
+    if "warm_start" in values:
+        config["warm_start"]["version"] = values["warm_start"]
     properties["custom_config"] = json.dumps(config, sort_keys=True)
 
 
@@ -192,8 +250,9 @@ def _into_push(properties: Properties, values: Properties) -> None:
 
 
 def _replace(settings: Properties, values: Properties) -> None:
-    for name, value in values.items():
+    for name, given in values.items():
         *path, last = PARAMETERS[name].setting
+        value = _warm_start(settings, given) if name == "warm_start" else given
         inner = settings
         for key in path:
             inner = inner[key]
@@ -203,3 +262,11 @@ def _replace(settings: Properties, values: Properties) -> None:
         training["epochs"] = None
     elif training["epochs"] is None:
         raise PipelineStop("steps: 0 stands for the configured number of epochs; there is none.")
+
+
+def _warm_start(settings: Properties, version: int | str | None) -> Properties | None:
+    """The setting with this version; its layers stay."""
+    if version is None:
+        return None
+    before = settings["training"]["warm_start"] or {}
+    return WarmStart.model_validate({**before, "version": version}).model_dump(mode="json")

@@ -7,24 +7,27 @@ https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_spec.pro
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from google.protobuf.message import Message
 from kfp.version import __version__ as kfp_version
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
-from tfx.utils import name_utils
+from tfx.utils import name_utils, proto_utils
 
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.kubeflow import tfx_internals
 from pipeline.kubeflow.package import Document
-from pipeline.kubeflow.parameters import FINGERPRINT, PARAMETERS
+from pipeline.kubeflow.parameters import FINGERPRINT, OF_A_TRAINING, PARAMETERS
 from pipeline.kubeflow.settings import Target
 from pipeline.kubeflow.train_job import job
 
-NEVER_CACHED = frozenset({"BaselineLookup", "RegistryPush"})
-"""They look at the registry, which KFP's cache key does not know."""
+NEVER_CACHED = frozenset(
+    {"BaselineLookup", "RegistryPush", "JudgedModels", "Decide", "LabelledLog", "ServedInputs"}
+)
+"""They look at the registry or the prediction log, which KFP's cache key does not know."""
 _ENTRYPOINT = ["python", "-m", "pipeline.kubeflow.step"]
 _RUN_ID = "run_id"
 RUN_ID = "{{$.pipeline_job_uuid}}"
@@ -32,7 +35,13 @@ RUN_ID = "{{$.pipeline_job_uuid}}"
 _FUNCTIONS = ("run_fn", "tuner_fn", "preprocessing_fn")
 
 
-def build(pipeline: Pipeline, config: Config, target: Target, uncached: Iterable[str]) -> Document:
+def build(
+    pipeline: Pipeline,
+    config: Config,
+    target: Target,
+    uncached: Iterable[str],
+    offered: Collection[str] = OF_A_TRAINING,
+) -> Document:
     """The pipeline spec of a graph.
 
     Args:
@@ -40,16 +49,18 @@ def build(pipeline: Pipeline, config: Config, target: Target, uncached: Iterable
       config: what it was made from; gives the parameters' defaults.
       target: images, caching and retries.
       uncached: components that always run, beside those that have to.
+      offered: the parameters that a run may set.
     """
     components = list(pipeline.components)
     never = NEVER_CACHED | set(uncached)
-    used = [name for name in parameter_names() if _users(name, components)]
+    used = {c.id: [name for name in offered if c.id in _users(name)] for c in components}
+    wanted = {name for names in used.values() for name in names}
     return document(
-        config.name,
-        {task_id(c.id): _component(c) for c in components},
+        pipeline.id,
+        {task_id(c.id): _component(c, used[c.id]) for c in components},
         {task_id(c.id): _container(c, config, target) for c in components},
-        {task_id(c.id): _task(c, target, c.id not in never) for c in components},
-        {name: definition(name, config) for name in used},
+        {task_id(c.id): _task(c, used[c.id], target, c.id not in never) for c in components},
+        {name: definition(name, config) for name in offered if name in wanted},
     )
 
 
@@ -101,11 +112,6 @@ def executor_label(task: str) -> str:
     return f"exec-{task}"
 
 
-def parameter_names() -> tuple[str, ...]:
-    """The parameters that a package may have."""
-    return (*PARAMETERS, FINGERPRINT)
-
-
 def definition(name: str, config: Config) -> Document:
     """A parameter of the package, with its default and what it is for."""
     if name == FINGERPRINT:
@@ -119,34 +125,36 @@ def definition(name: str, config: Config) -> Document:
     }
 
 
-def _users(name: str, components: Iterable[BaseComponent]) -> list[str]:
-    wanted = ("ExampleGen",) if name == FINGERPRINT else PARAMETERS[name].steps
-    return [component.id for component in components if component.id in wanted]
+def _users(name: str) -> tuple[str, ...]:
+    return ("ExampleGen",) if name == FINGERPRINT else PARAMETERS[name].steps
 
 
-def _used_by(component: BaseComponent) -> list[str]:
-    return [name for name in parameter_names() if _users(name, [component])]
+def _properties(component: BaseComponent, used: Collection[str]) -> dict[str, Any]:
+    """The executor's properties; those that have no value are left out, as TFX does.
 
+    Messages become JSON, and the step makes messages of them again.
 
-def _properties(component: BaseComponent) -> dict[str, Any]:
-    """The executor's properties; those that have no value are left out, as TFX does."""
+    Args:
+      component: the component.
+      used: the run's parameters that it receives; one may stand for a property.
+    """
     given = component.exec_properties | (
         {_RUN_ID: RUN_ID} if _RUN_ID in component.exec_properties else {}
     )
     return {
-        name: value
+        name: proto_utils.proto_to_json(value) if isinstance(value, Message) else value
         for name, value in given.items()
-        if value is not None and name not in _used_by(component)
+        if value is not None and name not in used
     }
 
 
-def _component(component: BaseComponent) -> Document:
+def _component(component: BaseComponent, used: Collection[str]) -> Document:
     inputs = {name: _artifact(channel.type) for name, channel in component.inputs.items()}
     properties = {
         name: {"parameterType": _parameter_type(value)}
-        for name, value in _properties(component).items()
+        for name, value in _properties(component, used).items()
     }
-    for name in _used_by(component):
+    for name in used:
         kind = "STRING" if name == FINGERPRINT else PARAMETERS[name].type
         properties[name] = {"parameterType": kind}
     outputs = {name: _artifact(channel.type) for name, channel in component.outputs.items()}
@@ -166,15 +174,17 @@ def _parameter_type(value: Any) -> str:
     return "NUMBER_DOUBLE" if isinstance(value, float) else "STRING"
 
 
-def _task(component: BaseComponent, target: Target, cached: bool) -> Document:
+def _task(
+    component: BaseComponent, used: Collection[str], target: Target, cached: bool
+) -> Document:
     settings = target.step(component.id)
     inputs: Document = {
         "parameters": {
             **{
                 name: {"runtimeValue": {"constant": value}}
-                for name, value in _properties(component).items()
+                for name, value in _properties(component, used).items()
             },
-            **{name: {"componentInputParameter": name} for name in _used_by(component)},
+            **{name: {"componentInputParameter": name} for name in used},
         }
     }
     if component.inputs:
@@ -218,6 +228,11 @@ def _container(component: BaseComponent, config: Config, target: Target) -> Docu
         "inputs": {n: name_utils.get_full_name(c.type) for n, c in component.inputs.items()},
         "outputs": {n: name_utils.get_full_name(c.type) for n, c in component.outputs.items()},
         "optional": [n for n, c in component.spec.INPUTS.items() if c.optional],
+        "messages": {
+            name: name_utils.get_full_name(type(value))
+            for name, value in component.exec_properties.items()
+            if isinstance(value, Message)
+        },
         "beam": getattr(component.executor_spec, "beam_pipeline_args", None) or [],
         "code": {module: code_fingerprint(module) for module in _own_modules(component)},
     }

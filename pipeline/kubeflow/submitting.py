@@ -18,7 +18,7 @@ from pipeline.kubeflow.package import Package
 from pipeline.kubeflow.settings import Target
 from pipeline.kubeflow.submit import Submission, submit
 
-Which = Literal["training", "batch-predict"]
+Which = Literal["training", "continued-evaluation", "batch-predict"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def main(wish: Wish, target: Target, show: Callable[[str], None]) -> int:
     values = read_values(wish.values)
     if wish.which == "training":
         package, values = _training(config, target, values, wish, show)
+    elif wish.which == "continued-evaluation":
+        parameters.check_evaluation(values)
+        package = compiling.continued_evaluation(wish.config, wish.overrides, target, "kubeflow")
     else:
         package = batch.package(config, wish.config, wish.overrides, target)
     compiling.check([package], "kubeflow")
@@ -83,7 +86,7 @@ def main(wish: Wish, target: Target, show: Callable[[str], None]) -> int:
 
 
 def read_values(given: list[str]) -> dict[str, Any]:
-    """`name=value` texts as values, which are written as in YAML.
+    """`name=value` texts as values: numbers where the parameter is one, else the text as it is.
 
     Raises:
       PipelineStop: one of them is no such text.
@@ -93,8 +96,10 @@ def read_values(given: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise PipelineStop(f"--param {text}: expected NAME=VALUE, e.g. steps=500.")
+        known = parameters.PARAMETERS.get(name)
         try:
-            values[name] = yaml.safe_load(value)
+            is_number = known is not None and known.type != "STRING"
+            values[name] = yaml.safe_load(value) if is_number else value
         except yaml.YAMLError as error:
             raise PipelineStop(f"--param {text}: '{value}' is not a YAML value.") from error
     return values
@@ -107,22 +112,22 @@ def _training(
     wish: Wish,
     show: Callable[[str], None],
 ) -> tuple[Package, dict[str, Any]]:
-    """The package, with an ExampleGen that is cached if the data can be identified."""
-    if "span" in values and not isinstance(values["span"], str):
-        values["span"] = yaml.safe_dump(values["span"], default_flow_style=True).split("\n")[0]
+    """The package, in which is cached what the values identify: data, version to start from."""
     parameters.check(values)
+    start = parameters.PARAMETERS["warm_start"].read(values.get("warm_start", ""))
+    trainer_cached = not isinstance(start, str)  # a label may move
     fingerprint = values.get(parameters.FINGERPRINT) or _fingerprint(config, values)
     if wish.schedule:
         # A fingerprint of today would be handed to every later run.
         values.pop(parameters.FINGERPRINT, None)
-        return compiling.training(config, target), values
+        return compiling.training(config, target, trainer_cached=trainer_cached), values
     if fingerprint is None:
         show(
             "ExampleGen will run, and all behind it: the data is not visible from here. If it is "
             f"what it was, say so: --param {parameters.FINGERPRINT}=ANY-NAME-FOR-IT."
         )
-        return compiling.training(config, target), values
-    package = compiling.training(config, target, ingest_cached=True)
+        return compiling.training(config, target, trainer_cached=trainer_cached), values
+    package = compiling.training(config, target, True, trainer_cached)
     return package, {**values, parameters.FINGERPRINT: str(fingerprint)}
 
 

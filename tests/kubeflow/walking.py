@@ -17,6 +17,8 @@ from tests.end_to_end.project import Project
 from tests.kubeflow.imitation.run import Backend, Run
 from tests.small import SETTINGS
 
+Json = dict[str, Any]
+
 STEPS = [
     *("curated-schema", "example-gen", "statistics-gen", "example-validator", "gate", "transform"),
     *("trainer", "baseline-lookup", "evaluator", "registry-push"),
@@ -88,16 +90,23 @@ def output(backend: Backend, run: Run, task: str, name: str) -> Path:
 class SmallProject(Project):
     """A copy of the project with the small data, to be compiled for Kubeflow."""
 
-    def __init__(self, folder: Path):
-        """Copies, and takes the data in spans from a volume."""
+    def __init__(self, folder: Path, settings: Json | None = None, steps: Json | None = None):
+        """Copies, and takes the data in spans from a volume.
+
+        Args:
+            folder: for the copy.
+            settings: changes of the small settings.
+            steps: more settings of the cluster's, by component.
+        """
         data = SETTINGS["data"] | {"pattern": "span-{SPAN}/*.csv"}
-        super().__init__(folder, SETTINGS | {"data": data})
+        super().__init__(folder, SETTINGS | {"data": data} | (settings or {}))
         cluster = yaml.safe_load((loading.CONFIGS / "kubeflow.yaml").read_text())
+        cluster["steps"] |= steps or {}
         cluster["steps"]["ExampleGen"] = {"volumes": [{"claim": "data", "path": "/mnt/data"}]}
         (folder / "configs" / "kubeflow.yaml").write_text(yaml.safe_dump(cluster))
 
     def compile(self) -> Path:
-        """The package, by the command."""
+        """The training package, by the command; the others lie beside it."""
         command = [sys.executable, "-m", "pipeline", "compile", "--config", "small"]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)

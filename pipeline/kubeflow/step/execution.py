@@ -16,7 +16,8 @@ from pipeline.loading import PROJECT
 
 Step = dict[str, Any]
 """What the compiler wrote: `component` (its name), `executor` (a class), `inputs` and `outputs`
-(artifact types by name), `optional` (names of inputs), `beam` (flags), `code` (fingerprints)."""
+(artifact types by name), `optional` (names of inputs), `messages` (classes of the properties that
+are protocol buffers, by name), `beam` (flags), `code` (fingerprints)."""
 
 
 def prepare(step: Step) -> Any:
@@ -32,7 +33,11 @@ def prepare(step: Step) -> Any:
     if "train_job" in step:
         return None  # its workers import it
     tfx_internals.import_no_more_than_needed()
-    module, _, name = step["executor"].rpartition(".")
+    return _class(step["executor"])
+
+
+def _class(full_name: str) -> Any:
+    module, _, name = full_name.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
@@ -69,7 +74,7 @@ def execute(executor: Any, step: Step, executor_input: dict[str, Any]) -> None:
     outputs = artifacts.read(executor_input["outputs"]["artifacts"], step["outputs"])
     for made in outputs.values():
         os.makedirs(made[0].uri, exist_ok=True)
-    properties = _properties(step["component"], executor_input)
+    properties = _properties(step, executor_input)
     logging.info("%s starts", step["component"])
     with tempfile.TemporaryDirectory() as folder:
         _instance(executor, step["beam"], folder).Do(inputs, outputs, properties)
@@ -78,7 +83,9 @@ def execute(executor: Any, step: Step, executor_input: dict[str, Any]) -> None:
     _write(executor_input["outputs"]["outputFile"], artifacts.described(outputs))
 
 
-def _properties(component: str, executor_input: dict[str, Any]) -> dict[str, Any]:
+def _properties(step: Step, executor_input: dict[str, Any]) -> dict[str, Any]:
+    from tfx.utils import proto_utils
+
     from pipeline.kubeflow import parameters
 
     given = executor_input["inputs"].get("parameterValues", {})
@@ -86,7 +93,9 @@ def _properties(component: str, executor_input: dict[str, Any]) -> dict[str, Any
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in given.items()
     }
-    parameters.work_in(component, properties)
+    parameters.work_in(step["component"], properties)
+    for name, kind in step["messages"].items():
+        properties[name] = proto_utils.json_to_proto(properties[name], _class(kind)())
     return properties
 
 

@@ -7,6 +7,7 @@ name that is missing, so what is missing is asked for here.
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 _PROBE = """
@@ -14,6 +15,8 @@ import json, sys
 from pipeline.kubeflow.step import execution
 execution.prepare(json.loads(sys.argv[1]))
 from ml_metadata import metadata_store
+import pipeline.kubeflow.retraining
+import pipeline.kubeflow.submit.client
 import pipeline.kubeflow.train_job.execution
 import pipeline.kubeflow.train_job.worker
 import tensorflow_model_analysis
@@ -42,9 +45,15 @@ def _steps() -> list[dict[str, Any]]:
     from pipeline import loading
     from pipeline.kubeflow import compiling
 
-    package = compiling.training(loading.load("automated"), compiling.load_target("kubeflow"))
-    executors = package.spec["deploymentSpec"]["executors"].values()
-    return [json.loads(executor["container"]["args"][1]) for executor in executors]
+    target = compiling.load_target("kubeflow")
+    packages = [compiling.training(loading.load("automated"), target)]
+    if find_spec("pipeline.continued_evaluation"):
+        packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
+    return [
+        json.loads(executor["container"]["args"][1])
+        for package in packages
+        for executor in package.spec["deploymentSpec"]["executors"].values()
+    ]
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import kfp
 import kfp_server_api
 import kubernetes
 import yaml
+from kfp import Client as KfpClient  # before its modules: in a step KFP is imported by halves
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
 from components.errors import PipelineStop
@@ -18,7 +18,7 @@ _ANSWER_SECONDS = 60.0
 _PAGE = 100
 
 
-class Client(kfp.Client):
+class Client(KfpClient):
     """kfp.Client that knows what the connection says, and nothing else.
 
     kfp.Client itself reads a namespace and cookies from ~/.config/kfp/context.json and writes

@@ -55,24 +55,57 @@ def contents(
     }
 
 
+def find(client: Client, name: str, pipeline_id: str) -> str | None:
+    """The id of the first run of this name and pipeline, in whatever state, archived ones too."""
+    pages = client.pages(
+        "look up the run",
+        client.runs.run_service_list_runs,
+        filter=matching("display_name", name),
+        **client.in_namespace,
+    )
+    found = [
+        one
+        for page in pages
+        for one in page.runs or []
+        if one.display_name == name and _pipeline_of(one) == pipeline_id
+    ]
+    return str(min(found, key=lambda one: one.created_at).run_id) if found else None
+
+
+def _pipeline_of(run: Any) -> str | None:
+    """None for a run of a package that was never uploaded."""
+    reference = run.pipeline_version_reference
+    return reference and reference.pipeline_id
+
+
+def create(client: Client, name: str, experiment_id: str, what: dict[str, Any]) -> str:
+    """Makes a run, with one request, and returns its id.
+
+    Raises:
+        NoAnswer: If it may have been made or not.
+        PipelineStop: If the server refuses it, in its own words.
+    """
+    body = kfp_server_api.V2beta1Run(display_name=name, experiment_id=experiment_id, **what)
+    made = client.call("create the run", client.runs.run_service_create_run, run=body)
+    return str(made.run_id)
+
+
 def start(
     client: Client, name: str, experiment_id: str, what: dict[str, Any], compiled: Compiled
 ) -> str:
-    """Starts a run and returns its id.
+    """Starts a run of a package for a person, and returns its id.
 
     Raises:
         PipelineStop: If the server refuses it, in its own words.
     """
-    body = kfp_server_api.V2beta1Run(display_name=name, experiment_id=experiment_id, **what)
     try:
         with naming_parameters(compiled):
-            made = client.call("create the run", client.runs.run_service_create_run, run=body)
+            return create(client, name, experiment_id, what)
     except NoAnswer as stop:
         place = client.connection.ui("/runs")
         raise PipelineStop(
             f"{stop} Before you submit again, look whether the run began all the same: {place}"
         ) from None
-    return str(made.run_id)
 
 
 @contextmanager

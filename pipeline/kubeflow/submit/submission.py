@@ -53,7 +53,7 @@ def submit(request: Submission, environment: Mapping[str, str], show: Show) -> i
 def _submit(client: "Client", request: Submission, checked: Checked, show: Show) -> int:
     from pipeline.kubeflow.submit import recurring, runs, upload
 
-    _greet(client)
+    greet(client)
     version = upload.upload(client, request.pipeline, checked.compiled)
     done = "uploaded" if version.uploaded else "there already"
     show(f"Pipeline {request.pipeline}, version {version.name} ({done})")
@@ -76,8 +76,12 @@ def _submit(client: "Client", request: Submission, checked: Checked, show: Show)
     return _follow(client, run_id, request, checked, show) if request.follow else SUCCEEDED
 
 
-def _greet(client: "Client") -> None:
-    """The first request: it finds out whether the API is there, and for whom."""
+def greet(client: "Client") -> None:
+    """The first request: it finds out whether the API is there, and for whom.
+
+    Raises:
+        PipelineStop: If nobody answers, or it is for several users and no namespace is given.
+    """
     health = client.call("ask how it is", client.healthzs.healthz_service_get_healthz)
     if health.multi_user and not client.connection.namespace:
         raise PipelineStop(

@@ -33,7 +33,7 @@ def upload(client: Client, pipeline: str, compiled: Compiled) -> Version:
     Raises:
         PipelineStop: If the server refuses the name or the package.
     """
-    pipeline_id = _find_pipeline(client, pipeline) or _make_pipeline(client, pipeline)
+    pipeline_id = find_pipeline(client, pipeline) or _make_pipeline(client, pipeline)
     if known := _find_version(client, pipeline_id, compiled.digest):
         return Version(pipeline_id, known.pipeline_version_id, _name(known), False)
     name = compiled.version_name()
@@ -54,7 +54,8 @@ def matching(key: str, value: str, operation: int = _EQUALS) -> str:
     return json.dumps({"predicates": [predicate]})
 
 
-def _find_pipeline(client: Client, name: str) -> str | None:
+def find_pipeline(client: Client, name: str) -> str | None:
+    """The id of the pipeline of this name, if it is there."""
     pages = client.pages(
         "look up the pipeline",
         client.pipelines.pipeline_service_list_pipelines,
@@ -63,6 +64,13 @@ def _find_pipeline(client: Client, name: str) -> str | None:
     )
     found = [one for page in pages for one in page.pipelines or [] if _name(one) == name]
     return str(found[0].pipeline_id) if found else None
+
+
+def newest_version(client: Client, pipeline_id: str) -> Version | None:
+    """The version of a pipeline that was uploaded last, if there is any."""
+    there = _versions(client, pipeline_id)
+    newest = max(there, key=lambda one: (one.created_at, _name(one)), default=None)
+    return newest and Version(pipeline_id, newest.pipeline_version_id, _name(newest), False)
 
 
 def _make_pipeline(client: Client, name: str) -> str:
@@ -76,15 +84,19 @@ def _make_pipeline(client: Client, name: str) -> str:
 
 
 def _find_version(client: Client, pipeline_id: str, digest: str) -> Any:
+    there = _versions(client, pipeline_id, filter=matching("name", digest, _IS_SUBSTRING))
+    same = [one for one in there if _name(one).endswith(f"-{digest}")]
+    return max(same, key=lambda one: one.created_at, default=None)
+
+
+def _versions(client: Client, pipeline_id: str, **chosen: str) -> list[Any]:
     pages = client.pages(
         "look up the pipeline's versions",
         client.pipelines.pipeline_service_list_pipeline_versions,
         pipeline_id=pipeline_id,
-        filter=matching("name", digest, _IS_SUBSTRING),
+        **chosen,
     )
-    versions = [one for page in pages for one in page.pipeline_versions or []]
-    same = [one for one in versions if _name(one).endswith(f"-{digest}")]
-    return max(same, key=lambda one: one.created_at, default=None)
+    return [one for page in pages for one in page.pipeline_versions or []]
 
 
 def _name(found: Any) -> str:

@@ -46,6 +46,7 @@ def test_the_command_writes_the_same_bytes_each_time(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "build/taxi-automated.yaml: 10 steps" in done.stdout
+    assert "build/taxi-automated-continued-evaluation.yaml: 9 steps" in done.stdout
     settings = compiling.load_target("kubeflow")
     for made in compiling.compile_all("automated", [], settings, "kubeflow", tmp_path):
         first = (compiling.BUILD / made.path.name).read_bytes()
@@ -75,9 +76,11 @@ def test_parameters_have_the_configuration_as_defaults():
     assert {name: each["defaultValue"] for name, each in found.items()} == {
         "data_path": "package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label",
         "span": "newest",
+        "test_spans": "newest",
         "global_batch_size": 256,
         "steps": 0,
         "learning_rate": 0.001,
+        "warm_start": "",
         "promote": "automatic",
         "data_fingerprint": "",
     }
@@ -98,6 +101,8 @@ def test_what_looks_at_the_world_is_never_cached():
     assert cached(training(ingest_cached=True)) == always | {"example-gen"}
     assert cached(training("training.warm_start={version: 3}")) == always - {"trainer"}
     assert cached(training(steps={"Gate": {"cache": False}})) == always - {"gate"}
+    named = compiling.training(loading.load("automated"), target(), trainer_cached=False)
+    assert cached(named) == always - {"trainer"}
 
 
 def test_what_a_step_needs_is_in_the_package():
@@ -152,6 +157,64 @@ def test_what_a_step_needs_is_in_the_package():
 def test_the_registry_is_mounted_where_it_is_used():
     mounted = {label for label, each in training().executors.items() if "pvcMount" in each}
     assert mounted == {"exec-trainer", "exec-baseline-lookup", "exec-registry-push"}
+
+
+def evaluation(*overrides: str, on="kubeflow", **changes):
+    return compiling.continued_evaluation("automated", [*overrides], target(**changes), on)
+
+
+LOGGED = "prediction_log.enabled=true"
+LATE_LABELS = (
+    "continued_evaluation.labels={path: /mnt/labels, pattern: '{YYYY}-{MM}-{DD}.csv', "
+    "key: id, label: big_tipper}"
+)
+
+
+@pytest.mark.parametrize("overrides", [[], [LOGGED], [LOGGED, LATE_LABELS]])
+def test_continued_evaluation_is_one_graph_more(overrides):
+    """What looks at the registry or the log has the workspace, and is never cached."""
+    package = evaluation(*overrides, "data.spans={count: 4}")
+    assert package.name == "taxi-automated-continued-evaluation"
+    compiling.check([package], "kubeflow")
+    looking = {"judged-models", "decide"}
+    if overrides:
+        looking |= {"served-inputs"}
+    if LATE_LABELS in overrides:
+        looking |= {"labelled-log"}
+    mounted = {label for label, each in package.executors.items() if "pvcMount" in each}
+    assert mounted == {f"exec-{name}" for name in looking}
+    tasks = package.spec["root"]["dag"]["tasks"]
+    uncached = {name for name, each in tasks.items() if not each["cachingOptions"]}
+    assert uncached == looking | ({"example-gen"} & tasks.keys())
+    found = package.spec["root"]["inputDefinitions"]["parameters"]
+    assert {name: each["defaultValue"] for name, each in found.items()} == {
+        "data_path": "package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label",
+        "span": "newest",
+    }
+
+
+def test_the_decision_step_starts_a_retraining_on_kubeflow_alone():
+    constants = task(evaluation(service_account="editor"), "decide")["inputs"]["parameters"]
+    assert constants["run_id"] == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+    assert json.loads(constants["starter"]["runtimeValue"]["constant"]) == {
+        "function": "pipeline.kubeflow.retraining:start",
+        "arguments": {
+            "pipeline": "taxi-automated",
+            "experiment": "Default",
+            "service_account": "editor",
+            "pipeline_root": "minio://mlpipeline/v2/artifacts",
+        },
+    }
+    on_vertex = evaluation(on="vertex")
+    compiling.check([on_vertex], "vertex")
+    assert "starter" not in task(on_vertex, "decide")["inputs"]["parameters"]
+
+
+def test_with_nothing_fresh_the_steps_that_judge_are_left_out():
+    package = evaluation(LOGGED)
+    tasks = package.spec["root"]["dag"]["tasks"]
+    conditions = {name for name, each in tasks.items() if "triggerPolicy" in each}
+    assert conditions == {"drift-from-training", "drift-from-before", "evaluator", "skew", "decide"}
 
 
 def test_batch_prediction_is_a_pipeline_of_one_step():

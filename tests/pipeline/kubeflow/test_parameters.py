@@ -41,6 +41,57 @@ def test_example_gen_reads_another_folder_and_span(components):
     assert worked_in(components, "ExampleGen", data_path="gs://b/x")["input_base"] == "gs://b/x"
 
 
+@pytest.mark.parametrize("text", ['{"count": 4, "last": 17}', "{count: 4, last: 17, start: 0}"])
+def test_a_window_is_written_as_in_the_configuration(components, text):
+    found = worked_in(components, "ExampleGen", span=text, test_spans="newest")
+    settings = read_settings(found)
+    assert (settings.spans.count, settings.spans.last) == (4, 17)
+    assert settings.test_spans == "newest"
+    data = json.loads(worked_in(components, "RegistryPush", span=text)["config"])["data"]
+    assert data["spans"] == {"count": 4, "skip": 0, "last": 17, "start": 0}
+
+
+def test_training_from_another_versions_weights(components):
+    registry = "/mnt/workspace/registry/taxi"
+    for text, version in (("3", 3), ("champion", "champion"), ("", None)):
+        found = json.loads(worked_in(components, "Trainer", warm_start=text)["custom_config"])
+        assert found["warm_start"] == {"folder": registry, "version": version}
+        config = json.loads(worked_in(components, "RegistryPush", warm_start=text)["config"])
+        recorded = config["training"]["warm_start"]
+        assert recorded == found["settings"]["training"]["warm_start"]
+        assert recorded == (version and {"version": version, "layers": ["*"], "freeze": False})
+
+
+def test_the_layers_that_the_configuration_names_stay():
+    config = loading.load(
+        "automated", ["training.warm_start={version: 1, layers: [hidden_*], freeze: true}"]
+    )
+    workspace = Workspace(Path("/mnt/workspace"), is_here=False)
+    made = {
+        c.id: dict(c.exec_properties) for c in graph.create_pipeline(config, workspace).components
+    }
+    found = json.loads(worked_in(made, "Trainer", warm_start="2")["custom_config"])
+    wanted = {"version": 2, "layers": ["hidden_*"], "freeze": True}
+    assert found["settings"]["training"]["warm_start"] == wanted
+
+
+def test_the_steps_of_continued_evaluation_read_theirs_themselves():
+    for name, given in (("Decide", {"data_path": "/mnt/x"}), ("LabelledLog", {"span": "7"})):
+        properties = dict(given)
+        parameters.work_in(name, properties)
+        assert properties == given
+    with pytest.raises(PipelineStop, match=r"span: The spans to read.*Got 'next'"):
+        parameters.work_in("LabelledLog", {"span": "next"})
+
+
+def test_continued_evaluation_judges_one_span():
+    parameters.check_evaluation({"data_path": "/mnt/data", "span": "17"})
+    with pytest.raises(PipelineStop, match="judges one span"):
+        parameters.check_evaluation({"span": "{count: 4}"})
+    with pytest.raises(PipelineStop, match="steps: no such parameter; there are data_path, span"):
+        parameters.check_evaluation({"steps": 3})
+
+
 def test_defaults_change_nothing(components):
     for name in ("ExampleGen", "Trainer", "RegistryPush"):
         found = worked_in(components, name)

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
+import tensorflow_data_validation as tfdv
 
 from pipeline import loading
 from pipeline.fingerprint import code_fingerprint
@@ -16,19 +18,21 @@ SCHEMA = {
     "inputs": {},
     "outputs": {"schema": "tfx.types.standard_artifacts.Schema"},
     "optional": [],
+    "messages": {},
     "beam": [],
     "code": {},
 }
 
 
-def run(folder, step, **values):
+def run(folder, step, inputs=None, **values):
     """Runs a step on plain paths; returns how it ended, and what it wrote."""
+    read = {name: {"artifacts": [one]} for name, one in (inputs or {}).items()}
     made = {
         name: {"artifacts": [{"name": name, "uri": str(folder / name), "metadata": {}}]}
         for name in (*step["outputs"], "executor-logs")
     }
     outputs = {"artifacts": made, "outputFile": str(folder / "deep" / "output_metadata.json")}
-    given = {"inputs": {"parameterValues": values}, "outputs": outputs}
+    given = {"inputs": {"parameterValues": values, "artifacts": read}, "outputs": outputs}
     command = [sys.executable, "-m", "pipeline.kubeflow.step", "--step", json.dumps(step)]
     done = subprocess.run(
         [*command, "--input", json.dumps(given)],
@@ -51,6 +55,54 @@ def test_an_executor_runs_and_its_outputs_are_described(tmp_path):
     assert written["artifacts"].keys() == {"schema"}
     original = loading.CONFIGS / "taxi.schema.pbtxt"
     assert (tmp_path / "schema" / "schema.pbtxt").read_bytes() == original.read_bytes()
+
+
+DRIFT = {
+    "component": "DriftFromTraining",
+    "executor": "tfx.components.distribution_validator.executor.Executor",
+    "inputs": {
+        name: "tfx.types.standard_artifacts.ExampleStatistics"
+        for name in ("statistics", "baseline_statistics")
+    },
+    "outputs": {"anomalies": "tfx.types.standard_artifacts.ExampleAnomalies"},
+    "optional": [],
+    "messages": {
+        "distribution_validator_config": (
+            "tfx.proto.distribution_validator_pb2.DistributionValidatorConfig"
+        )
+    },
+    "beam": [],
+    "code": {},
+}
+
+
+def test_a_property_that_is_a_message_is_one_again(tmp_path):
+    """And a property of several values is written, as TFX's DistributionValidator sets it."""
+    limits = [{"path": {"step": ["fare"]}, "distribution_comparator": {
+        "jensen_shannon_divergence": {"threshold": 0.1}
+    }}]  # fmt: skip
+    inputs = {}
+    for name, split, fares in (
+        ("statistics", "test", [1.0, 2.0, 9.0]),
+        ("baseline_statistics", "training", [1.0, 2.0, 3.0]),
+    ):
+        folder = tmp_path / name / f"Split-{split}"
+        folder.mkdir(parents=True)
+        found = tfdv.generate_statistics_from_dataframe(pd.DataFrame({"fare": fares}))
+        (folder / "FeatureStats.pb").write_bytes(found.SerializeToString())
+        metadata = {"split_names": json.dumps([split])}
+        inputs[name] = {"uri": str(tmp_path / name), "metadata": metadata}
+    done, written = run(
+        tmp_path,
+        DRIFT,
+        inputs,
+        distribution_validator_config=json.dumps({"default_slice_config": {"feature": limits}}),
+        include_split_pairs='[["test", "training"]]',
+    )
+    assert done.returncode == 0, done.stderr
+    [anomalies] = written["artifacts"]["anomalies"]["artifacts"]
+    assert anomalies["metadata"]["blessed"] == {"test_training": 0.0}
+    assert (tmp_path / "anomalies" / "SplitPair-test_training" / "SchemaDiff.pb").is_file()
 
 
 def test_other_code_than_the_package_was_compiled_from(tmp_path):

@@ -33,6 +33,15 @@ def test_a_step_imports_neither_kfps_client_nor_the_metrics_of_tfma():
     assert not {"kfp.client", "kubernetes", "tensorflow_model_analysis.metrics", "nltk"} & found
 
 
+def test_a_step_can_have_the_client_that_submits():
+    found = names("""
+import json
+from pipeline.kubeflow.submit import client
+print(json.dumps([client.Client.__mro__[1].__module__]))
+""")
+    assert found == {"kfp.client.client"}
+
+
 def test_who_asks_for_them_gets_them():
     found = names("""
 import json

@@ -68,6 +68,16 @@ def test_artifacts_go_there_and_back():
     assert tfx_internals.metadata(artifact) == given["metadata"]
 
 
+def test_a_property_of_several_values_goes_there():
+    """As TFX's DistributionValidator sets it."""
+    artifact = standard_artifacts.ExampleAnomalies()
+    artifact.set_json_value_custom_property("blessed", {"test_training": 1})
+    assert tfx_internals.metadata(artifact) == {"blessed": {"test_training": 1.0}}
+    stored = {"uri": "x", "metadata": {"blessed": {"struct": {"test_training": 1}}}}
+    again = tfx_internals.artifact(stored, "tfx.types.standard_artifacts.ExampleAnomalies")
+    assert again.get_json_value_custom_property("blessed") == {"struct": {"test_training": 1.0}}
+
+
 def test_what_has_no_value_is_not_handed_over():
     artifact = standard_artifacts.ExampleAnomalies()
     artifact.split_names = '["train"]'

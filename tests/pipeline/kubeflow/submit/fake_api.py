@@ -26,6 +26,7 @@ _FILTERS = {
     "pipelines": {"name", "display_name"},
     "versions": {"name", "display_name"},
     "experiments": {"name", "display_name"},
+    "runs": {"name", "display_name"},
     "recurringruns": {"name", "display_name"},
 }
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -76,6 +77,8 @@ class Fault(NamedTuple):
 
 HANGS = Fault(0)
 """No answer until the server ends."""
+UNHEARD, CUT = Fault(0), Fault(None)
+"""It does what it is asked; then there is no answer until it ends, or the connection is closed."""
 
 
 class FakeApi:
@@ -140,6 +143,7 @@ class FakeApi:
             ("GET", "/pipelines/([^/]+)/versions", self._list_versions),
             ("GET", "/experiments", self._list_experiments),
             ("POST", "/experiments", self._create_experiment),
+            ("GET", "/runs", self._list_runs),
             ("POST", "/runs", self._create_run),
             ("GET", "/runs/([^/]+)", self._get_run),
             ("GET", "/recurringruns", self._list_recurring),
@@ -224,6 +228,10 @@ class FakeApi:
         made = {"experiment_id": _id(), "created_at": _now(), **asked.body}
         self.experiments.append(made)
         return made
+
+    def _list_runs(self, asked: Asked) -> Any:
+        self._check_namespace(asked.query.get("namespace", ""))
+        return self._page(asked, "runs", "runs", [*self.runs.values()])
 
     def _create_run(self, asked: Asked) -> Any:
         _known(asked.body, _RUN_FIELDS)
@@ -378,11 +386,14 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {key.lower(): value for key, value in self.headers.items()}
         asked = Asked(self.command, parts.path, query, headers, self._body())
         self.api.asked.append(asked)
-        if fault := self.api.fault(asked):
-            self._fail(fault)
-            return
+        fault = self.api.fault(asked)
+        is_done = fault is None or fault is UNHEARD or fault is CUT
         try:
-            self._send(200, json.dumps(self.api.answer(asked)))
+            answer = json.dumps(self.api.answer(asked)) if is_done else ""
+            if fault is not None:
+                self._fail(fault)
+            else:
+                self._send(200, answer)
         except Refusal as refusal:
             body = {"code": refusal.code, "message": refusal.words, "details": []}
             self._send(refusal.status, json.dumps(body))
@@ -405,7 +416,7 @@ class _Handler(BaseHTTPRequestHandler):
         return part.get_filename(), part.get_payload(decode=True)
 
     def _fail(self, fault: Fault) -> None:
-        if fault is HANGS:
+        if fault.status == 0:
             self.api.ended.wait()
         if not fault.status:
             self.close_connection = True
