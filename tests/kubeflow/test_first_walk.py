@@ -10,7 +10,10 @@ from tests.kubeflow import walking
 from tests.kubeflow.imitation.container import unavailable
 from tests.kubeflow.imitation.run import Backend
 
-pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
+pytestmark = [
+    pytest.mark.prove,
+    pytest.mark.skipif(bool(unavailable()), reason=str(unavailable())),
+]
 
 SAME = ("fingerprint", "metrics", "rows_by_slice", "schema_hash", "signature", "hyperparameters")
 
