@@ -1,4 +1,4 @@
-"""The one error whose message is written for the person who runs the pipeline."""
+"""The errors whose messages are written for the person who runs the pipeline."""
 
 
 class PipelineStop(Exception):
@@ -7,3 +7,7 @@ class PipelineStop(Exception):
     The message says what came, what is allowed and what to do, and where. Runners show it without
     a traceback; every other exception is a fault of the code and is shown with the log's path.
     """
+
+
+class NothingToDo(PipelineStop):
+    """Stops the run, although nothing is wrong."""

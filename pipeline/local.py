@@ -21,6 +21,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from components.errors import NothingToDo
 from components.ingest import batches
 from pipeline.console import Outcome
 from pipeline.loading import PROJECT
@@ -135,6 +136,8 @@ def _run_node(
         outcome = _outcome(store, info.execution_id)
         run.outputs[name] = _output_folders(store, info.execution_id)
     except Exception as error:
+        if isinstance(error, NothingToDo):
+            outcome = "skipped"
         raise ComponentFailed(name, run) from error
     finally:
         run.outcomes[name] = outcome

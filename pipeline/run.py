@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-from components.errors import PipelineStop
+from components.errors import NothingToDo, PipelineStop
 from components.evaluation.heuristic import heuristic_problems
 from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading, schema
@@ -25,6 +26,11 @@ from pipeline.config import Config
 from pipeline.console import RunLines, output_to, shown
 from pipeline.reasons import reason
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+    from pipeline.local import Run
 
 _FAILED = 1
 
@@ -35,9 +41,14 @@ def run(config_name: str, overrides: list[str]) -> int:
     Raises:
       PipelineStop: the settings or the schema are wrong; nothing was started.
     """
+    return interruptible(lambda: _run(config_name, overrides))
+
+
+def interruptible(work: Callable[[], int]) -> int:
+    """Does the work of a command that goes on when it is typed again; its exit code comes back."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _run(config_name, overrides)
+        return work()
     except KeyboardInterrupt:
         print("\nInterrupted. What is finished is kept; the same command goes on.", flush=True)
         return START_AGAIN
@@ -122,28 +133,60 @@ def check_against_schema(config: Config) -> None:
 def _run_in(
     config_name: str, config: Config, workspace: Workspace, console: Console, log: Path
 ) -> int:
-    def wait(holder: str) -> None:
-        console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
-
-    with RunLines(console) as lines, workspace.locked(wait):
+    with lines_in(workspace, console) as lines:
         with lines.step("(loading TFX)"), without_collecting():
             from components.trainer.core import strategy
-            from pipeline import graph, local, summary
+            from pipeline import graph, summary
         logging.basicConfig(level=logging.INFO, force=True)
         try:
             strategy.check(config.training.model_dump())
         except strategy.StrategyError as error:
             raise PipelineStop(str(error)) from error
         pipeline = graph.create_pipeline(config, workspace)
-        try:
-            done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
-        except local.ComponentFailed as failure:
-            started = set(failure.run.outcomes)
-            skipped = [c.id for c in pipeline.components if c.id not in started]
-            tell_failure(failure, skipped, console, log)
-            return _FAILED
+        done = run_graph(pipeline, graph.UNCACHED, lines, console, log)
+    if done is None:
+        return _FAILED
     summary.tell(done, config_name, config, workspace, console)
     return 0
+
+
+@contextmanager
+def lines_in(workspace: Workspace, console: Console) -> Iterator[RunLines]:
+    """Locks the workspace, and shows a line for each component meanwhile."""
+
+    def wait(holder: str) -> None:
+        console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
+
+    with RunLines(console) as lines, workspace.locked(wait):
+        yield lines
+
+
+def run_graph(
+    pipeline: "Pipeline", uncached: frozenset[str], lines: RunLines, console: Console, log: Path
+) -> "Run | None":
+    """Runs a graph's components; None if one failed, which was told.
+
+    Args:
+      pipeline: the graph.
+      uncached: nodes that always run.
+      lines: for a line each.
+      console: for the person.
+      log: where everything else goes.
+
+    Raises:
+      NothingToDo: a component says so.
+    """
+    with without_collecting():
+        from pipeline import local
+    try:
+        return local.run_pipeline(pipeline, uncached, lines)
+    except local.ComponentFailed as failure:
+        if isinstance(failure.__cause__, NothingToDo):
+            raise failure.__cause__ from None
+        started = set(failure.run.outcomes)
+        skipped = [c.id for c in pipeline.components if c.id not in started]
+        _tell_failure(failure, skipped, console, log)
+        return None
 
 
 @contextmanager
@@ -156,8 +199,7 @@ def without_collecting() -> Iterator[None]:
     gc.enable()
 
 
-def tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:
-    """Says which component stopped a run, why, and what was not started."""
+def _tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:
     logging.error("%s", "".join(traceback.format_exception(failure)))
     console.print(f"  {', '.join(skipped)}: not started" if skipped else "", style="dim")
     console.print(f"\n[red]{failure}[/] stopped the run.", highlight=False)

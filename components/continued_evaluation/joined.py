@@ -14,18 +14,8 @@ from typing import Any, ClassVar
 
 import apache_beam as beam
 from tfx import types
-from tfx.components.example_gen import utils
-from tfx.components.util import examples_utils
-from tfx.dsl.components.base import (
-    base_beam_component,
-    base_beam_executor,
-    base_driver,
-    executor_spec,
-)
-from tfx.orchestration.portable import base_driver as portable_driver
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.orchestration.portable import data_types
-from tfx.proto import example_gen_pb2
-from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -37,9 +27,11 @@ from components.continued_evaluation.settings import Labels
 from components.errors import PipelineStop
 from components.features.table import FeatureTable
 from components.inference.model import choose
+from components.ingest.describing import describe, describe_spans
 from components.ingest.settings import Spans
-from components.ingest.spans import Inputs, fingerprint, resolve
+from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.registry import files
+from components.registry.finding import FindingDriver
 
 SPLIT = "test"
 _PARTS = ".parts"
@@ -107,31 +99,12 @@ def _labels(given: Properties) -> Labels:
     return Labels.model_validate_json(given["labels"])
 
 
-class FindingDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
-    """Looks at the world before the cache is consulted, so that it is part of the cache key."""
-
-    def __init__(self, metadata_handle: Any) -> None:
-        """Takes the metadata connection, which it does not need."""
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
-
-    def find(self, given: Properties) -> Properties:
-        """What there is."""
-        raise NotImplementedError
-
-    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Sets the execution property `found`."""
-        found = self.find(execution_info.exec_properties)
-        output = driver_output_pb2.DriverOutput()
-        output.exec_properties["found"].string_value = json.dumps(found, sort_keys=True)
-        return output
-
-
 class Driver(FindingDriver):
     """Finds version, log and label files."""
 
-    def find(self, given: Properties) -> Properties:
-        """See `find`."""
-        return asdict(find(given))
+    def find(self, info: data_types.ExecutionInfo) -> Properties:
+        """A `Found`."""
+        return asdict(find(info.exec_properties))
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -158,15 +131,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         log = _find_log(exec_properties)
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         parts = begin(examples)
-        _check_unchanged(exec_properties, found.labels)
+        # Of the label files alone: a log grows while it is read, and its files never change.
+        folder = exec_properties["labels_folder"]
+        check_unchanged(folder, found.labels, "Label files")
         report = self._join(exec_properties, found, log, parts)
-        _check_unchanged(exec_properties, found.labels)
+        check_unchanged(folder, found.labels, "Label files")
         joined = _joined(report, found.version)
         files.write_synced(str(parts / JOINED_FILE), joined.model_dump_json(indent=1))
         publish(parts, [JOINED_FILE, f"Split-{SPLIT}"])
         source = f"{found.labels.fingerprint},joined:{report.digest:016x}"
-        describe(examples, SPLIT, joined.joined, found.version, source, report)
-        _describe_spans(examples, found.labels)
+        describe_log(examples, {SPLIT: joined.joined}, found.version, source, report)
+        describe_spans(examples, found.labels)
 
     def _join(self, given: Properties, found: Found, log: Log, parts: Path) -> Report:
         table = FeatureTable.model_validate_json(given["features"])
@@ -191,16 +166,6 @@ def _read_found(given: Properties) -> Found | None:
         return None
     found = json.loads(given["found"])
     return Found(found["version"], found["log"], Inputs(**found["labels"]))
-
-
-def _check_unchanged(given: Properties, labels: Inputs) -> None:
-    """Of the label files alone: a log grows while it is read, and its files never change."""
-    folder = given["labels_folder"]
-    if fingerprint(folder, labels.files) != labels.fingerprint:
-        raise PipelineStop(
-            f"Label files in {folder} have changed since the run began. Run again when they no "
-            "longer do."
-        )
 
 
 def _joined(report: Report, version: int) -> Joined:
@@ -252,47 +217,62 @@ def publish(parts: Path, names: list[str]) -> None:
     shutil.rmtree(parts)
 
 
-def describe(
-    examples: types.Artifact, split: str, rows: int, version: int, source: str, report: Report
+def describe_log(
+    examples: types.Artifact, counts: dict[str, int], version: int, source: str, report: Report
 ) -> None:
-    """Sets what TFX's own ExampleGens set, and what is known of the log."""
-    examples.split_names = artifact_utils.encode_split_names([split])
-    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    examples_utils.set_file_format(examples, "tfrecords_gzip")
-    examples.set_string_custom_property(utils.FINGERPRINT_PROPERTY_NAME, source)
-    examples.set_int_custom_property(f"rows_{split}", rows)
+    """Sets what each Examples artifact has, and what is known of the log."""
+    describe(examples, counts, source)
     examples.set_int_custom_property(JUDGED_VERSION, version)
     examples.set_string_custom_property(LOGGED_COLUMNS, json.dumps(report.columns_of_all()))
 
 
-def _describe_spans(examples: types.Artifact, labels: Inputs) -> None:
-    examples.set_int_custom_property(utils.SPAN_PROPERTY_NAME, labels.spans[-1])
-    if labels.version is not None:
-        examples.set_int_custom_property(utils.VERSION_PROPERTY_NAME, labels.version)
-    examples.set_string_custom_property("spans", json.dumps(labels.spans))
+LOG_PARAMETERS: dict[str, ExecutionParameter] = {
+    "predictions": ExecutionParameter(type=str),
+    "registry": ExecutionParameter(type=str),
+    "model_name": ExecutionParameter(type=str),
+    "version": ExecutionParameter(type=int),
+    "columns": ExecutionParameter(type=str),
+    "code": ExecutionParameter(type=str),
+    "found": ExecutionParameter(type=str),
+}
+"""Of each component that reads the log.
+
+`predictions`: the folder of the prediction logs, `workspace/predictions`; `registry`: the folder of
+all registered models; `model_name`: the model's folder in both; `version`: which, 0 for the
+champion at run time; `columns`: the schema's type of each column, as JSON; `code`: fingerprint of
+the code that the component depends on, for the cache; `found`: what its driver found.
+"""
+
+
+class LogComponent(base_beam_component.BaseBeamComponent):
+    """A component that makes `examples` from the prediction log."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes the parameters of its spec by name, but for `found`."""
+        examples = types.Channel(type=standard_artifacts.Examples)
+        super().__init__(spec=self.SPEC_CLASS(**settings, found="", examples=examples))
 
 
 class LabelledLogSpec(ComponentSpec):
-    """The parameters of `LabelledLog`; `found` is what its driver found."""
+    """`LOG_PARAMETERS`, and where the labels are.
+
+    `labels`: `settings.Labels` as JSON; `labels_folder`: its `path`, resolved; `span`: which span
+    of the labels, newest or a number; `features`: the FeatureTable as JSON, for the label, and what
+    it can be.
+    """
 
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
     OUTPUTS: ClassVar = {"examples": ChannelParameter(type=standard_artifacts.Examples)}
     PARAMETERS: ClassVar = {
-        "predictions": ExecutionParameter(type=str),
-        "registry": ExecutionParameter(type=str),
-        "model_name": ExecutionParameter(type=str),
-        "version": ExecutionParameter(type=int),
+        **LOG_PARAMETERS,
         "labels": ExecutionParameter(type=str),
         "labels_folder": ExecutionParameter(type=str),
         "span": ExecutionParameter(type=str),
         "features": ExecutionParameter(type=str),
-        "columns": ExecutionParameter(type=str),
-        "code": ExecutionParameter(type=str),
-        "found": ExecutionParameter(type=str),
     }
 
 
-class LabelledLog(base_beam_component.BaseBeamComponent):
+class LabelledLog(LogComponent):
     """Joins a version's logged predictions with labels that came later, by key.
 
     Output `examples`: a standard Examples artifact with the split test. An example has the columns
@@ -307,46 +287,3 @@ class LabelledLog(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = LabelledLogSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
-
-    def __init__(
-        self,
-        predictions: str,
-        registry: str,
-        model_name: str,
-        version: int,
-        labels: str,
-        labels_folder: str,
-        span: str,
-        features: str,
-        columns: str,
-        code: str,
-    ) -> None:
-        """Builds the component.
-
-        Args:
-          predictions: The folder of the prediction logs, `workspace/predictions`.
-          registry: The folder of all registered models.
-          model_name: The model's folder in both.
-          version: The version to judge; 0 for the champion at run time.
-          labels: `settings.Labels` as JSON.
-          labels_folder: Its `path`, resolved.
-          span: Which span of the labels: newest, or a number.
-          features: The FeatureTable as JSON: the label, and what it can be.
-          columns: The schema's type of each column, as JSON.
-          code: Fingerprint of the code this depends on, for the cache.
-        """
-        spec = LabelledLogSpec(
-            predictions=predictions,
-            registry=registry,
-            model_name=model_name,
-            version=version,
-            labels=labels,
-            labels_folder=labels_folder,
-            span=span,
-            features=features,
-            columns=columns,
-            code=code,
-            found="",
-            examples=types.Channel(type=standard_artifacts.Examples),
-        )
-        super().__init__(spec=spec)

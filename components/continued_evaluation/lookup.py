@@ -10,20 +10,17 @@ from typing import Any
 from tfx import types
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.components.base import base_driver
-from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
-from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.continued_evaluation import history, logged
 from components.continued_evaluation.evidence import Record
-from components.continued_evaluation.fresh import NothingFresh
-from components.errors import PipelineStop
+from components.errors import NothingToDo, PipelineStop
 from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
 from components.registry import files, store
+from components.registry.finding import FindingDriver
 
 JUDGED_FILE = "judged.json"
 FRESH = "fresh"
@@ -56,7 +53,7 @@ def find(model: str, span: int, fingerprint: str | None) -> Judged:
 
     Raises:
       PipelineStop: There is no champion, or it is damaged.
-      NothingFresh: It was trained on this span.
+      NothingToDo: It was trained on this span.
     """
     labels, versions = store.read_labels(model), store.list_versions(model)
     champion, previous = labels.get(store.CHAMPION), labels.get(store.PREVIOUS)
@@ -86,7 +83,7 @@ def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:
         spans = json.loads(data.get("spans", "[]"))
         same = data.get("input_fingerprint") == fingerprint
         if span in spans and (same or spans != [0]):
-            raise NothingFresh(
+            raise NothingToDo(
                 f"Version {manifest['version']}, the champion, was trained on span {span} itself: "
                 "there is nothing fresh to evaluate it on. Bring the next span (data.pattern with "
                 "{SPAN}, or {YYYY}, {MM} and {DD}), or name another with SPAN=."
@@ -103,21 +100,14 @@ def _before(model: str, span: int) -> str | None:
     return max(earlier, key=lambda r: (r.evidence.span, r.number)).id if earlier else None
 
 
-class JudgedDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
+class JudgedDriver(FindingDriver):
     """Looks before the cache is consulted, so that what was found is part of the cache key."""
 
-    def __init__(self, metadata_handle: Any) -> None:
-        """Takes the metadata connection, which it does not need."""
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
-
-    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Sets the exec property `found`."""
-        given = execution_info.exec_properties
-        examples = artifact_utils.get_single_instance(execution_info.input_dict["examples"])
-        found = _find(given["registry"], given["model_name"], examples)
-        output = driver_output_pb2.DriverOutput()
-        output.exec_properties["found"].string_value = found.model_dump_json()
-        return output
+    def find(self, info: data_types.ExecutionInfo) -> dict[str, Any]:
+        """A `Judged`."""
+        given = info.exec_properties
+        examples = artifact_utils.get_single_instance(info.input_dict["examples"])
+        return _find(given["registry"], given["model_name"], examples).model_dump(mode="json")
 
 
 def _find(registry: str, model_name: str, examples: types.Artifact) -> Judged:
@@ -161,7 +151,7 @@ def JudgedModels(
         judged = (
             Judged.model_validate_json(found) if found else _find(registry, model_name, examples)
         )
-    except NothingFresh as stop:
+    except NothingToDo as stop:
         _leave_out(outputs, str(stop))
         return
     for output in outputs:

@@ -6,15 +6,17 @@ from typing import Any, ClassVar
 
 import apache_beam as beam
 from tfx import types
-from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.components.base import base_beam_executor, executor_spec
+from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.continued_evaluation.joined import (
-    FindingDriver,
+    LOG_PARAMETERS,
+    LogComponent,
     Properties,
     begin,
-    describe,
+    describe_log,
     find_version,
     publish,
 )
@@ -26,6 +28,7 @@ from components.continued_evaluation.joining import (
     read_report,
 )
 from components.continued_evaluation.reading import Log, Logged, find_log
+from components.registry.finding import FindingDriver
 
 SPLIT = "served"
 
@@ -46,9 +49,9 @@ def _find_log(given: Properties) -> Log:
 class Driver(FindingDriver):
     """Finds version and log."""
 
-    def find(self, given: Properties) -> Properties:
+    def find(self, info: data_types.ExecutionInfo) -> Properties:
         """See `find`."""
-        return find(given)
+        return find(info.exec_properties)
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -82,7 +85,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             logged | "Read" >> ReadFiles(reader) | "Write" >> WriteExamples(parts, SPLIT)
         report = read_report(parts)
         publish(parts, [f"Split-{SPLIT}"])
-        describe(examples, SPLIT, report.counts["served"], version, log.fingerprint, report)
+        counts = {SPLIT: report.counts["served"]}
+        describe_log(examples, counts, version, log.fingerprint, report)
 
 
 class _ReadInputs(LogReader):
@@ -95,23 +99,14 @@ class _ReadInputs(LogReader):
 
 
 class ServedInputsSpec(ComponentSpec):
-    """The parameters of `ServedInputs`; `found` is what its driver found."""
+    """`LOG_PARAMETERS`, and `days`: the last days of the log, up to the newest that is logged."""
 
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
     OUTPUTS: ClassVar = {"examples": ChannelParameter(type=standard_artifacts.Examples)}
-    PARAMETERS: ClassVar = {
-        "predictions": ExecutionParameter(type=str),
-        "registry": ExecutionParameter(type=str),
-        "model_name": ExecutionParameter(type=str),
-        "version": ExecutionParameter(type=int),
-        "days": ExecutionParameter(type=int),
-        "columns": ExecutionParameter(type=str),
-        "code": ExecutionParameter(type=str),
-        "found": ExecutionParameter(type=str),
-    }
+    PARAMETERS: ClassVar = {**LOG_PARAMETERS, "days": ExecutionParameter(type=int)}
 
 
-class ServedInputs(base_beam_component.BaseBeamComponent):
+class ServedInputs(LogComponent):
     """Puts out what a version was given to predict, as it was logged, for StatisticsGen.
 
     Output `examples`: a standard Examples artifact with the split served, and the rows in its
@@ -121,37 +116,3 @@ class ServedInputs(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = ServedInputsSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
-
-    def __init__(
-        self,
-        predictions: str,
-        registry: str,
-        model_name: str,
-        version: int,
-        days: int,
-        columns: str,
-        code: str,
-    ) -> None:
-        """Builds the component.
-
-        Args:
-          predictions: The folder of the prediction logs, `workspace/predictions`.
-          registry: The folder of all registered models.
-          model_name: The model's folder in both.
-          version: The version; 0 for the champion at run time.
-          days: The last days of the log, up to the newest that is logged.
-          columns: The schema's type of each column, as JSON.
-          code: Fingerprint of the code this depends on, for the cache.
-        """
-        spec = ServedInputsSpec(
-            predictions=predictions,
-            registry=registry,
-            model_name=model_name,
-            version=version,
-            days=days,
-            columns=columns,
-            code=code,
-            found="",
-            examples=types.Channel(type=standard_artifacts.Examples),
-        )
-        super().__init__(spec=spec)

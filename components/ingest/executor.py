@@ -8,8 +8,6 @@ from typing import Any
 import apache_beam as beam
 from google.protobuf import wrappers_pb2
 from tfx import types
-from tfx.components.example_gen import utils
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
@@ -18,8 +16,9 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
+from components.ingest.describing import describe, describe_spans
 from components.ingest.settings import SPLITS, IngestSettings
-from components.ingest.spans import Inputs, fingerprint, resolve
+from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.transform import IngestFiles, Result
 from components.ingest.writing import Shard, publish
 
@@ -54,15 +53,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         inputs = read_inputs(exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         parts = os.path.join(examples.uri, ".parts")
-        _check_unchanged(exec_properties, inputs)
+        check_unchanged(exec_properties[specs.INPUT_BASE_KEY], inputs)
         shards = self._ingest(settings, inputs, parts)
-        _check_unchanged(exec_properties, inputs)
+        check_unchanged(exec_properties[specs.INPUT_BASE_KEY], inputs)
         counts = count_rows(shards, settings.splits)
         publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in settings.splits})
         fileio.rmtree(parts)
         with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
             file.write(json.dumps(counts))
-        _describe(examples, inputs, counts)
+        describe(examples, counts, inputs.fingerprint)
+        describe_spans(examples, inputs)
 
     def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Shard]:
         fileio.makedirs(parts)
@@ -116,25 +116,3 @@ def count_rows(shards: list[Shard], splits: Sequence[str] = SPLITS) -> dict[str,
             "shared by many rows, another data.split.by."
         )
     return counts
-
-
-def _check_unchanged(exec_properties: dict[str, Any], inputs: Inputs) -> None:
-    base = exec_properties[specs.INPUT_BASE_KEY]
-    if fingerprint(base, inputs.files) != inputs.fingerprint:
-        raise PipelineStop(
-            f"Files in {base} have changed since the run began. Run again when they no longer do."
-        )
-
-
-def _describe(examples: types.Artifact, inputs: Inputs, counts: dict[str, int]) -> None:
-    """Sets what TFX's own ExampleGens set, and the spans and rows besides."""
-    examples.split_names = artifact_utils.encode_split_names([*counts])
-    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    examples_utils.set_file_format(examples, "tfrecords_gzip")
-    examples.set_string_custom_property(utils.FINGERPRINT_PROPERTY_NAME, inputs.fingerprint)
-    examples.set_int_custom_property(utils.SPAN_PROPERTY_NAME, inputs.spans[-1])
-    if inputs.version is not None:
-        examples.set_int_custom_property(utils.VERSION_PROPERTY_NAME, inputs.version)
-    examples.set_string_custom_property("spans", json.dumps(inputs.spans))
-    for split, count in counts.items():
-        examples.set_int_custom_property(f"rows_{split}", count)

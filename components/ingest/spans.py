@@ -83,6 +83,23 @@ def fingerprint(base: str, files: list[str]) -> str:
     return f"num_files:{len(files)},total_bytes:{total},sha256:{digest.hexdigest()[:32]}"
 
 
+def check_unchanged(base: str, inputs: Inputs, what: str = "Files") -> None:
+    """Looks at the files again.
+
+    Args:
+        base: Their folder.
+        inputs: What was found before.
+        what: What they are, for the message.
+
+    Raises:
+        PipelineStop: If one of them is not as it was.
+    """
+    if fingerprint(base, inputs.files) != inputs.fingerprint:
+        raise PipelineStop(
+            f"{what} in {base} have changed since the run began. Run again when they no longer do."
+        )
+
+
 def vanished(path: str) -> PipelineStop:
     """The error for a file that was there when the run began."""
     return PipelineStop(f"{path} has vanished since the run began. Put it back, then run again.")

@@ -9,10 +9,7 @@ from typing import Any, Literal
 from tfx import types
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.components.base import base_driver
-from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
-from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
@@ -23,6 +20,7 @@ from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
 from components.registry import files, store
+from components.registry.finding import FindingDriver
 
 TRAINING_FILE = "training.json"
 
@@ -81,21 +79,14 @@ def _find(registry: str, model_name: str, model: types.Artifact) -> Baseline:
     return find_baseline(os.path.join(registry, model_name), fingerprint)
 
 
-class BaselineDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
+class BaselineDriver(FindingDriver):
     """Decides before the cache is consulted, so that the decision is part of the cache key."""
 
-    def __init__(self, metadata_handle: Any) -> None:
-        """Takes the metadata connection, which it does not need."""
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
-
-    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Sets the exec property `found`."""
-        given = execution_info.exec_properties
-        model = artifact_utils.get_single_instance(execution_info.input_dict["model"])
-        found = _find(given["registry"], given["model_name"], model)
-        output = driver_output_pb2.DriverOutput()
-        output.exec_properties["found"].string_value = json.dumps(asdict(found))
-        return output
+    def find(self, info: data_types.ExecutionInfo) -> dict[str, Any]:
+        """A `Baseline`."""
+        given = info.exec_properties
+        model = artifact_utils.get_single_instance(info.input_dict["model"])
+        return asdict(_find(given["registry"], given["model_name"], model))
 
 
 @component

@@ -3,20 +3,18 @@
 import json
 import logging
 import os
-import signal
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from components.continued_evaluation import following, history
-from components.continued_evaluation.fresh import NothingFresh
+from components.errors import NothingToDo
 from components.registry import store
-from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading
 from pipeline import run as training
 from pipeline.config import Config
-from pipeline.console import RunLines, output_to, shown
+from pipeline.console import output_to, shown
 from pipeline.continued_evaluation import telling
 from pipeline.workspace import Workspace
 
@@ -40,12 +38,7 @@ def main(config_name: str, overrides: list[str], span: int | None) -> int:
     Raises:
       PipelineStop: the settings are wrong; nothing was started.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _main(config_name, overrides, span)
-    except KeyboardInterrupt:
-        print("\nInterrupted. What is finished is kept; the same command goes on.", flush=True)
-        return START_AGAIN
+    return training.interruptible(lambda: _main(config_name, overrides, span))
 
 
 def _main(config_name: str, overrides: list[str], span: int | None) -> int:
@@ -61,7 +54,7 @@ def _main(config_name: str, overrides: list[str], span: int | None) -> int:
         console.print(f"{config.registry.model}: fresh rows of {config.data.path}, {shown(log)}")
         try:
             record = evaluate(config, workspace, console, log)
-        except NothingFresh as stop:
+        except NothingToDo as stop:
             console.print(f"\n{stop}", markup=False)
             return 0 if span is None else _FAILED
         if record is None:
@@ -84,27 +77,16 @@ def evaluate(
       log: Where everything else goes.
 
     Raises:
-      NothingFresh: The champion was trained on the span.
+      NothingToDo: The champion was trained on the span.
     """
-
-    def wait(holder: str) -> None:
-        console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
-
-    with RunLines(console) as lines, workspace.locked(wait):
+    with training.lines_in(workspace, console) as lines:
         with lines.step("(loading TFX)"), training.without_collecting():
-            from pipeline import local
             from pipeline.continued_evaluation import graph
         logging.basicConfig(level=logging.INFO, force=True)
         pipeline = graph.create_pipeline(config, workspace)
-        try:
-            done = local.run_pipeline(pipeline, graph.UNCACHED, lines)
-        except local.ComponentFailed as failure:
-            if isinstance(failure.__cause__, NothingFresh):
-                raise failure.__cause__ from None
-            started = set(failure.run.outcomes)
-            skipped = [c.id for c in pipeline.components if c.id not in started]
-            training.tell_failure(failure, skipped, console, log)
-            return None
+        done = training.run_graph(pipeline, graph.UNCACHED, lines, console, log)
+    if done is None:
+        return None
     path = Path(done.outputs["Decide"]["decided"], graph.RECORD_FILE)
     return history.Record.model_validate_json(path.read_text())
 

@@ -56,14 +56,14 @@ class Project:
         """The versions filed, in order."""
         return sorted(int(p.name) for p in self.registry.glob("*") if p.name.isdigit())
 
-    def command(self, *arguments: str) -> list[str]:
-        """The command line of a run."""
-        return [sys.executable, "-m", "pipeline", "run", "--config", "small", *arguments]
+    def command(self, *arguments: str, name: str = "run") -> list[str]:
+        """The command line of a run, or of another command."""
+        return [sys.executable, "-m", "pipeline", name, "--config", "small", *arguments]
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Starts a run."""
+    def start(self, *arguments: str, name: str = "run") -> "subprocess.Popen[str]":
+        """Starts a run, or another command."""
         return subprocess.Popen(
-            self.command(*arguments),
+            self.command(*arguments, name=name),
             cwd=self.folder,
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             stdout=subprocess.PIPE,
@@ -73,9 +73,9 @@ class Project:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
-    def run(self, *arguments: str) -> Result:
-        """Runs the pipeline to its end."""
-        process = self.start(*arguments)
+    def run(self, *arguments: str, name: str = "run") -> Result:
+        """Runs the pipeline, or another command, to its end."""
+        process = self.start(*arguments, name=name)
         output, _ = process.communicate()
         return Result(process.returncode, output)
 

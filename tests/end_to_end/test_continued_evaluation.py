@@ -5,8 +5,6 @@ Whole processes, as cron would start them, on the small data.
 
 import copy
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,21 +39,10 @@ class Loop:
         small.write_csv(self.project.folder / "data" / f"span-{span}" / "rows.csv", rows)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "pipeline", "continued-evaluation", "-c", "small"]
-        return subprocess.Popen(
-            [*command, *arguments],
-            cwd=self.project.folder,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-        )
+        return self.project.start(*arguments, name="continued-evaluation")
 
     def evaluate(self, *arguments: str) -> Result:
-        process = self.start(*arguments)
-        output, _ = process.communicate()
-        return Result(process.returncode, output)
+        return self.project.run(*arguments, name="continued-evaluation")
 
     def decisions(self) -> list[tuple[int, int, str]]:
         """Span, version judged, and decision of all evaluations."""
@@ -126,6 +113,7 @@ def test_from_fresh_labels_to_a_new_champion(loop: Loop) -> None:
     stale = loop.evaluate()
     assert stale.code == 0, stale.output
     assert "was trained on span 4" in stale.output
+    assert stale.outcomes["JudgedModels"] == "skipped"
     assert len(loop.decisions()) == 3
 
     page = loop.project.folder / "workspace" / "reports" / "small-evaluations.html"

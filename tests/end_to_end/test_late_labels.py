@@ -1,8 +1,6 @@
 """Predictions are logged, labels come later, and the champion is judged on what it answered."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +40,8 @@ class Shop:
         small.write_csv(folder / "asked" / "rows.csv", asked)
         self.call("batch-predict", "--input", "asked/*.csv", "--output", "out", "--key", "when")
 
-    def call(self, *arguments: str) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments, "-c", "small"],
-            cwd=self.project.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout)
+    def call(self, name: str, *arguments: str) -> Result:
+        return self.project.run(*arguments, name=name)
 
     def label(self, day: int, rows: list[dict[str, Any]]) -> None:
         table = [{"order": row["when"], "was_bought": row["bought"]} for row in rows]
