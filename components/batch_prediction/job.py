@@ -144,7 +144,7 @@ def open_output(output: Path, begun: Begun) -> None:
             if folder.exists():
                 shutil.rmtree(folder)
         files.write_atomically(str(output / JOB), begun.job.model_dump_json(indent=1))
-    for folder in folders:
+    for folder in (output, *folders):
         folder.mkdir(exist_ok=True)
         for left in folder.glob(f"{TEMPORARY}*"):
             left.unlink()

@@ -46,7 +46,8 @@ class Case:
         (self.output / job.SUCCESS).unlink()
         lost = sorted((self.output / "predictions").iterdir())[2]
         lost.unlink()
-        (self.output / "predictions" / ".tmp-left").write_text("half")
+        for left in (self.output / ".tmp-job.json", self.output / "predictions" / ".tmp-left"):
+            left.write_text("half")
         return lost
 
     def files(self) -> dict[str, tuple[int, bytes]]:
@@ -58,6 +59,7 @@ class Case:
         wanted = samples.expected(self.registry, version, table)
         samples.assert_each_once(self.output, wanted)
         assert {row["version"] for row in samples.predicted(self.output)} == {version}
+        assert not [*self.output.rglob(".tmp-*")]
 
 
 @pytest.fixture
