@@ -87,6 +87,11 @@ def set_up() -> None:
     wanted = fingerprint()
     if changes(read_stamp(), wanted) == []:
         return
+    if os.path.islink(VENV):  # to be emptied, and it may be another project's
+        raise SetupError(
+            ".venv is a link, to %s. Remove it (rm .venv), then type the same again: this "
+            "repository gets an environment of its own." % os.path.realpath(VENV)
+        )
     this_host = host.this_host(VENV)
     problems = host.problems(this_host)
     if problems:

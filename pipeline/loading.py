@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from components.features.table import Problem, Settings
 from pipeline.config import PARTS, Config
 
 PROJECT = Path(__file__).resolve().parent.parent
-CONFIGS = PROJECT / "configs"
+CONFIGS = Path(os.environ.get("PIPELINE_CONFIGS", PROJECT / "configs"))
+"""PIPELINE_CONFIGS names another folder, such as a volume on which a team keeps its settings."""
 DEFAULT = "development"
 
 _IS_CONFIG = re.compile(r"^(name|extends):", re.MULTILINE)
@@ -23,7 +25,7 @@ _IS_CONFIG = re.compile(r"^(name|extends):", re.MULTILINE)
 Path_ = tuple[str, ...]
 Model = TypeVar("Model", bound=Settings)
 Places = dict[Path_, str]
-"""Where each setting was written: its path -> `configs/base.yaml:12`."""
+"""Where each setting was written: its path -> `configs/taxi.yaml:12`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -157,9 +159,11 @@ def _field_mistakes(
     model: type[BaseModel], error: ValidationError, settings: Any
 ) -> Iterator[tuple[Path_, str]]:
     for mistake in error.errors():
-        path = _settings_path(mistake["loc"], settings)
+        path = _settings_path([p for p in mistake["loc"] if p != "[key]"], settings)
         if mistake["type"] == "extra_forbidden":
             yield path, f"unknown setting{_setting_like(model, path)}"
+        elif mistake["type"] == "string_type" and isinstance(mistake["input"], int | float):
+            yield path, f"a name or text is wanted, and YAML reads {mistake['input']}: quote it"
         elif mistake["type"] == "missing":
             yield path, "is missing"
         else:

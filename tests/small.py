@@ -1,5 +1,6 @@
 """A small data set and its settings: what tests of the machinery run on, instead of the taxi's."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ SETTINGS: dict[str, Any] = {
     },
     "registry": {"model": "small", "promote": "automatic"},
 }
+
+
+def environment_of_a_copy() -> dict[str, str]:
+    """For a process that runs in a copy of the project: its own code, and its own settings."""
+    left_out = ("PYTHONPATH", "PIPELINE_CONFIGS")
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,14 @@ PANEL = "Kubeflow"
 Image = Annotated[
     str | None, typer.Option(help="The steps' image, in place of the one in the settings.")
 ]
+
+
+class Which(StrEnum):
+    """The pipelines that can be submitted."""
+
+    TRAINING = "training"
+    CONTINUED_EVALUATION = "continued-evaluation"  # part: continued_evaluation
+    BATCH_PREDICT = "batch-predict"  # part: batch_prediction
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +46,9 @@ def compile_(
 
 def submit(
     which: Annotated[
-        Literal["training", "continued-evaluation", "batch-predict"],
+        Which,
         typer.Option("--pipeline", help="Which one."),
-    ] = "training",
+    ] = Which.TRAINING,
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A parameter of the run; may be repeated."),

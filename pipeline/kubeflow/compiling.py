@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import (
+    dataclass,
+    replace,  # part: multi_worker
+)
+from importlib import import_module  # part: continued_evaluation
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,30 +14,37 @@ from components.errors import PipelineStop
 from pipeline import loading
 from pipeline.config import Config
 from pipeline.kubeflow import (
-    batch,
-    conditions,
+    batch,  # part: batch_prediction
+    conditions,  # part: continued_evaluation
     lint,
-    parameters,
+    parameters,  # part: continued_evaluation
     platform,
-    retraining,
+    retraining,  # part: continued_evaluation
     spec,
     vertex,
 )
 from pipeline.kubeflow.package import Package, write
 from pipeline.kubeflow.settings import Target
-from pipeline.kubeflow.train_job import job, manifests
+from pipeline.kubeflow.train_job import job, manifests  # part: multi_worker
 from pipeline.workspace import Workspace
 
 Platform = Literal["kubeflow", "vertex"]
 BUILD = loading.PROJECT / "build"
 
-_IN_WORKSPACE = frozenset({"Tuner", "Trainer", *spec.NEVER_CACHED, batch.COMPONENT})
+_IN_WORKSPACE = frozenset(
+    {
+        "Tuner",  # part: tuning
+        "Trainer",
+        batch.COMPONENT,  # part: batch_prediction
+        *spec.NEVER_CACHED,
+    }
+)
 """Components that use the registry, checkpoints or prediction logs."""
+# part: continued_evaluation {
 _EVALUATION = "pipeline.continued_evaluation"
-_OF_AN_EVALUATION = frozenset({"JudgedModels", "DriftFromTraining", "DriftFromBefore", "Decide"})
-_OF_LOGS = frozenset({"LabelledLog", "ServedInputs", "ServedStatistics", "Skew"})
-_ELSEWHERE = _OF_AN_EVALUATION | _OF_LOGS | {"Tuner", batch.COMPONENT}
-"""Components that the training pipeline does not have, or not always."""
+_OF_AN_EVALUATION = ("Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels")
+_OF_LOGS = ("LabelledLog", "ServedInputs", "ServedStatistics", "Skew")
+# part: }
 
 
 @dataclass(frozen=True)
@@ -78,16 +87,20 @@ def compile_all(
     """
     config = loading.load(config_name, overrides)
     packages = [training(config, target)]
-    if find_spec(_EVALUATION):
-        packages.append(continued_evaluation(config_name, overrides, target, on))
-    if find_spec("components.batch_prediction"):
-        packages.append(batch.package(config, config_name, overrides, target))
+    # part: continued_evaluation {
+    packages.append(continued_evaluation(config_name, overrides, target, on))
+    # part: }
+    # part: batch_prediction {
+    packages.append(batch.package(config, config_name, overrides, target))
+    # part: }
     check(packages, on)
     made = [write_package(package, target, on, folder) for package in packages]
+    # part: multi_worker {
     if config.training.strategy == "multi_worker":
         path = folder / job.manifests_file(config.name)
         write(path, manifests.text(config, target))
         made[0] = replace(made[0], manifests=path)
+    # part: }
     return made
 
 
@@ -112,11 +125,14 @@ def training(
     if config.training.warm_start or not trainer_cached:
         uncached.add("Trainer")  # it looks at the registry, too
     made = spec.build(pipeline, config, target, uncached)
+    # part: multi_worker {
     if config.training.strategy == "multi_worker":
         target = job.of_the_waiting_step(target)
+    # part: }
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 
+# part: continued_evaluation {
 def continued_evaluation(
     config_name: str, overrides: list[str], target: Target, on: Platform
 ) -> Package:
@@ -127,12 +143,7 @@ def continued_evaluation(
       overrides: of it.
       target: the cluster's.
       on: the kind of cluster; on Kubeflow the decision step starts a retraining.
-
-    Raises:
-      PipelineStop: the part has been taken off.
     """
-    if not find_spec(_EVALUATION):
-        raise PipelineStop(f"This project has no continued evaluation: {_EVALUATION} is missing.")
     graph = import_module(f"{_EVALUATION}.graph")
     config = loading.load(config_name, [*overrides, "data.spans=newest"])
     workspace = Workspace(Path(target.workspace.path), is_here=False)
@@ -144,6 +155,7 @@ def continued_evaluation(
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 
+# part: }
 def executors(target: Target, components: list[str]) -> dict[str, Any]:
     """What Kubernetes is told about each of these components, by executor label."""
     found = {
@@ -178,7 +190,14 @@ def _violations(package: Package, on: Platform) -> list[lint.Violation]:
 
 
 def _check_components(target: Target, known: list[str]) -> None:
-    there = dict.fromkeys([*known, *sorted(_ELSEWHERE)])
+    of_all_packages = [
+        *known,
+        *_OF_AN_EVALUATION,  # part: continued_evaluation
+        *_OF_LOGS,  # part: continued_evaluation
+        "Tuner",  # part: tuning
+        batch.COMPONENT,  # part: batch_prediction
+    ]
+    there = dict.fromkeys(of_all_packages)
     unknown = sorted(set(target.steps) - set(there))
     if unknown:
         raise PipelineStop(

@@ -75,7 +75,11 @@ def _field(model: Any, name: str) -> Callable[[Any], Any]:
     return checker.validate_python
 
 
-_TRAINING = ("Tuner", "Trainer", "RegistryPush")
+_THAT_TRAIN = [
+    "Tuner",  # part: tuning
+    "Trainer",
+]
+_TRAINING = (*_THAT_TRAIN, "RegistryPush")
 
 PARAMETERS: dict[str, Parameter] = {
     "data_path": Parameter(
@@ -148,8 +152,10 @@ PARAMETERS: dict[str, Parameter] = {
 
 OF_A_TRAINING = (*PARAMETERS, FINGERPRINT)
 """What a run of the training pipeline may be given."""
+# part: continued_evaluation {
 OF_AN_EVALUATION = ("data_path", "span")
 """What a run of continued evaluation may be given."""
+# part: }
 
 
 def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -> None:
@@ -172,6 +178,7 @@ def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -
         raise PipelineStop("The parameters of the run are wrong:\n" + "\n".join(mistakes))
 
 
+# part: continued_evaluation {
 def check_evaluation(values: Mapping[str, Any]) -> None:
     """Checks the values of a run of continued evaluation, which judges one span.
 
@@ -185,6 +192,7 @@ def check_evaluation(values: Mapping[str, Any]) -> None:
         )
 
 
+# part: }
 def _problem(name: str, value: Any) -> str:
     try:
         PARAMETERS[name].read(value)
@@ -211,7 +219,7 @@ def work_in(component: str, properties: Properties) -> None:
     values = {name: PARAMETERS[name].read(value) for name, value in given.items()}
     if component == "ExampleGen":
         _into_example_gen(properties, values)
-    elif component in ("Trainer", "Tuner"):
+    elif component in _THAT_TRAIN:
         _into_training(properties, values)
     elif component == "RegistryPush":
         _into_push(properties, values)

@@ -95,6 +95,7 @@ class Step(Strict):
     cache: bool | None = Field(None, description="false: always run. Default: as the step allows.")
 
 
+# part: multi_worker {
 class TrainJob(Strict):
     """How a Trainer step with several workers runs them: a TrainJob of Kubeflow Trainer v2.
 
@@ -114,6 +115,7 @@ class TrainJob(Strict):
     )
 
 
+# part: }
 class Target(Settings):
     """Everything that a cluster decides."""
 
@@ -130,7 +132,7 @@ class Target(Settings):
     steps: Annotated[dict[str, Step], Removable] = Field(
         default_factory=dict, description="By component: Trainer, ExampleGen, … and BatchPredict."
     )
-    train_job: TrainJob = TrainJob()
+    train_job: TrainJob = TrainJob()  # part: multi_worker
 
     def step(self, component: str) -> Step:
         """The settings of a component's step, over the defaults."""

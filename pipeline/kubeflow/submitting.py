@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -13,12 +13,15 @@ from components.errors import PipelineStop
 from components.ingest.spans import resolve
 from pipeline import loading
 from pipeline.config import Config
-from pipeline.kubeflow import batch, compiling, parameters
+from pipeline.kubeflow import (
+    batch,  # part: batch_prediction
+    compiling,
+    parameters,
+)
+from pipeline.kubeflow.commands import Which
 from pipeline.kubeflow.package import Package
 from pipeline.kubeflow.settings import Target
 from pipeline.kubeflow.submit import Submission, submit
-
-Which = Literal["training", "continued-evaluation", "batch-predict"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,17 @@ def main(wish: Wish, target: Target, show: Callable[[str], None]) -> int:
     """
     config = loading.load(wish.config, wish.overrides)
     values = read_values(wish.values)
-    if wish.which == "training":
+    if wish.which == Which.TRAINING:
         package, values = _training(config, target, values, wish, show)
-    elif wish.which == "continued-evaluation":
+    # part: continued_evaluation {
+    if wish.which == Which.CONTINUED_EVALUATION:
         parameters.check_evaluation(values)
         package = compiling.continued_evaluation(wish.config, wish.overrides, target, "kubeflow")
-    else:
+    # part: }
+    # part: batch_prediction {
+    if wish.which == Which.BATCH_PREDICT:
         package = batch.package(config, wish.config, wish.overrides, target)
+    # part: }
     compiling.check([package], "kubeflow")
     compiled = compiling.write_package(package, target, "kubeflow", compiling.BUILD)
     now = datetime.now(UTC)

@@ -1,6 +1,5 @@
 """A copy of the project with the small data: what the end-to-end tests run, edit and break."""
 
-import os
 import re
 import shutil
 import signal
@@ -58,14 +57,14 @@ class Project:
 
     def command(self, *arguments: str, name: str = "run") -> list[str]:
         """The command line of a run, or of another command."""
-        return [sys.executable, "-m", "pipeline", name, "--config", "small", *arguments]
+        return [sys.executable, "-m", "pipeline", name, *arguments, "--config", "small"]
 
     def start(self, *arguments: str, name: str = "run") -> "subprocess.Popen[str]":
         """Starts a run, or another command."""
         return subprocess.Popen(
             self.command(*arguments, name=name),
             cwd=self.folder,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            env=small.environment_of_a_copy(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -78,6 +77,10 @@ class Project:
         process = self.start(*arguments, name=name)
         output, _ = process.communicate()
         return Result(process.returncode, output)
+
+    def call(self, command: str, *arguments: str) -> Result:
+        """Runs any command to its end."""
+        return self.run(*arguments, name=command)
 
     def replace(self, file: str, old: str, new: str) -> None:
         """Edits a file of the copy; the words must be there."""

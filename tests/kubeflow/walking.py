@@ -1,7 +1,6 @@
 """What the walks share: the image's environment, packages, and what a run left in the registry."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,9 +12,9 @@ import yaml
 from pipeline import loading
 from pipeline.kubeflow import compiling
 from pipeline.kubeflow.settings import Target
+from tests import small
 from tests.end_to_end.project import Project
 from tests.kubeflow.imitation.run import Backend, Run
-from tests.small import SETTINGS
 
 Json = dict[str, Any]
 
@@ -98,8 +97,8 @@ class SmallProject(Project):
             settings: changes of the small settings.
             steps: more settings of the cluster's, by component.
         """
-        data = SETTINGS["data"] | {"pattern": "span-{SPAN}/*.csv"}
-        super().__init__(folder, SETTINGS | {"data": data} | (settings or {}))
+        data = small.SETTINGS["data"] | {"pattern": "span-{SPAN}/*.csv"}
+        super().__init__(folder, small.SETTINGS | {"data": data} | (settings or {}))
         cluster = yaml.safe_load((loading.CONFIGS / "kubeflow.yaml").read_text())
         cluster["steps"] |= steps or {}
         cluster["steps"]["ExampleGen"] = {"volumes": [{"claim": "data", "path": "/mnt/data"}]}
@@ -108,6 +107,6 @@ class SmallProject(Project):
     def compile(self) -> Path:
         """The training package, by the command; the others lie beside it."""
         command = [sys.executable, "-m", "pipeline", "compile", "--config", "small"]
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        environment = small.environment_of_a_copy()
         subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)
         return self.folder / "build" / "small.yaml"

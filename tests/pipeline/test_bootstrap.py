@@ -118,6 +118,15 @@ def test_other_interpreter_is_noticed(finished, bare_machine):
     assert set_up(finished, **bare_machine)[0] == 1
 
 
+def test_linked_environment_of_another_project_is_left_alone(finished, tmp_path):
+    other = copy_repository(tmp_path / "another repository")
+    (other / ".venv").symlink_to(finished / ".venv")
+    code, output = set_up(other)
+    assert code == 1
+    assert ".venv is a link" in output and "rm .venv" in output
+    assert (finished / ".venv" / "bin" / "python3.11").exists()
+
+
 def test_half_made_environment_is_said_and_made_again(repo):
     (repo / ".venv" / "bin").mkdir(parents=True)
     (repo / ".venv" / "left over").touch()

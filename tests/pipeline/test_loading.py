@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from components.errors import PipelineStop
 from pipeline import loading
+from pipeline.run import check_against_schema
 from tests import small
+
+_CONFIGS = loading.PROJECT / "configs"
 
 
 def _load(
@@ -41,9 +44,8 @@ def test_override_wins_over_the_file(tmp_path: Path) -> None:
 
 @given(st.floats(0, 0.99), st.integers(1, 10**6))
 def test_override_round_trips_any_value(dropout: float, batch: int) -> None:
-    folder = Path(__file__).parent.parent.parent / "configs"
     overrides = [f"model.dropout={dropout!r}", f"training.global_batch_size={batch}"]
-    config = loading.load("base", overrides, folder)
+    config = loading.load("taxi", overrides)
     assert config.model.dropout == pytest.approx(dropout)
     assert config.training.global_batch_size == batch
 
@@ -80,8 +82,10 @@ MISTAKES = [
     ("evaluation.thresholds=[{metric: auc}]", "set at_least, at_most"),
     ("hiden=[3]", "did you mean 'model.hidden'?"),
     ("training=fast", "training: input should be"),
+    # part: prediction_log {
     ("prediction_log.exclude=[farre]", "the model reads no column 'farre'; no other is logged"),
-    ("serving.http_port=70000", "less than or equal to 65535, got 70000"),
+    # part: }
+    ("serving.http_port=70000", "less than or equal to 65535, got 70000"),  # part: serving
     ("registry.retention.versions=0", "greater than 0, got 0"),
 ]
 
@@ -126,11 +130,29 @@ def test_override_that_is_none_is_refused(tmp_path: Path, override: str) -> None
         _load(tmp_path, {}, (override,))
 
 
-@pytest.mark.parametrize("name", loading.names())
+@pytest.mark.parametrize("name", loading.names(_CONFIGS))
 def test_configurations_of_the_project_are_right(name: str) -> None:
-    assert loading.load(name).name
+    config = loading.load(name, configs=_CONFIGS)
+    if (loading.PROJECT / config.schema_file).is_file():  # a new one has none before `make schema`
+        check_against_schema(config)
 
 
 def test_package_path_is_found_without_importing_it() -> None:
-    config = loading.load("base")
+    config = loading.load("taxi")
     assert any(loading.data_folder(config).glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ({"label": {"column": 2019}}, "features.label.column: a name or text is wanted, and YAML"),
+        ({"exclude": {2019: "id"}}, "features.exclude.2019: a name or text is wanted, and YAML"),
+        ({"label": {"classes": [False, True]}}, "features.label.classes: yes, no, true and false"),
+        ({"columns": {"": {"kind": "numeric", "missing": "mean"}}}, "a feature must have a name"),
+    ],
+)
+def test_a_name_that_yaml_reads_as_something_else_is_told(
+    tmp_path: Path, written: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(PipelineStop, match=sentence):
+        _load(tmp_path, {"features": written})

@@ -7,7 +7,6 @@ name that is missing, so what is missing is asked for here.
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 _PROBE = """
@@ -15,10 +14,10 @@ import json, sys
 from pipeline.kubeflow.step import execution
 execution.prepare(json.loads(sys.argv[1]))
 from ml_metadata import metadata_store
-import pipeline.kubeflow.retraining
+import pipeline.kubeflow.retraining  # part: continued_evaluation
 import pipeline.kubeflow.submit.client
-import pipeline.kubeflow.train_job.execution
-import pipeline.kubeflow.train_job.worker
+import pipeline.kubeflow.train_job.execution  # part: multi_worker
+import pipeline.kubeflow.train_job.worker  # part: multi_worker
 import tensorflow_model_analysis
 tensorflow_model_analysis.default_eval_shared_model
 """
@@ -47,8 +46,9 @@ def _steps() -> list[dict[str, Any]]:
 
     target = compiling.load_target("kubeflow")
     packages = [compiling.training(loading.load("automated"), target)]
-    if find_spec("pipeline.continued_evaluation"):
-        packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
+    # part: continued_evaluation {
+    packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
+    # part: }
     return [
         json.loads(executor["container"]["args"][1])
         for package in packages

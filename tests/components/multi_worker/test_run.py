@@ -87,6 +87,7 @@ def _when_at_step(job: Job, step: int, act: Callable[[], None]) -> threading.Thr
     return thread
 
 
+@pytest.mark.prove
 def test_killed_and_interrupted_it_ends_with_the_same_bits(
     rows: Path, tmp_path: Path, uninterrupted: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

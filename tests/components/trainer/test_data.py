@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from components.trainer.core.batches import Batch, Feed
 from components.trainer.core.data import InMemory, load
-from components.trainer.core.rows import Rows
+from components.trainer.core.rows import Rows, RowsError
 from components.trainer.core.shards import SHARDS, Shards
 from tests.components.trainer import small_training as small
 
@@ -45,6 +45,14 @@ def _as_set(parts: list[Rows] | list[Batch]) -> set[tuple[float, ...]]:
             strict=True,
         )
     }
+
+
+def test_rows_whose_label_is_no_class_are_refused(tmp_path: Path) -> None:
+    rows = small.columns(50)
+    labels = tf.concat([[-1.0, 2.0], rows.labels[2:]], axis=0)
+    small.write_examples(tmp_path / "a-0.gz", rows._replace(labels=labels))
+    with pytest.raises(RowsError, match="2 or more rows have a label that is not among"):
+        _load(tmp_path, "a", tmp_path / "scratch", 100.0)
 
 
 def test_order_does_not_depend_on_the_files(folder: Path, tmp_path: Path) -> None:

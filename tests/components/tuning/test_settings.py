@@ -78,4 +78,4 @@ def test_variant_takes_a_setting_out_of_the_search(tmp_path: Path) -> None:
 def test_is_off_by_default(tmp_path: Path) -> None:
     small.write_config(tmp_path, small.SETTINGS)
     assert loading.load("small", (), tmp_path).tuning is None
-    assert loading.load("base").tuning is None
+    assert loading.load("taxi").tuning is None

@@ -1,6 +1,7 @@
 """Packages from the graph: what must be in them, for every cluster's settings."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,11 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import PipelineStop
 from pipeline import loading
-from pipeline.kubeflow import batch, compiling, vertex
+from pipeline.kubeflow import (
+    batch,  # part: batch_prediction
+    compiling,
+    vertex,
+)
 from pipeline.kubeflow.settings import Target
 
 TARGET = {
@@ -41,12 +46,15 @@ def task(package, name: str):
 def test_the_command_writes_the_same_bytes_each_time(tmp_path):
     command = [sys.executable, "-m", "pipeline", "compile"]
     environment = {"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin"}
+    environment["PIPELINE_CONFIGS"] = os.environ["PIPELINE_CONFIGS"]  # the tests' own
     done = subprocess.run(
         command, cwd=loading.PROJECT, capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert "build/taxi-automated.yaml: 10 steps" in done.stdout
+    # part: continued_evaluation {
     assert "build/taxi-automated-continued-evaluation.yaml: 9 steps" in done.stdout
+    # part: }
     settings = compiling.load_target("kubeflow")
     for made in compiling.compile_all("automated", [], settings, "kubeflow", tmp_path):
         first = (compiling.BUILD / made.path.name).read_bytes()
@@ -59,7 +67,9 @@ def test_the_command_writes_the_same_bytes_each_time(tmp_path):
     "overrides",
     [
         [],
+        # part: tuning {
         ["tuning={trials: 2, search: {training.learning_rate.initial: {min: 0.001, max: 0.01}}}"],
+        # part: }
         ["training.warm_start={version: champion}"],
         ["data.spans={count: 3}"],
         ["training.epochs=null", "training.steps=100"],
@@ -159,6 +169,7 @@ def test_the_registry_is_mounted_where_it_is_used():
     assert mounted == {"exec-trainer", "exec-baseline-lookup", "exec-registry-push"}
 
 
+# part: continued_evaluation {
 def evaluation(*overrides: str, on="kubeflow", **changes):
     return compiling.continued_evaluation("automated", [*overrides], target(**changes), on)
 
@@ -217,6 +228,8 @@ def test_with_nothing_fresh_the_steps_that_judge_are_left_out():
     assert conditions == {"drift-from-training", "drift-from-before", "evaluator", "skew", "decide"}
 
 
+# part: }
+# part: batch_prediction {
 def test_batch_prediction_is_a_pipeline_of_one_step():
     config = loading.load("automated")
     package = batch.package(config, "automated", ["serving.port=8081"], target())
@@ -230,6 +243,7 @@ def test_batch_prediction_is_a_pipeline_of_one_step():
     assert "pvcMount" in package.executors["exec-batch-predict"]
 
 
+# part: }
 def test_vertex_gets_a_pipeline_job():
     needs = {"cpu": "500m", "memory": "2Gi", "accelerator": {"type": "NVIDIA_TESLA_T4", "count": 1}}
     settings = target(

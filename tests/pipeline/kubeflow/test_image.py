@@ -145,7 +145,7 @@ def test_the_smoke_test_needs_no_program_that_the_image_lacks(tmp_path):
 def test_versions_are_locked_and_hashes_checked():
     packages = stage("packages")
     assert "pip install --no-cache-dir --require-hashes" in packages
-    assert "uv sync --locked --no-default-groups" in packages
+    assert 'RUN groups="--no-group dev"' in packages
     assert STAGES[0][0] == "python:${PYTHON_TAG}${PYTHON_DIGEST:+@${PYTHON_DIGEST}}"
 
 

@@ -11,6 +11,7 @@ import tensorflow_data_validation as tfdv
 from pipeline import loading
 from pipeline.fingerprint import code_fingerprint
 from pipeline.kubeflow.step import artifacts, paths
+from pipeline.schema import read_schema
 
 SCHEMA = {
     "component": "CuratedSchema",
@@ -46,15 +47,16 @@ def run(folder, step, inputs=None, **values):
 
 def test_an_executor_runs_and_its_outputs_are_described(tmp_path):
     step = SCHEMA | {"code": {m: code_fingerprint(m) for m in ["components.features.schema"]}}
-    done, written = run(tmp_path, step, file="configs/taxi.schema.pbtxt", fingerprint="1")
+    done, written = run(tmp_path, step, file="tests/taxi/taxi.schema.pbtxt", fingerprint="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "CuratedSchema is done."
     [schema] = written["artifacts"]["schema"]["artifacts"]
     assert schema["uri"] == str(tmp_path / "schema")
     assert schema["metadata"].keys() == {"tfx_version"}
     assert written["artifacts"].keys() == {"schema"}
-    original = loading.CONFIGS / "taxi.schema.pbtxt"
-    assert (tmp_path / "schema" / "schema.pbtxt").read_bytes() == original.read_bytes()
+    original = read_schema(loading.CONFIGS / "taxi.schema.pbtxt")
+    [file] = (tmp_path / "schema").iterdir()
+    assert [*read_schema(file).feature] == [*original.feature]
 
 
 DRIFT = {
@@ -107,7 +109,7 @@ def test_a_property_that_is_a_message_is_one_again(tmp_path):
 
 def test_other_code_than_the_package_was_compiled_from(tmp_path):
     step = SCHEMA | {"code": {"components.features.schema": "0123456789abcdef"}}
-    done, written = run(tmp_path, step, file="configs/taxi.schema.pbtxt", fingerprint="1")
+    done, written = run(tmp_path, step, file="tests/taxi/taxi.schema.pbtxt", fingerprint="1")
     assert (done.returncode, written) == (1, None)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("CuratedSchema failed: The image's code of components.features.schema")

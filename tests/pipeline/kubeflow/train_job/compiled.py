@@ -1,7 +1,6 @@
 """A project that ran as far as Transform, and its Trainer's step as compiled."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ def make(folder: Path, **train_job: Any) -> Compiled:
     told = subprocess.run(
         [sys.executable, str(_PROGRAM)],
         cwd=project.folder,
-        env=os.environ | {"PYTHONPATH": str(project.folder)},
+        env=small.environment_of_a_copy() | {"PYTHONPATH": str(project.folder)},
         capture_output=True,
         text=True,
     )

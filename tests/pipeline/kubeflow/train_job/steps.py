@@ -1,12 +1,13 @@
 """The Trainer's step, as KFP's launcher starts it."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tests import small
 
 Document = dict[str, Any]
 
@@ -72,7 +73,7 @@ class TrainerStep:
         self, kube_config: Path, log: Path, under: tuple[str, ...] = ()
     ) -> "subprocess.Popen[str]":
         """Starts it; what it prints goes to a file. `under` is a program that starts it."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TF_CONFIG")}
+        kept = {k: v for k, v in small.environment_of_a_copy().items() if k != "TF_CONFIG"}
         pod = {"KFP_POD_NAME": "the-steps-pod", "KFP_POD_UID": "1234"}
         with log.open("a") as output:
             return subprocess.Popen(
