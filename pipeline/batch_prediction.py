@@ -1,5 +1,6 @@
 """The command of `components/batch_prediction`: batch-predict."""
 
+import csv
 import logging
 import os
 from datetime import datetime
@@ -12,6 +13,7 @@ from pipeline.command_line import ConfigName, Overrides, told
 if TYPE_CHECKING:
     from components.batch_prediction.job import Options
     from components.batch_prediction.run import Result
+    from pipeline.config import Config
 
 PANEL = "Serving"
 
@@ -41,7 +43,7 @@ def batch_predict(
         typer.Option(metavar="COLUMN", help="The rows' key; FILE:ROW if there is none."),
     ] = None,
     columns: Annotated[
-        str, typer.Option(metavar="A,B", help="Columns to carry into the output.")
+        str, typer.Option(metavar="A,B", help="Columns to carry into the output, quoted as in CSV.")
     ] = "",
     format_: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="parquet or jsonl.")
@@ -52,23 +54,23 @@ def batch_predict(
 
     def predict() -> int:
         from components.batch_prediction.job import Options
-        from pipeline.loading import in_package
+        from pipeline import loading
 
-        names = tuple(filter(None, (name.strip() for name in columns.split(","))))
-        pattern = str(in_package("--input", input_)) if input_ else ""
-        options = Options(pattern, output, version, key, names, format_, overwrite)
-        return _predict(config, set_ or [], options)
+        names = tuple(filter(None, next(csv.reader([columns], skipinitialspace=True), ())))
+        pattern = str(loading.in_package("--input", input_)) if input_ else ""
+        loaded = loading.load(config, set_ or [])
+        options = Options(pattern, output, version, key, names, format_, overwrite, loaded.data.csv)
+        return _predict(loaded, options)
 
     raise SystemExit(told(predict))
 
 
-def _predict(config_name: str, overrides: list[str], options: "Options") -> int:
+def _predict(config: "Config", options: "Options") -> int:
     from pipeline import loading
     from pipeline.beam import beam_flags
     from pipeline.console import RunLines, output_to, shown
     from pipeline.workspace import Workspace
 
-    config = loading.load(config_name, overrides)
     workspace, model = Workspace(loading.PROJECT / config.workspace), config.registry.model
     workspace.make()
     log = workspace.logs / f"{model}-predict-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"

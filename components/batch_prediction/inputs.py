@@ -1,11 +1,7 @@
 """The input files: which there are, whether they can be predicted at all, and the work in them."""
 
 import contextlib
-import csv
-import gzip
-import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,13 +14,16 @@ from components.batch_prediction.job import InputFile
 from components.errors import PipelineStop
 from components.inference import arrow
 from components.inference.columns import EXPECTED, unknown_problems
+from components.ingest import opening
+from components.ingest.arrow_types import is_text
+from components.ingest.opening import header_of, hint
+from components.ingest.settings import CsvFormat
 from components.registry.signature import Signature
 
 BLOCK_ROWS = 1 << 16
 """Rows that are in memory together, and in one shard."""
-UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, BeamIOError)
+UNREADABLE = (*opening.UNREADABLE, pa.ArrowException, UnicodeError, BeamIOError)
 _ENDINGS = (".csv", ".csv.gz", ".parquet")
-_HEADER_LIMIT = 1 << 20
 _NAME_LIMIT = 10_000
 _TOLD = 10
 
@@ -36,6 +35,8 @@ class Wanted(NamedTuple):
     key: str | None
     columns: Sequence[str]
     """To be carried into the output."""
+    csv: CsvFormat = CsvFormat()
+    """How CSV files are written."""
 
     @property
     def names(self) -> list[str]:
@@ -62,6 +63,8 @@ class Item(NamedTuple):
     """The row groups of a Parquet file."""
     last_column: str = ""
     """Of the CSV file."""
+    csv: CsvFormat = CsvFormat()
+    """How it is written."""
 
 
 def find(pattern: str, output: str) -> list[InputFile]:
@@ -120,16 +123,19 @@ def plan(files: Sequence[InputFile], wanted: Wanted) -> tuple[list[Item], list[s
     names = _distinct_names([file.path for file in files])
     for number, (file, name) in enumerate(zip(files, names, strict=True)):
         try:
-            types, groups = _look(file.path)
-        except UNREADABLE as error:
+            types, groups = _look(file.path, wanted.csv)
+        except (PipelineStop, *UNREADABLE) as error:
             problems.append(unreadable(file.path, error))
             continue
-        problems += [f"{file.path}: {problem}" for problem in _problems(types, wanted)]
+        found = [*_problems(types, wanted)]
+        if found and groups is None and (why := hint([*types], wanted.csv)):
+            found = [why]
+        problems += [f"{file.path}: {problem}" for problem in found]
         for column in wanted.names:
             if column not in types:
                 absent.setdefault(column, []).append(file.path)
         there = [column for column in wanted.names if column in types]
-        item = Item(number, file.path, name, there, last_column=[*types][-1])
+        item = Item(number, file.path, name, there, last_column=[*types][-1], csv=wanted.csv)
         items += [item] if groups is None else _grouped(item, groups)
     if problems:
         raise PipelineStop("\n".join(first(problems)))
@@ -141,36 +147,32 @@ def plan(files: Sequence[InputFile], wanted: Wanted) -> tuple[list[Item], list[s
 
 def unreadable(path: str, error: Exception) -> str:
     """What is told of a file that can't be read."""
+    if isinstance(error, PipelineStop):
+        return str(error)
+    if isinstance(error, UnicodeError):
+        return f"{path} is in another encoding than data.csv.encoding says: {str(error)[:200]}."
     return f"{path} can't be read: {str(error)[:200]}. Check that it is whole and may be read."
 
 
 @contextlib.contextmanager
-def open_file(path: str) -> Iterator[Any]:
-    """The bytes of a file, decompressed if its name ends in .gz."""
+def open_parquet(path: str) -> Iterator[Any]:
+    """The bytes of a Parquet file."""
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        # Beam's own decompression takes a file that is cut off for a whole one.
-        yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+        yield file
 
 
-def _look(path: str) -> tuple[dict[str, pa.DataType | None], list[int] | None]:
+def _look(path: str, csv: CsvFormat) -> tuple[dict[str, pa.DataType | None], list[int] | None]:
     """The columns, with their types if they have any, and the rows of each row group."""
-    with open_file(path) as file:
-        if not path.endswith(".parquet"):
-            return _header(file.read(_HEADER_LIMIT)), None
+    if not path.endswith(".parquet"):
+        return _header(header_of(path, csv)), None
+    with open_parquet(path) as file:
         found = pq.ParquetFile(file)
         schema, metadata = found.schema_arrow, found.metadata
         groups = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
         return dict(zip(schema.names, schema.types, strict=True)), groups
 
 
-def _header(begin: bytes) -> dict[str, pa.DataType | None]:
-    text = io.StringIO(begin.decode("utf-8-sig", "replace"), newline="")
-    try:
-        header = next((row for row in csv.reader(text) if row), [])
-    except csv.Error as error:
-        raise OSError(f"its first line is no header ({error})") from error
-    if not header:
-        raise OSError("it is empty; a header with the columns' names is expected")
+def _header(header: list[str]) -> dict[str, pa.DataType | None]:
     if (longest := max(map(len, header))) > _NAME_LIMIT:
         raise OSError(f"its first line is no header (a name of {longest:,} characters)")
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -194,7 +196,7 @@ def _problems(types: Mapping[str, pa.DataType | None], wanted: Wanted) -> Iterat
             expected = EXPECTED[inputs[name]["type"]]
             yield f"column '{name}' is {kind}, and must be {expected}; cast it in the file"
     kind = types.get(wanted.key or "")
-    if kind is not None and not (arrow.is_text(kind) or pa.types.is_integer(kind)):
+    if kind is not None and not (is_text(kind) or pa.types.is_integer(kind)):
         yield f"the key '{wanted.key}' is {kind}, and must be a text or an integer"
 
 

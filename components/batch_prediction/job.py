@@ -10,7 +10,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +19,7 @@ from components.errors import PipelineStop
 from components.features.table import Strict
 from components.inference.model import Chosen, choose
 from components.inference.prediction_log import TEMPORARY
+from components.ingest.settings import CsvFormat
 from components.registry import files, store
 
 JOB, SUCCESS = "job.json", "_SUCCESS"
@@ -43,6 +44,8 @@ class Options:
     """Or "jsonl"."""
     overwrite: bool = False
     """Whether to start anew where there is output already."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How CSV files are written."""
 
 
 class InputFile(Strict):
@@ -68,6 +71,7 @@ class Job(Strict):
     key: str | None
     columns: list[str]
     format: Format
+    csv: CsvFormat = CsvFormat()
     files: list[InputFile]
 
     @property
@@ -119,6 +123,7 @@ def begin(options: Options, registry: str, inputs: list[InputFile]) -> Begun:
         key=options.key,
         columns=[*options.columns],
         format=options.format,
+        csv=options.csv,
         files=inputs,
     )
     if before is None:
@@ -228,11 +233,17 @@ def _differences(there: Job, new: Job, finished: bool) -> list[str]:
         if getattr(there, name) != getattr(new, name):
             now, before = (_shown(getattr(of, name)) for of in (new, there))
             found.append(f"--{name} is {now}, and was {before}")
+    if there.csv != new.csv:
+        found.append(f"data.csv is {_form(new.csv)}, and was {_form(there.csv)}")
     changed = sorted({f.path for f in {*there.files} ^ {*new.files}})
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         found.append(f"other or changed input files: {', '.join(changed[:3])}{more}")
     return found
+
+
+def _form(csv: CsvFormat) -> str:
+    return f"{csv.separator!r} in {csv.encoding}"
 
 
 def _shown(value: str | list[str] | None) -> str:

@@ -13,6 +13,7 @@ from components.batch_prediction.writing import as_json
 from components.inference import arrow
 from components.inference.columns import Columns
 from components.inference.model import LoadedVersion
+from components.ingest.arrow_types import is_text, parse
 
 OWN_COLUMNS = ("key", "prediction", "version")
 _ROWS = 1 << 13
@@ -76,8 +77,8 @@ def _given(
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         is_key = name == wanted.key
-        is_text = not typed or (is_key and arrow.is_text(values.type))
-        given[name] = arrow.parse(values, pa.string()) if is_text else values
+        as_text = not typed or (is_key and is_text(values.type))
+        given[name] = parse(values, pa.string()) if as_text else values
         broken = arrow.mask(pc.and_(values.is_valid(), given[name].is_null()))
         for row in np.flatnonzero(broken).tolist():
             reasons.setdefault(row, []).append(f"'{name}' must be UTF-8")
@@ -88,7 +89,7 @@ def _given(
 
 
 def _is_empty(keys: pa.Array) -> np.ndarray:
-    if arrow.is_text(keys.type):
+    if is_text(keys.type):
         keys = pc.if_else(pc.equal(pc.binary_length(keys), 0), None, keys)
     return arrow.mask(keys.is_null())
 

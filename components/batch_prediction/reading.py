@@ -1,16 +1,23 @@
 """Blocks of rows from the input files, in bounded memory, each row with its number in the file."""
 
-import io
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.batch_prediction.inputs import BLOCK_ROWS, UNREADABLE, Item, open_file, unreadable
+from components.batch_prediction.inputs import (
+    BLOCK_ROWS,
+    UNREADABLE,
+    Item,
+    open_parquet,
+    unreadable,
+)
 from components.errors import PipelineStop
+from components.ingest.opening import Source, as_in_file, is_unclosed, original
+from components.ingest.tolerant import row_numbers
 
 _BYTES = 1 << 23
 """Of CSV, read at a time. A row must fit into it."""
@@ -49,10 +56,8 @@ def read(item: Item) -> Iterator[Block]:
     """
     malformed: list[Malformed] = []
     try:
-        with open_file(item.path) as file:
-            is_csv = item.rows is None
-            batches = _csv(file, item, malformed) if is_csv else _parquet(file, item)
-            yield from _blocks(batches, item, malformed)
+        batches = _csv(item, malformed) if item.rows is None else _parquet(item)
+        yield from _blocks(batches, item, malformed)
     except UNREADABLE as error:
         raise PipelineStop(unreadable(item.path, error)) from error
 
@@ -93,37 +98,41 @@ def _block(parts: list[_Numbered], end: int, item: Item, malformed: list[Malform
     return Block(end - BLOCK_ROWS + 1, rows, numbers, own)
 
 
-def _parquet(file: Any, item: Item) -> Iterator[_Numbered]:
+def _parquet(item: Item) -> Iterator[_Numbered]:
     done = item.before
-    for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, item.groups, item.names):
-        yield batch, np.arange(done + 1, done + 1 + len(batch))
-        done += len(batch)
+    with open_parquet(item.path) as file:
+        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, item.groups, item.names):
+            yield batch, np.arange(done + 1, done + 1 + len(batch))
+            done += len(batch)
 
 
-def _csv(file: Any, item: Item, malformed: list[Malformed]) -> Iterator[_Numbered]:
-    source = _Remembering(file)
+def _csv(item: Item, malformed: list[Malformed]) -> Iterator[_Numbered]:
+    # With marks, because Arrow hands malformed rows out as UTF-8, or ends the process.
+    source = Source(item.path, item.csv, marks=item.csv.is_utf8)
 
     def set_aside(row: Any) -> str:
         reason = f"it has {row.actual_columns} fields, and the header has {row.expected_columns}"
-        malformed.append(Malformed(row.number - 1, row.text, reason))  # the header is row 1
+        text = original(row.text, "utf-8").decode(errors="backslashreplace")
+        malformed.append(Malformed(row.number - 1, text, reason))  # the header is row 1
         return "skip"
 
     last, last_value = 0, b""
     for batch in _open_csv(source, item, set_aside):
         if len(batch):
-            numbers = _numbers(last, len(batch), malformed)
+            numbers = row_numbers(last, len(batch), [row.number for row in malformed])
             last, last_value = int(numbers[-1]), batch[item.last_column][-1].as_py() or b""
-            yield batch.select(item.names), numbers
+            wanted = batch.select(item.names)
+            yield as_in_file(wanted) if source.has_marks else wanted, numbers
     if malformed and malformed[-1].number > last:
         unclosed = malformed[-1].text.count('"') % 2 == 1
     else:
-        unclosed = b"\n" in last_value and source.last != b'"'
+        unclosed = is_unclosed(last_value, source)
     if unclosed:
         raise OSError("the last quotation mark is not closed; is the file cut off?")
 
 
 def _open_csv(
-    source: "_Remembering", item: Item, set_aside: Callable[[Any], str]
+    source: Source, item: Item, set_aside: Callable[[Any], str]
 ) -> Iterator[pa.RecordBatch]:
     columns = [*dict.fromkeys([*item.names, item.last_column])]
     try:
@@ -131,7 +140,11 @@ def _open_csv(
             source,
             # One thread: only then do rows that are set aside have numbers.
             pyarrow.csv.ReadOptions(block_size=_BYTES, use_threads=False),
-            pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
+            pyarrow.csv.ParseOptions(
+                delimiter=item.csv.separator,
+                newlines_in_values=True,
+                invalid_row_handler=set_aside,
+            ),
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.binary()),
                 include_columns=columns,
@@ -144,27 +157,3 @@ def _open_csv(
             return iter(())
         raise
     return iter(reader)
-
-
-def _numbers(last: int, count: int, malformed: list[Malformed]) -> np.ndarray:
-    """The numbers of the next good rows after row `last`."""
-    skipped = [row.number for row in malformed if row.number > last]
-    numbers = np.arange(last + 1, last + 1 + count + len(skipped))
-    return np.setdiff1d(numbers, skipped, assume_unique=True)[:count]
-
-
-class _Remembering(io.RawIOBase):
-    """The bytes of a file; `last` is the last one read that ends no line."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-        self.last = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.last = data.rstrip(b"\r\n")[-1:] or self.last
-        return data

@@ -105,7 +105,7 @@ def _wanted(begun: Begun, options: Options) -> Wanted:
             f"--columns has {', '.join(taken)}, and the output has columns of that name already. "
             "Rename it in the input."
         )
-    return Wanted(signature.of(manifest), key, job.columns)
+    return Wanted(signature.of(manifest), key, job.columns, job.csv)
 
 
 def _predict(

@@ -157,7 +157,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def _label_columns(labels: Labels, table: FeatureTable, columns: dict[str, str]) -> LabelColumns:
     classes = table.label.classes or ([0, 1] if table.problem == "binary" else None)
-    return LabelColumns(labels.key, labels.label, columns[table.label.column], classes)
+    return LabelColumns(labels.key, labels.label, columns[table.label.column], classes, labels.csv)
 
 
 def _read_found(given: Properties) -> Found | None:

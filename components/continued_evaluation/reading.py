@@ -1,10 +1,8 @@
 """Logged predictions and late labels as they lie in their files, in bounded memory."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +17,17 @@ from components.errors import PipelineStop
 from components.evaluation.thresholds import LOGGED_PREDICTION
 from components.inference import arrow
 from components.inference.columns import DTYPES, MISSING
-from components.ingest.opening import UNREADABLE, Source, is_unclosed, unreadable
-from components.ingest.reading import ARROW
+from components.ingest.arrow_types import ARROW, parse
+from components.ingest.opening import (
+    UNREADABLE,
+    Source,
+    as_in_file,
+    header_of,
+    is_unclosed,
+    undecodable,
+    unreadable,
+)
+from components.ingest.settings import CsvFormat
 from components.ingest.spans import fingerprint
 from components.ingest.writing import as_lists
 
@@ -62,8 +69,10 @@ class LabelColumns:
     label: str
     kind: str
     """The label's type: INT, FLOAT or BYTES."""
-    classes: list[str | int] | None
+    classes: list[str | int | float] | None
     """The values that a label can have; None if it is a number to predict."""
+    csv: CsvFormat = field(default_factory=CsvFormat)
+    """How the files are written."""
 
 
 class Labelled(NamedTuple):
@@ -183,14 +192,17 @@ def read_labels(path: str, columns: LabelColumns) -> Iterator[Labelled]:
       PipelineStop: The file cannot be read to its end, or a column is not there.
     """
     try:
-        header = _read_header(path)
+        header = header_of(path, columns.csv)
         _check_header(path, header, columns)
         ragged = _Ragged()
         allowed = _allowed(columns)
         for fields in _read_fields(path, header, columns, ragged):
             yield _usable(fields, columns.kind, allowed)
         yield Labelled([], [], Counter(malformed_labels=ragged.count))
-    except (pa.ArrowInvalid, csv.Error) as error:
+    except UnicodeError as error:
+        setting = "continued_evaluation.labels.csv"
+        raise PipelineStop(undecodable(path, columns.csv, setting)) from error
+    except pa.ArrowInvalid as error:
         raise PipelineStop(
             f"{path} can't be parsed: {error}. Correct it, then run again."
         ) from error
@@ -198,15 +210,7 @@ def read_labels(path: str, columns: LabelColumns) -> Iterator[Labelled]:
         raise unreadable(path, error) from error
 
 
-def _read_header(path: str) -> list[str]:
-    source = io.BufferedReader(Source(path))
-    text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="replace", newline="")
-    return next((row for row in csv.reader(text) if row), [])
-
-
 def _check_header(path: str, header: list[str], columns: LabelColumns) -> None:
-    if not header:
-        raise PipelineStop(f"{path} is empty. A header with the column names is expected.")
     mistakes = [
         f"continued_evaluation.labels.{setting} is '{name}', and the file has "
         + ("no such column" if name not in header else f"{header.count(name)} such columns")
@@ -239,11 +243,17 @@ def _read_fields(
     # By number, as other columns may share a name; the header is the first row then.
     names = [str(number) for number in range(len(header))]
     key, label = (names[header.index(name)] for name in (columns.key, columns.label))
-    source, rows, last_value = Source(path), 0, b""
-    for batch in _open_csv(source, names, [*{key, label, names[-1]}], ragged):
+    # With marks, because Arrow hands ragged rows out as UTF-8, or ends the process.
+    source = Source(path, columns.csv, marks=columns.csv.is_utf8)
+    rows, last_value = 0, b""
+    parsing = pyarrow.csv.ParseOptions(
+        delimiter=columns.csv.separator, newlines_in_values=True, invalid_row_handler=ragged
+    )
+    for batch in _open_csv(source, names, [*{key, label, names[-1]}], parsing):
         if len(batch):
             fields = pa.RecordBatch.from_arrays([batch[key], batch[label]], ["key", "label"])
-            yield fields.slice(0 if rows else 1)
+            fields = fields.slice(0 if rows else 1)
+            yield as_in_file(fields) if source.has_marks else fields
             rows, last_value = rows + len(batch), batch[names[-1]][-1].as_py()
     ends_ragged = ragged.count > 0 and ragged.last == rows + ragged.count
     if ragged.text.count('"') % 2 if ends_ragged else is_unclosed(last_value, source):
@@ -251,14 +261,14 @@ def _read_fields(
 
 
 def _open_csv(
-    source: Source, names: list[str], wanted: list[str], ragged: _Ragged
+    source: Source, names: list[str], wanted: list[str], parsing: pyarrow.csv.ParseOptions
 ) -> Iterator[pa.RecordBatch]:
     return iter(
         pyarrow.csv.open_csv(
             source,
             # One thread: only then do rows that are set aside have numbers.
             pyarrow.csv.ReadOptions(block_size=_BYTES, use_threads=False, column_names=names),
-            pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),
+            parsing,
             pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, pa.binary()), include_columns=wanted
             ),
@@ -296,7 +306,7 @@ def _usable(fields: pa.RecordBatch, kind: str, allowed: np.ndarray | None) -> La
 
 def _trimmed(fields: pa.Array) -> pa.Array:
     """As text without whitespace around; null where it is no UTF-8."""
-    return pc.utf8_trim_whitespace(arrow.parse(fields, pa.string()))
+    return pc.utf8_trim_whitespace(parse(fields, pa.string()))
 
 
 def _is_empty(texts: pa.Array) -> np.ndarray:

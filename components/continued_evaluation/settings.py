@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.evaluation.thresholds import METRICS, metrics_of
 from components.features.table import Problem, Strict
+from components.ingest.settings import CsvFormat
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -77,6 +78,7 @@ class Labels(Strict):
     pattern: str = Field(description="CSV files within it, with spans as in data.pattern.")
     key: str = Field(description="Their column with the key that the predictions were logged by.")
     label: str = Field(description="Their column with the label.")
+    csv: CsvFormat = CsvFormat()
     days: PositiveInt = Field(
         30, description="Predictions up to so old, counted from the newest, are joined."
     )
@@ -159,3 +161,6 @@ class ContinuedEvaluation(Strict):
                 for column in getattr(drift, kind):
                     if column not in columns:
                         yield (name, kind, column), "is neither the label nor read by the model"
+        if self.labels is not None:
+            for path, text in self.labels.csv.problems():
+                yield ("labels", "csv", *path), text

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.inference.columns import DTYPES, EXPECTED, MISSING, Columns
+from components.ingest.arrow_types import is_text, parse
 from components.registry.signature import Signature
 
 Mask = np.ndarray
@@ -86,31 +87,9 @@ def accepts(kind: str, given: pa.DataType) -> bool:
     if of.is_null(given):
         return True
     if kind == "BYTES":
-        return is_text(given) or of.is_fixed_size_binary(given)
+        return is_text(given)
     number = of.is_integer(given) or of.is_floating(given)
     return number or (kind == "FLOAT" and of.is_decimal(given))
-
-
-def is_text(given: pa.DataType) -> bool:
-    """Whether it is a type of texts, or of bytes that may be texts."""
-    of = pa.types
-    return bool(
-        of.is_string(given)
-        or of.is_large_string(given)
-        or of.is_binary(given)
-        or of.is_large_binary(given)
-    )
-
-
-def parse(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Casts; null where that fails, which is found by halves: quick if it seldom does."""
-    try:
-        return texts.cast(wanted)
-    except pa.ArrowInvalid:
-        if len(texts) == 1:
-            return pa.nulls(1, wanted)
-        half = len(texts) // 2
-        return pa.concat_arrays([parse(texts[:half], wanted), parse(texts[half:], wanted)])
 
 
 def mask(array: pa.BooleanArray) -> Mask:

@@ -1,7 +1,7 @@
 """A version, loaded: the one way in which this project predicts (book pattern 16).
 
-The server, batch prediction and `python -m pipeline predict` all call it, so that the same row has
-the same prediction in each.
+Whatever predicts calls it, one row or millions, so that the same row has the same prediction in
+each.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.errors import PipelineStop
+from components.features.names import safe_names
 from components.inference.columns import DTYPES, MISSING, Columns
 from components.registry import signature, store
 
@@ -63,7 +64,8 @@ class LoadedVersion:
         self._model = _load(store.version_folder(chosen.folder, chosen.version))
         self._raw = self._model.signatures["raw"]
         specs = self._raw.structured_input_signature[1]
-        self._dtypes = {name: spec.dtype for name, spec in specs.items()}
+        self._safe = safe_names(self.signature["inputs"])
+        self._dtypes = {name: specs[safe].dtype for name, safe in self._safe.items()}
         self.predict(self.missing_row())
 
     @property
@@ -90,7 +92,10 @@ class LoadedVersion:
         """
         import tensorflow as tf
 
-        given = {name: tf.constant(columns[name], dtype) for name, dtype in self._dtypes.items()}
+        given = {
+            safe: tf.constant(columns[name], self._dtypes[name])
+            for name, safe in self._safe.items()
+        }
         found: np.ndarray = self._raw(**given)["predictions"].numpy()
         return found
 

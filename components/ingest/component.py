@@ -1,4 +1,4 @@
-"""ArrowExampleGen: the component that turns CSV files into examples."""
+"""ArrowExampleGen: the component that turns CSV and Parquet files into examples."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ class Driver(driver.FileBasedDriver):
 
 
 class ArrowExampleGen(component.FileBasedExampleGen):
-    """Reads CSV files through Arrow and writes split, gzipped TFRecords of tf.Examples.
+    """Reads CSV and Parquet files through Arrow and writes split, gzipped TFRecords of tf.Examples.
 
     Output `examples`: a standard Examples artifact with the splits train, eval and test, the rows
     of each in `counts.json` and in its custom properties `rows_train`, `rows_eval`, `rows_test`,

@@ -5,21 +5,18 @@ Python's csv module splits the rows as Arrow does, and knows the line that each 
 
 import csv
 import io
-import math
-import re
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-import pyarrow as pa
-
-from components.ingest.opening import UNREADABLE, Source, is_unclosed
+from components.errors import PipelineStop
+from components.ingest.opening import UNREADABLE, Source, is_unclosed, undecodable
+from components.ingest.problems import BadRow, Problem, find_problems
 from components.ingest.settings import IngestSettings
 
-_SHOWN = 5
+SHOWN = 5
 _LOOKED_AT = 1 << 20
 _FIELD_LIMIT = 1 << 26
-_NUMBERS = {"INT": (pa.int64(), "a whole number"), "FLOAT": (pa.float32(), "a number")}
-_PLAIN = {"INT": re.compile(r"-?\d{1,18}"), "FLOAT": re.compile(r"-?\d{1,18}(\.\d{1,18})?")}
 
 
 def explain(path: str, header: list[str], settings: IngestSettings, good: int, why: str) -> str:
@@ -35,47 +32,99 @@ def explain(path: str, header: list[str], settings: IngestSettings, good: int, w
     Returns:
         The message, with file, line, column and value of the first bad rows.
     """
-    found = list(islice(_bad_rows(path, header, settings, good), _SHOWN))
+    try:
+        found = list(islice(_complaints(path, header, settings, good), SHOWN))
+    except UnicodeError:
+        return undecodable(path, settings.csv)
     if not found:
         return f"{path} can't be parsed: {why}. Correct the file, then run again."
-    count = f"the first {_SHOWN} bad rows" if len(found) == _SHOWN else "bad rows"
-    lines = "\n".join(f"  line {line}{complaint}" for line, complaint in found)
+    return tell(path, found)
+
+
+def tell(path: str, found: list[str]) -> str:
+    """The message about bad rows.
+
+    Args:
+        path: The file.
+        found: At most SHOWN lines, one a problem.
+    """
+    count = f"the first {SHOWN} bad rows" if len(found) == SHOWN else "bad rows"
+    lines = "\n".join(found)
+    encoding = (
+        " If the file is in another encoding, set data.csv.encoding, e.g. to latin-1."
+        if any(" is not UTF-8" in line for line in found)
+        else ""
+    )
     return (
         f"{path}: {count}:\n{lines}\nCorrect or remove them in the file, or correct the column's "
-        "type in the schema, then run again."
+        f"type in the schema, then run again.{encoding}"
     )
 
 
-def _bad_rows(
-    path: str, header: list[str], settings: IngestSettings, good: int
-) -> Iterator[tuple[int, str]]:
-    filled, source = set(settings.filled()), Source(path)
+class FirstBadRows:
+    """Takes the bad rows of a file, and stops at the first few; for a reader that goes on."""
+
+    def __init__(self, path: str) -> None:
+        """Takes the file's path, for the message."""
+        self._path = path
+        self._found: list[str] = []
+
+    def __call__(self, row: BadRow) -> None:
+        """Notes a row.
+
+        Raises:
+            PipelineStop: If enough are found.
+        """
+        self._found += str(row).splitlines()
+        if len(self._found) >= SHOWN:
+            self.check()
+
+    def check(self) -> None:
+        """Stops.
+
+        Raises:
+            PipelineStop: If there was a row.
+        """
+        if self._found:
+            raise PipelineStop(tell(self._path, self._found[:SHOWN]))
+
+
+def unclosed(path: str, header: list[str], settings: IngestSettings) -> str:
+    """The message about a file that ends inside quotation marks."""
+    (last,) = deque(records(Source(path, settings.csv, marks=True), settings), maxlen=1)
+    line, fields = last
+    not_closed = f", column '{header[-1]}': the quotation mark is not closed"
+    what = _broken(fields) if isinstance(fields, str) else not_closed
+    return f"{path}:\n  line {line}{what}\nCorrect the file, then run again."
+
+
+def _complaints(path: str, header: list[str], settings: IngestSettings, good: int) -> Iterator[str]:
+    source = Source(path, settings.csv, marks=True)
     begin = max(1, good)  # The last good row again: it may be the one that swallowed the rest.
-    row: list[str] | str = ""
-    for line, row in islice(_rows(source), begin, begin + _LOOKED_AT):
-        if isinstance(row, str):
-            yield line, f" and after: {row}; is a quotation mark not closed, or the file cut off?"
-        elif len(row) != len(header):
-            yield line, f": {len(row)} fields, the header has {len(header)}"
+    fields: list[str] | str = ""
+    for line, fields in islice(records(source, settings), begin, begin + _LOOKED_AT):
+        if isinstance(fields, str):
+            yield f"  line {line}{_broken(fields)}"
         else:
-            for name, value in zip(header, row, strict=True):
-                problem = _problem(value, settings.columns[name], name in filled)
-                if problem:
-                    yield line, f", column '{name}': {problem}"
-    if isinstance(row, list) and is_unclosed(row[-1], source):
-        yield line, f", column '{header[-1]}': the quotation mark is not closed"
+            for problem in find_problems(fields, header, settings):
+                yield str(BadRow("line", line, [problem], None))
+    if isinstance(fields, list) and is_unclosed(fields[-1], source):
+        open_mark = Problem(header[-1], "the quotation mark is not closed")
+        yield str(BadRow("line", line, [open_mark], None))
 
 
-def _rows(source: Source) -> Iterator[tuple[int, list[str] | str]]:
+def _broken(why: str) -> str:
+    return f" and after: {why}; is a quotation mark not closed, or the file cut off?"
+
+
+def records(source: Source, settings: IngestSettings) -> Iterator[tuple[int, list[str] | str]]:
     """The line each record begins on, and its fields, or why there is no reading on.
 
     The header is among them, blank lines are not.
     """
     csv.field_size_limit(_FIELD_LIMIT)
-    text = io.TextIOWrapper(
-        io.BufferedReader(source), encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
-    rows = csv.reader(text)
+    text = io.TextIOWrapper(io.BufferedReader(source), encoding="utf-8-sig", newline="")
+    rows = csv.reader(text, delimiter=settings.csv.separator)
     begin = 1
     try:
         for row in rows:
@@ -84,33 +133,3 @@ def _rows(source: Source) -> Iterator[tuple[int, list[str] | str]]:
             begin = rows.line_num + 1
     except (csv.Error, *UNREADABLE) as error:
         yield begin, str(error)
-
-
-def _problem(value: str, kind: str, filled: bool) -> str | None:
-    if not value:
-        return "is empty, but must be filled" if filled else None
-    if kind == "BYTES":
-        return None if _is_utf8(value) else f"{_shown(value)} is not UTF-8"
-    return None if _PLAIN[kind].fullmatch(value) else _number_problem(value, kind, filled)
-
-
-def _number_problem(value: str, kind: str, filled: bool) -> str | None:
-    arrow, meaning = _NUMBERS[kind]
-    try:
-        number = pa.scalar(value.strip(" \t")).cast(arrow).as_py()
-    except ValueError:
-        return f"{_shown(value)} is not {meaning} ({kind})"
-    if math.isinf(number):
-        return f"{_shown(value)} is too large for 32 bits ({kind})"
-    if filled and math.isnan(number):
-        return f"{_shown(value)} counts as empty, but must be filled"
-    return None
-
-
-def _is_utf8(value: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _shown(value: str) -> str:
-    short = value if len(value) <= 40 else value[:40] + "…"
-    return repr(short) if _is_utf8(value) else repr(short.encode("utf-8", "surrogateescape"))

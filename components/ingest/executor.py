@@ -17,6 +17,7 @@ from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
 from components.ingest.describing import describe, describe_spans
+from components.ingest.quarantine import FOLDER, Quarantined, check, publish_lists, together
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.transform import IngestFiles, Result
@@ -25,11 +26,13 @@ from components.ingest.writing import Shard, publish
 INPUTS_KEY = "inputs"
 """The execution property in which the driver leaves the files it found, as JSON."""
 COUNTS_FILE = "counts.json"
+QUARANTINED = "quarantined"
+"""Its key of the bad rows, beside those of the splits."""
 _REPORTED = 3
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """CSV files to gzipped TFRecords of tf.Examples, split into train, eval and test."""
+    """CSV and Parquet to gzipped TFRecords of tf.Examples, split into train, eval and test."""
 
     def Do(
         self,
@@ -42,7 +45,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Args:
             input_dict: Empty.
             output_dict: `examples`, one Examples artifact. It gets the splits' folders, a
-                `counts.json` with the rows of each split, and custom properties.
+                `counts.json` with the rows of each split, and custom properties; bad rows go to
+                `quarantine/*.jsonl`.
             exec_properties: As `ArrowExampleGen` and its driver set them.
 
         Raises:
@@ -54,17 +58,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         parts = os.path.join(examples.uri, ".parts")
         check_unchanged(exec_properties[specs.INPUT_BASE_KEY], inputs)
-        shards = self._ingest(settings, inputs, parts)
+        shards, bad = self._ingest(settings, inputs, parts)
         check_unchanged(exec_properties[specs.INPUT_BASE_KEY], inputs)
+        check(bad, settings.bad_rows.at_most, _kept_folder(examples.uri))
         counts = count_rows(shards, settings.splits)
         publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in settings.splits})
+        publish_lists(bad, os.path.join(examples.uri, FOLDER))
         fileio.rmtree(parts)
+        told = counts | (_told(bad) if settings.quarantines else {})
         with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
-            file.write(json.dumps(counts))
+            file.write(json.dumps(told))
         describe(examples, counts, inputs.fingerprint)
         describe_spans(examples, inputs)
+        if settings.quarantines:
+            examples.set_int_custom_property("rows_quarantined", bad.rows)
 
-    def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Shard]:
+    def _ingest(
+        self, settings: IngestSettings, inputs: Inputs, parts: str
+    ) -> tuple[list[Shard], Quarantined]:
         fileio.makedirs(parts)
         report = os.path.join(parts, "report.json")
         with self._make_beam_pipeline() as pipeline:
@@ -74,13 +85,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             files | IngestFiles(settings, parts, report)
         with fileio.open(report) as file:
-            results: list[Result] = json.loads(file.read())
+            results: list[Result] = sorted(json.loads(file.read()), key=lambda r: str(r["path"]))
         problems = sorted(r["problem"] for r in results if "problem" in r)
         if problems:
             more = len(problems) - _REPORTED
             rest = [f"{more} more files have problems."] if more > 0 else []
             raise PipelineStop("\n".join(problems[:_REPORTED] + rest))
-        return [Shard(*shard) for result in results for shard in result["shards"]]
+        shards = [Shard(*shard) for result in results for shard in result["shards"]]
+        bad = together([Quarantined(*r["quarantined"]) for r in results if r["quarantined"]])
+        return shards, bad
+
+
+def _kept_folder(uri: str) -> str:
+    """Where the lists stay when the run stops: TFX removes the outputs of a step that fails.
+
+    A numbered folder of the step, as its outputs are, so that `gc` finds it.
+    """
+    output, _, number = uri.rstrip("/").rpartition("/")
+    return os.path.join(os.path.dirname(output), FOLDER, number)
+
+
+def _told(bad: Quarantined) -> dict[str, Any]:
+    """What `counts.json` says of bad rows."""
+    return {QUARANTINED: {"rows": bad.rows, "of": bad.read, "reasons": bad.reasons}}
 
 
 def read_settings(exec_properties: dict[str, Any]) -> IngestSettings:

@@ -1,13 +1,18 @@
 """What the ingest step is told: typed, frozen, and part of its cache key.
 
-`pipeline.config` embeds `Split` and `Spans` in its own models; the component never imports it.
+`pipeline.config` embeds `Split`, `Spans`, `CsvFormat` and `BadRows` in its own models; the
+component never imports it.
 """
 
+import codecs
+import difflib
+import io
 import json
 from collections.abc import Iterator
+from encodings.aliases import aliases
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from components.features.table import Problem, Strict
 
@@ -61,6 +66,58 @@ class Split(Strict):
             yield ("time",), "names the column to order by if, and only if, 'by' is 'time'"
 
 
+def _tab(value: object) -> object:
+    """A tab as people write it in YAML without quotes, and on a command line."""
+    return "\t" if value == "\\t" else value
+
+
+class CsvFormat(Strict):
+    """How CSV files are written. Parquet files say so themselves."""
+
+    separator: Annotated[str, BeforeValidator(_tab)] = Field(
+        ",", description='Between fields; one character: ",", ";", "\\t" (a tab), "|".'
+    )
+    encoding: str = Field(
+        "utf-8", description="By Python's name of it: utf-8, latin-1, cp1252, utf-16, shift_jis."
+    )
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes can be taken as they are."""
+        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields what no file can be read with."""
+        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n':
+            yield (
+                ("separator",),
+                f"must be one ASCII character, and no quotation mark or line end; got "
+                f"{self.separator!r}",
+            )
+        try:
+            io.TextIOWrapper(io.BytesIO(), encoding=self.encoding)
+        except (LookupError, ValueError):
+            close = difflib.get_close_matches(self.encoding.lower(), [*aliases, *_USUAL], 1)
+            guess = f"; did you mean '{close[0]}'?" if close else f"; usual: {', '.join(_USUAL)}"
+            yield ("encoding",), f"'{self.encoding}' is no encoding that Python knows{guess}"
+
+
+_USUAL = ("utf-8", "latin-1", "cp1252", "utf-16")
+
+
+class BadRows(Strict):
+    """What happens to rows that cannot be used: a value not of its type, fields too few or many."""
+
+    action: Literal["fail", "quarantine"] = Field(
+        "fail",
+        description="fail: the first ones stop the run. quarantine: they are written, with the "
+        "reasons, beside the examples, and the others go on.",
+    )
+    at_most: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="quarantine: if more than this fraction of all rows is bad, stop."
+    )
+
+
 class IngestSettings(Strict):
     """All that decides which examples come out of which rows."""
 
@@ -79,6 +136,8 @@ class IngestSettings(Strict):
         default=1.0, description="Use this fraction of the rows, always the same ones (by hash)."
     )
     spans: Spans = Field(default="newest", description="Which spans, if the pattern has any.")
+    csv: CsvFormat = Field(default=CsvFormat(), description="How CSV files are written.")
+    bad_rows: BadRows = BadRows()
     code: str = Field(default="", description="A fingerprint of this code, for the cache key.")
 
     def names(self) -> list[str]:
@@ -97,6 +156,11 @@ class IngestSettings(Strict):
         return self.split.time if self.split else None
 
     @property
+    def quarantines(self) -> bool:
+        """Whether bad rows are set aside instead of stopping the run."""
+        return self.bad_rows.action == "quarantine"
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that come out."""
         return SPLITS if self.split else ("test",)
@@ -106,6 +170,8 @@ class IngestSettings(Strict):
         if self.split:
             for path, message in self.split.problems():
                 yield ("split", *path), message
+        for path, message in self.csv.problems():
+            yield ("csv", *path), message
         for name in self.filled():
             if name not in self.columns:
                 yield ("columns",), f"lacks '{name}'; known: {', '.join(self.names())}"

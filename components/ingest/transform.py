@@ -1,6 +1,8 @@
 """The Beam side: files in, shards out, one file a work item, on any runner."""
 
 import json
+import os
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +14,16 @@ from tfx.dsl.io import fileio
 
 from components.errors import PipelineStop
 from components.ingest.chronology import Counts, CountTimes, find_cuts
+from components.ingest.problems import BadRow
+from components.ingest.quarantine import Quarantine, Quarantined
 from components.ingest.reading import read
 from components.ingest.settings import IngestSettings
 from components.ingest.splitting import TEST, Cuts, assign, sampled
 from components.ingest.writing import Shard, ShardWriter
 
 Result = dict[str, Any]
-"""{'path', 'shards': [Shard, …]} of a file that was read, {'path', 'problem'} of one that wasn't.
+"""{'path', 'shards': [Shard, …], 'quarantined': Quarantined or None} of a file that was read,
+{'path', 'problem'} of one that wasn't.
 
 A file that stops the run is a result and no exception: runners wrap exceptions beyond recognition,
 and distributed ones try again first.
@@ -65,12 +70,17 @@ class _ReadTimes(beam.DoFn):
         """Yields how many rows have each time, batch by batch."""
         column = self._settings.time or ""
         try:
-            for batch in read(file[1], self._settings, [column]):
+            for batch in self._read(file[1], column):
                 counted = pc.value_counts(batch[column])
                 times, counts = counted.field("values"), counted.field("counts")
                 yield dict(zip(times.to_pylist(), counts.to_pylist(), strict=True))
         except PipelineStop:
             return  # The pass that reads all columns meets the same problem, and reports it.
+
+    def _read(self, path: str, column: str) -> Iterator[pa.RecordBatch]:
+        """The good rows: what makes one bad may stand in any column."""
+        settings = self._settings
+        return read(path, settings, [column], _ignore if settings.quarantines else None)
 
 
 class _Ingest(beam.DoFn):
@@ -81,21 +91,37 @@ class _Ingest(beam.DoFn):
 
     def process(self, file: tuple[int, str, bool], cuts: Cuts | None) -> Iterator[Result]:
         """Yields what came of one file."""
-        number, path, is_tested = file
         try:
-            yield {"path": path, "shards": self._shards(number, path, is_tested, cuts)}
+            if self._settings.quarantines:
+                target = os.path.join(self._folder, f"{file[0]:05d}-{uuid.uuid4().hex}.jsonl")
+                with Quarantine(file[1], target) as quarantine:
+                    shards, good = self._shards(file, cuts, quarantine)
+                    found: Quarantined | None = quarantine.finish(good)
+            else:
+                shards, found = self._shards(file, cuts, None)[0], None
+            yield {"path": file[1], "shards": shards, "quarantined": found}
         except PipelineStop as stop:
-            yield {"path": path, "problem": str(stop)}
+            yield {"path": file[1], "problem": str(stop)}
 
-    def _shards(self, number: int, path: str, is_tested: bool, cuts: Cuts | None) -> list[Shard]:
+    def _shards(
+        self, file: tuple[int, str, bool], cuts: Cuts | None, quarantine: Quarantine | None
+    ) -> tuple[list[Shard], int]:
+        """The shards, and how many good rows there were; the sample may have fewer."""
+        number, path, is_tested = file
+        good = 0
         with ShardWriter(self._folder, number) as writer:
-            for batch in read(path, self._settings):
+            for batch in read(path, self._settings, set_aside=quarantine):
+                good += len(batch)
                 rows = sampled(batch, self._settings)
                 splits = assign(rows, self._settings.split, cuts)
                 used = splits != TEST if not is_tested else np.ones(len(rows), bool)
                 if used.any():
                     writer.write(rows.filter(pa.array(used)), splits[used])
-            return writer.finish()
+            return writer.finish(), good
+
+
+def _ignore(row: BadRow) -> None:
+    """The pass that writes the examples sets it aside."""
 
 
 def _write_json(results: list[Result], path: str) -> None:

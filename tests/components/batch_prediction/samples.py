@@ -41,15 +41,19 @@ def rows(count: int, seed: int = 0) -> list[Row]:
     return table
 
 
-def as_csv(table: list[Row]) -> str:
+def as_csv(table: list[Row], separator: str = ",") -> str:
     """The rows as CSV."""
 
     def field(value: Any) -> str:
         text = "" if value is None else str(value)
-        return f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & set('",\n') else text
+        return (
+            f'"{text.replace(chr(34), chr(34) * 2)}"'
+            if set(text) & set(f'"{separator}\n')
+            else text
+        )
 
-    lines = [",".join(table[0]), *(",".join(map(field, row.values())) for row in table)]
-    return "".join(f"{line}\n" for line in lines)
+    lines = [[*table[0]], *(map(field, row.values()) for row in table)]
+    return "".join(f"{separator.join(line)}\n" for line in lines)
 
 
 def write(path: Path, table: list[Row], **parquet: Any) -> Path:

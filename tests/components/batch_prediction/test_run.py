@@ -12,6 +12,7 @@ from components.batch_prediction.job import Options
 from components.batch_prediction.run import Result, run
 from components.errors import PipelineStop
 from components.inference.prediction_log import LogSettings
+from components.ingest.settings import CsvFormat
 from tests.components.batch_prediction import samples
 
 
@@ -41,6 +42,19 @@ def test_predictions_are_those_of_callers_whatever_the_file_and_the_block(
     assert (result.rows, result.rejected, result.files, result.version) == (250, 0, 2, 2)
     shards = -(-180 // block) + -(-70 // block)
     assert len([*(tmp_path / "out" / "predictions").iterdir()]) == shards
+
+
+def test_files_of_another_form(registry, tmp_path):
+    table = [{**row, "id": f"ä{row['id']}"} for row in samples.rows(50)]
+    form = CsvFormat(separator=";", encoding="latin-1")
+    path = tmp_path / "a.csv"
+    path.write_bytes(samples.as_csv(table, ";").encode("latin-1"))
+    with pytest.raises(PipelineStop, match=r"set data\.csv\.separator to ';'"):
+        predict(registry, path, tmp_path / "out", key="id")
+    predict(registry, path, tmp_path / "out", key="id", csv=form)
+    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
+    with pytest.raises(PipelineStop, match=r"data\.csv is '\|' in utf-8, and was ';' in latin-1"):
+        predict(registry, path, tmp_path / "out", key="id", csv=CsvFormat(separator="|"))
 
 
 def test_small_row_groups_in_several_items(registry, tmp_path, small_blocks):
@@ -166,11 +180,16 @@ def test_bad_rows_of_parquet_are_set_aside(registry, tmp_path, small_blocks):
 
 def test_bytes_that_are_no_text_are_bad_wherever_they_are_written(registry, tmp_path):
     path = tmp_path / "a.csv"
-    path.write_bytes(b"id,hour,note\na,1,x\n\xff,1,x\nc,1,\xff\n")
+    path.write_bytes(b"id,hour,note\na,1,x\n\xff,1,x\nc,1,\xff\nd,1,\xff,y\n")
     result = predict(registry, path, tmp_path / "out", key="id", columns=["note"])
     assert result.rows == 1
-    reasons = [row["reasons"] for row in samples.rejected(tmp_path / "out")]
-    assert reasons == [["'id' must be UTF-8"], ["'note' must be UTF-8"]]
+    rejected = samples.rejected(tmp_path / "out")
+    assert [row["reasons"] for row in rejected] == [
+        ["'id' must be UTF-8"],
+        ["'note' must be UTF-8"],
+        ["it has 4 fields, and the header has 3"],
+    ]
+    assert r"d,1,\xff,y" in json.dumps(rejected[2]).replace("\\\\", "\\")
 
 
 def test_a_file_in_which_no_row_is_good(registry, tmp_path):

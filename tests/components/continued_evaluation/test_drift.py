@@ -57,6 +57,13 @@ def test_what_moves_is_seen_and_what_is_ignored_is_not(tmp_path: Path) -> None:
     assert values["bought"] < 0.01
 
 
+def test_empty_columns_are_known_by_name(tmp_path: Path) -> None:
+    rows = [{**row, "score": None} for row in samples.rows(50)]
+    made = samples.statistics(tmp_path, test=rows)
+    (file,) = Path(made.uri).rglob("FeatureStats.pb")
+    assert drift.empty_columns(file.read_bytes()) == {"score"}
+
+
 def test_a_column_that_is_gone_is_told(tmp_path: Path) -> None:
     now = [{**row, "score": None} for row in samples.rows(500)]
     _, [vanished] = compare(tmp_path, now, samples.rows(500), Drift())

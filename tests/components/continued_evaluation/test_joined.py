@@ -23,6 +23,7 @@ from components.continued_evaluation.evidence import Joined
 from components.continued_evaluation.reading import LabelColumns, read_labels
 from components.errors import PipelineStop
 from components.inference import prediction_log
+from components.ingest.settings import CsvFormat
 from components.registry import store
 from tests.components.continued_evaluation.logs import (
     BEAM,
@@ -91,9 +92,9 @@ OUTCOMES: dict[str, tuple[list[Any], str | bytes, list[int | None], dict[str, in
     "first empty": (["o"], "o,\no,0\n", [0], {"empty_labels": 1, "joined": 1}),
     "no labels": (
         ["p"],
-        b"p,yes\np,2\np,-1\np,0.5\np,nan\np,1,9\np\np,\xff\n\xff,1\n",
+        b"p,yes\np,2\np,-1\np,0.5\np,nan\np,1,9\np\np,\xff\n\xff,1\np,\xff,1\n",
         [None],
-        {"malformed_labels": 9, "unlabelled": 1},
+        {"malformed_labels": 10, "unlabelled": 1},
     ),
     "first malformed": (["q"], "q,x\nq,0\n", [0], {"malformed_labels": 1, "joined": 1}),
     "no key of a label": (["r"], ",1\n  ,0\n", [None], {"labels_without_key": 2, "unlabelled": 1}),
@@ -540,6 +541,23 @@ def test_a_long_label_file_is_read_in_parts(place: Place) -> None:
     assert len(parts) > 3
     assert keys == [str(number) for number in range(200_000) if number != 150_000]
     assert sum((rows.left_out for rows in parts), Counter()) == {"malformed_labels": 1}
+
+
+def test_a_label_file_of_another_form(place: Place) -> None:
+    path = place.labels / "1.csv"
+    path.write_bytes("id;größe\nä;1\nb;0\n".encode("latin-1"))
+    form = CsvFormat(separator=";", encoding="latin-1")
+    columns = LabelColumns("id", "größe", "INT", [0, 1], form)
+    [first, _] = read_labels(str(path), columns)
+    assert (first.keys, first.labels) == (["ä", "b"], [1, 0])
+
+
+def test_a_label_file_in_another_encoding_than_the_setting_says(place: Place) -> None:
+    path = place.labels / "1.csv"
+    path.write_bytes("id,outcome\n\x81,1\n".encode("latin-1"))
+    columns = LabelColumns("id", "outcome", "INT", [0, 1], CsvFormat(encoding="cp1252"))
+    with pytest.raises(PipelineStop, match=r"Set continued_evaluation\.labels\.csv\.encoding"):
+        list(read_labels(str(path), columns))
 
 
 _ATTEMPT = """
