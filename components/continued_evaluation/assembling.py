@@ -75,6 +75,7 @@ def assemble(
     hashes = rows.hashes(examples, SPLIT, _schema(inputs))
     past = history.read_all(model)
     moved, vanished = _moved(inputs, judged)
+    never = _never_filled(inputs, model, judged)
     evidence = Evidence(
         span=span,
         rows=_rows(hashes, model, span, past),
@@ -86,7 +87,7 @@ def assemble(
         promoted_rows=manifest["rows_by_slice"],
         heuristic_before=_heuristic_before(model, judged),
         moved=moved,
-        anomalies=[*_anomalies(inputs), *vanished],
+        anomalies=[*_anomalies(inputs), *(a for a in vanished if a.column not in never)],
         joined=joined,
         answers=answers,
         age=_age(manifest, None if joined else span, now),
@@ -161,6 +162,13 @@ def _moved(inputs: Inputs, judged: Judged) -> tuple[list[Moved], list[Anomaly]]:
     return moved, vanished
 
 
+def _never_filled(inputs: Inputs, model: str, judged: Judged) -> set[str]:
+    """Columns as empty in the span as they were when the champion was trained: no news."""
+    version = Path(store.version_folder(model, judged.champion))
+    training = (version / store.EXTRA / "statistics" / "FeatureStats.pb").read_bytes()
+    return drift.empty_columns(statistics(inputs)) & drift.empty_columns(training)
+
+
 def _is_served(examples: types.Artifact) -> bool:
     return bool(examples.get_int_custom_property("rows_served"))
 
@@ -179,7 +187,7 @@ def _anomalies(inputs: Inputs) -> Iterator[Anomaly]:
                 if is_logged and kind == "SCHEMA_MISSING_COLUMN":
                     continue
                 what = reason.description.strip() or reason.short_description
-                yield Anomaly(column=column, kind=kind, what=what)
+                yield Anomaly(column="".join(info.path.step) or column, kind=kind, what=what)
 
 
 def _rows(hashes: np.ndarray, model: str, span: int, past: list[history.Record]) -> Rows:

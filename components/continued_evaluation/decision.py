@@ -21,6 +21,7 @@ from components.continued_evaluation.evidence import (
     Value,
 )
 from components.continued_evaluation.settings import ContinuedEvaluation, Limit
+from components.evaluation.slices import columns_of
 from components.evaluation.thresholds import METRICS
 
 Action = Literal["keep", "retrain", "roll_back", "investigate"]
@@ -165,13 +166,6 @@ def _with_doubt_of_promotion(value: Value, place: str, evidence: Evidence) -> Va
         return value
     half = _half(value) * math.sqrt(1 + now / then)
     return Value(value=value.value, low=value.value - half, high=value.value + half)
-
-
-def columns_of(place: str) -> list[str]:
-    """The columns of a slice by its name, sorted: none for `overall`."""
-    if place == OVERALL:
-        return []
-    return sorted(part.partition("=")[0] for part in place.split(", "))
 
 
 def bounds(limit: Limit, place: str, evidence: Evidence) -> Iterator[tuple[float, str]]:

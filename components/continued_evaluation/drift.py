@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2, statistics_pb2
 from tfx import types
 from tfx.proto import distribution_validator_pb2 as messages
 
@@ -41,6 +41,17 @@ def validator_config(
         limit = drift.columns.get(column, usual)
         getattr(feature.distribution_comparator, measure).threshold = limit
     return config
+
+
+def empty_columns(statistics: bytes) -> set[str]:
+    """The columns that have no value in any row of a split, by its serialised statistics."""
+    found = statistics_pb2.DatasetFeatureStatisticsList.FromString(statistics)
+    return {
+        column.path.step[0]
+        for dataset in found.datasets
+        for column in dataset.features
+        if not getattr(column, column.WhichOneof("stats")).common_stats.num_non_missing
+    }
 
 
 def read(artifact: types.Artifact, against: Against) -> tuple[list[Moved], list[Anomaly]]:

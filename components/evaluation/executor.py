@@ -10,7 +10,8 @@ from tfx.utils import json_utils, proto_utils
 
 from components.evaluation import extractors
 from components.evaluation.config import Judgement, eval_config
-from components.evaluation.results import OVERALL, describe, read_baseline, write_results
+from components.evaluation.results import describe, read_baseline, write_results
+from components.evaluation.slices import OVERALL
 from components.features.table import FeatureTable
 
 

@@ -1,8 +1,9 @@
 """The Heuristic Benchmark (book pattern 28): a rule on one column that a model has to beat.
 
-`COLUMN OP VALUE`, or 'mined' for the best such rule on one of the model's columns. Either way it is
-a division of one raw column's values into buckets, a missing value in a bucket of its own, with
-predictions learned from the training rows (`components.evaluation.heuristic_model`).
+`COLUMN OP VALUE`, the column quoted where its name needs it, or 'mined' for the best such rule on
+one of the model's columns. Either way it is a division of one raw column's values into buckets, a
+missing value in a bucket of its own, with predictions learned from the training rows
+(`components.evaluation.heuristic_model`).
 """
 
 import ast
@@ -12,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,10 @@ from components.features.table import FeatureTable
 
 MINED = "mined"
 
-_RULE = re.compile(r"\s*(?P<column>.+?)\s*(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>.+?)\s*")
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_RULE = re.compile(
+    rf"\s*(?P<column>{_QUOTED}|[^'\"].*?)\s*(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>.+?)\s*", re.DOTALL
+)
 
 Value = str | int | float
 
@@ -60,6 +65,9 @@ class Buckets:
 def parse_rule(text: str) -> Rule:
     """Reads `COLUMN OP VALUE`.
 
+    A column with an operator or a quotation mark in its name is quoted, as Python quotes a text:
+    `'net price >= 3' == 1`.
+
     Raises:
         ValueError: With a sentence that says what is wrong.
     """
@@ -69,13 +77,24 @@ def parse_rule(text: str) -> Rule:
             f"'{text}' is not a rule: write COLUMN OP VALUE with one of == != < <= > >=, "
             f"such as \"payment_type == 'Cash'\", or '{MINED}'"
         )
-    try:
-        value = ast.literal_eval(match["value"])
-    except (ValueError, SyntaxError):
-        value = None
+    value = _literal(match["value"])
     if isinstance(value, bool) or not isinstance(value, Value):
-        raise ValueError(f"{match['value']} in the rule '{text}' must be a number or a quoted text")
-    return Rule(match["column"], match["op"], value)
+        raise ValueError(
+            f"{match['value']} in the rule '{text}' must be a number or a quoted text; "
+            "a column with operators or quotation marks in its name is quoted, too"
+        )
+    column = match["column"]
+    if column[0] in "'\"":
+        column = _literal(column)
+    return Rule(column, match["op"], value)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal's value; None if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
 
 
 def heuristic_problems(

@@ -9,11 +9,11 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 
+from components.evaluation import slices
 from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC, METRICS, ROWS
 
 BASELINE_FILE = "baseline.json"
 METRICS_FILE = "metrics.json"
-OVERALL = "overall"
 GAIN = "gain"
 """Beside the models: the candidate's values less the baseline's."""
 
@@ -53,12 +53,13 @@ def write_results(uri: str, baseline: dict[str, Any]) -> dict[str, Any]:
 
 
 def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
-    """'overall', or 'column=value, column=value'."""
-    values = []
-    for part in key.single_slice_keys:
-        value = getattr(part, part.WhichOneof("kind"))
-        values.append(f"{part.column}={value.decode() if isinstance(value, bytes) else value}")
-    return ", ".join(values) or OVERALL
+    """As `slices.slice_name`."""
+    return slices.slice_name((part.column, _value(part)) for part in key.single_slice_keys)
+
+
+def _value(part: metrics_for_slice_pb2.SingleSliceKey) -> str | int | float:
+    value = getattr(part, part.WhichOneof("kind"))
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def metrics_by_slice(

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_transform as tft
 
 from components.features.table import Bucketized, FeatureTable, Hashed, Numeric, Vocabulary
-from components.features.transform import LABEL, vocabulary_name
+from components.features.transform import LABEL
 
 
 def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dict[str, Any]:
@@ -17,17 +17,18 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
 
     Returns:
       `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "cross"}]}`;
-      `size` is the number of ids, or None for a number.
+      `name` is the feature's safe one, `size` the number of ids, or None for a number.
     """
     features: list[dict[str, Any]] = []
+    safe = table.safe_names()
     for name, feature in table.columns.items():
         if isinstance(feature, Numeric):
-            features.append({"name": name, "size": None})
+            features.append({"name": safe[name], "size": None})
         else:
-            size = _num_ids(name, feature, transformed) + (feature.missing == "own")
-            features.append({"name": name, "size": size, "embed": feature.embed})
+            size = _num_ids(safe[name], feature, transformed) + (feature.missing == "own")
+            features.append({"name": safe[name], "size": size, "embed": feature.embed})
     for name, cross in table.crosses.items():
-        features.append({"name": name, "size": cross.buckets, "embed": cross.embed})
+        features.append({"name": safe[name], "size": cross.buckets, "embed": cross.embed})
     return {
         "problem": table.problem,
         "label": LABEL,
@@ -40,7 +41,7 @@ def _num_ids(
     name: str, feature: Bucketized | Vocabulary | Hashed, transformed: tft.TFTransformOutput
 ) -> int:
     if isinstance(feature, Vocabulary):
-        size = transformed.vocabulary_size_by_name(vocabulary_name(name))
+        size = transformed.vocabulary_size_by_name(name)
         return int(size) + feature.oov_buckets
     if isinstance(feature, Hashed) or feature.boundaries is None:
         return int(feature.buckets or 0)

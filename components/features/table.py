@@ -5,11 +5,14 @@ this table; none of them keeps a list of columns of its own. Book patterns: Hash
 Embeddings, Feature Cross, Transform.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic_core import PydanticCustomError
+
+from components.features import names
 
 Problem = tuple[tuple[str, ...], str]
 """A mistake: the path of the setting, and a sentence that says what to do."""
@@ -113,15 +116,40 @@ class Cross(Strict):
     embed: PositiveInt | None = Field(None, description="Width of an embedding; one-hot if unset.")
 
 
+def _without_booleans(value: Any) -> Any:
+    """Refuses what YAML makes of a class that is called yes, no, on, off, true or false."""
+    if isinstance(value, list) and any(isinstance(item, bool) for item in value):
+        text = "yes, no, true and false are booleans in YAML: quote them, as in ['no', 'yes']"
+        raise PydanticCustomError("booleans", text)
+    return value
+
+
 class Label(Strict):
     """The column to predict."""
 
     column: str = Field(description="The raw column.")
-    classes: list[str | int] | None = Field(
+    classes: Annotated[list[str | int | float] | None, BeforeValidator(_without_booleans)] = Field(
         None,
         description="The label's values in class order. Binary: [negative, positive], 0 and 1 if "
         "unset. Multiclass: required.",
     )
+
+    def values(self, kind: str) -> list[Any]:
+        """The classes as values of the label's type: BYTES, INT or FLOAT.
+
+        Raises:
+          ValueError: one of them cannot be such a value.
+        """
+        return [_CLASS_OF[kind](value) for value in self.classes or []]
+
+
+def _integer(value: str | int | float) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{value} is no integer")
+    return int(value)
+
+
+_CLASS_OF: dict[str, Callable[[Any], Any]] = {"BYTES": str, "INT": _integer, "FLOAT": float}
 
 
 def _without_removed(value: Any) -> Any:
@@ -130,6 +158,20 @@ def _without_removed(value: Any) -> Any:
 
 
 Removable = BeforeValidator(_without_removed)
+
+
+Reason = Literal[
+    "leakage",  # known only when the label is, or made from it
+    "id",  # names a row
+    "time",  # grows for ever
+    "constant",
+    "duplicate",  # the same values as another column
+    "sparse",  # hardly ever filled in
+    "text",  # free text
+    "categories",  # too many of them, with few rows each
+    "choice",  # a person's
+]
+"""Why a column is kept out of the model."""
 
 
 class FeatureTable(Strict):
@@ -144,7 +186,7 @@ class FeatureTable(Strict):
     crosses: Annotated[dict[str, Cross], Removable] = Field(
         default_factory=dict, description="Crossed features by name."
     )
-    exclude: Annotated[dict[str, Literal["leakage", "id", "time"]], Removable] = Field(
+    exclude: Annotated[dict[str, Reason], Removable] = Field(
         default_factory=dict, description="Columns kept out of the model, with the reason."
     )
     slices: list[list[str]] = Field(
@@ -160,6 +202,10 @@ class FeatureTable(Strict):
         """The raw columns that the model reads, each once, sorted: the serving inputs."""
         return sorted({self.column_of(name) for name in self.columns})
 
+    def safe_names(self) -> dict[str, str]:
+        """What features and crosses are called within TensorFlow and in files."""
+        return names.safe_names([*self.columns, *self.crosses])
+
     def required_columns(self) -> list[str]:
         """The raw columns of which a missing value is an error, the label among them."""
         required = {self.column_of(n) for n, f in self.columns.items() if f.missing == "error"}
@@ -173,6 +219,9 @@ class FeatureTable(Strict):
         """Yields the table's contradictions, each with the path of the setting within the table."""
         yield from self._label_problems()
         yield from self._column_problems()
+        for part, named in (("columns", self.columns), ("crosses", self.crosses)):
+            if "" in named:
+                yield (part, ""), "a feature must have a name"
         for name, cross in self.crosses.items():
             if name in self.columns:
                 yield ("crosses", name), f"'{name}' is already a feature; choose another name"

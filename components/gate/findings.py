@@ -1,7 +1,7 @@
 """From TFDV's anomalies and statistics to findings: what is wrong, in how many rows, what to do."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field
@@ -25,7 +25,14 @@ class GateSettings(Strict):
     label: str | None = Field(
         default=None, description="Column that must have two different values in training."
     )
+    classes: list[str | int | float] | None = Field(
+        default=None, description="All values that this column may have, of its type."
+    )
     schema_file: str = Field("the schema file", description="What to edit, for the messages.")
+
+
+_TOLD, _SHOWN = 5, 40
+"""So many values, and characters of one, are shown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class SplitCheck:
         """Takes what StatisticsGen and ExampleValidator say about the split."""
         self._split = split
         self._total = int(statistics.num_examples)
-        self._features = {".".join(f.path.step) or f.name: f for f in statistics.features}
+        self._features = {f.path.step[0] if f.path.step else f.name: f for f in statistics.features}
         self._anomalies = anomalies
         self._schema = schema
         self._settings = settings
@@ -98,7 +105,7 @@ class SplitCheck:
         if not self._total:
             return [self._finding("", "no_rows", "has no rows", "0 rows")]
         found = [
-            self._from_reason(name, info, reason)
+            self._from_reason(info.path.step[0] if info.path.step else name, info, reason)
             for name, info in sorted(self._anomalies.anomaly_info.items())
             for reason in info.reason
         ]
@@ -106,7 +113,7 @@ class SplitCheck:
         found += [self._from_reason("", whole, reason) for reason in whole.reason]
         reported = {f.feature for f in found if f.type in _PRESENCE and f.severity == "error"}
         found += self._missing(reported)
-        return found + list(self._constant_label())
+        return found + list(self._label_findings())
 
     def _from_reason(
         self,
@@ -140,19 +147,38 @@ class SplitCheck:
                 what = "is missing, and the feature table says that this is an error"
                 yield self._finding(name, "required_value_missing", what, self._of_total(missing))
 
-    def _constant_label(self) -> Iterator[Finding]:
+    def _label_findings(self) -> Iterator[Finding]:
         label = self._features.get(self._settings.label or "")
-        if self._split != "train" or label is None:
+        if label is None:
             return
+        name = label.path.step[0]
         if label.HasField("string_stats"):
             constant = label.string_stats.unique <= 1
         else:
             constant = label.num_stats.min == label.num_stats.max
-        if constant:
+        if constant and self._split == "train":
             what = "has the same value in every row: there is nothing to learn"
-            yield self._finding(
-                label.path.step[0], "constant_label", what, self._of_total(self._total)
-            )
+            yield self._finding(name, "constant_label", what, self._of_total(self._total))
+        if self._settings.classes is not None and (outside := self._no_class(label)):
+            found = self._finding(name, "unknown_class", *outside)
+            yield replace(found, todo="Name it in features.label.classes, or fix the data.")
+
+    def _no_class(self, label: statistics_pb2.FeatureNameStatistics) -> tuple[str, str] | None:
+        """What values beside the classes there are, and in how many rows, as far as is known."""
+        classes = self._settings.classes or []
+        if label.HasField("string_stats"):
+            values = label.string_stats.rank_histogram.buckets
+            others = [b for b in values if b.label not in classes]
+            rows = sum(round(b.sample_count) for b in others)
+            shown = ", ".join(repr(b.label[:_SHOWN]) for b in others[:_TOLD])
+        else:
+            low, high = label.num_stats.min, label.num_stats.max
+            others = [end for end in (low, high) if not min(classes) <= end <= max(classes)]
+            rows, shown = len(others), f"{low:g} to {high:g}"
+        if not others:
+            return None
+        what = f"has values that are none of the classes {_listed(classes)}: {shown}"
+        return what, f"at least {self._of_total(rows)}"
 
     def _rows(self, name: str, kind: str) -> str:
         """How many rows an anomaly is about, as exactly as the statistics tell."""
@@ -198,6 +224,11 @@ class SplitCheck:
             if least < most
             else f"about {self._of_total(most)}"
         )
+
+
+def _listed(classes: list[str | int | float]) -> str:
+    more = ", ..." if len(classes) > _TOLD else ""
+    return ", ".join(map(repr, classes[:_TOLD])) + more
 
 
 def _beyond(

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable, Vocabulary
-from components.features.transform import vocabulary_name
 from components.trainer.core.batches import Batch
 from components.trainer.core.data import InMemory
 from components.trainer.core.loop import Training
@@ -21,8 +20,9 @@ class _Vocabularies:
     """What `model_inputs` asks of Transform's output."""
 
     def __init__(self, table: FeatureTable):
+        safe = table.safe_names()
         self._sizes = {
-            vocabulary_name(name): feature.top_k or _VOCABULARY
+            safe[name]: feature.top_k or _VOCABULARY
             for name, feature in table.columns.items()
             if isinstance(feature, Vocabulary)
         }

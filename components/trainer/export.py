@@ -9,6 +9,7 @@ Signatures, n rows each:
 - `transform_features(examples)`: what the network sees, and the label.
 - `label_index(examples)`: the label as the Evaluator compares it, where it has classes.
 
+A column's input is called by its safe name (`components.features.names`), most often its own.
 `predictions` is float32 [n, 1] (a probability, or a value in the label's units), or [n, classes].
 """
 
@@ -19,16 +20,12 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.features.names import safe_names
 from components.features.table import FeatureTable
 from components.features.transform import label_of
 from components.trainer.core.heads import HEADS
 
 KEY = "key"
-_MISSING: dict[tf.DType, Any] = {
-    tf.string: "",
-    tf.float32: float("nan"),
-    tf.int64: tf.int64.min,
-}
 
 
 class ServingModule(tf.Module):
@@ -45,14 +42,15 @@ class ServingModule(tf.Module):
         self._spec = transformed.raw_feature_spec()
         label = table.label.column
         self._columns = {name: self._spec[name] for name in table.raw_columns()}
+        self._safe = safe_names(self._columns)
         self._all_columns = self._columns | {label: self._spec[label]}
-        self._features = [*table.columns, *table.crosses]
+        self._features = [*table.safe_names().values()]
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """The signatures by name, ready for `tf.saved_model.save`."""
         columns = {
-            name: tf.TensorSpec([None], spec.dtype, name=name)
-            for name, spec in self._columns.items()
+            safe: tf.TensorSpec([None], self._columns[name].dtype, name=safe)
+            for name, safe in self._safe.items()
         }
         examples = tf.TensorSpec([None], tf.string, name="examples")
         key = tf.TensorSpec([None], tf.string, name=KEY)
@@ -74,7 +72,8 @@ class ServingModule(tf.Module):
         return {"predictions": self._predict(tf.io.parse_example(examples, self._columns))}
 
     def _serve_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"predictions": self._predict(self._as_parsed(columns))}
+        parsed = {name: columns[safe] for name, safe in self._safe.items()}
+        return {"predictions": self._predict(parsed)}
 
     def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._transformed(tf.io.parse_example(examples, self._all_columns))
@@ -102,46 +101,20 @@ class ServingModule(tf.Module):
         return self._head.predict(self._network, logits)
 
     def _transformed(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        """Runs Transform's graph; columns that no feature needs are empty."""
-        some = raw[next(iter(raw))]
-        rows = some.dense_shape[0] if isinstance(some, tf.SparseTensor) else tf.shape(some)[0]
-        absent = {name: _absent(spec, rows) for name, spec in self._spec.items() if name not in raw}
+        """Runs Transform's graph; columns that no feature needs are missing."""
+        rows = tf.shape(next(iter(raw.values())))
+        absent = {
+            name: tf.fill(rows, tf.constant(spec.default_value, spec.dtype))
+            for name, spec in self._spec.items()
+            if name not in raw
+        }
         transformed: dict[str, tf.Tensor] = self._transform.transform_fn(raw | absent)
         return transformed
-
-    def _as_parsed(self, columns: dict[str, tf.Tensor]) -> dict[str, Any]:
-        """Dense columns as `tf.io.parse_example` would give them: sparse where the schema is."""
-        return {
-            name: _sparse(columns[name])
-            if isinstance(spec, tf.io.VarLenFeature)
-            else tf.reshape(columns[name], [-1, *spec.shape])
-            for name, spec in self._columns.items()
-        }
 
 
 def _graph(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
     """A signature's graph. It has no Python control flow: AutoGraph would only cost seconds."""
     return tf.function(function, signature, autograph=False)
-
-
-def _absent(spec: Any, rows: tf.Tensor) -> Any:
-    """A column without values, as `tf.io.parse_example` would give it."""
-    rows = tf.cast(rows, tf.int64)
-    if isinstance(spec, tf.io.VarLenFeature):
-        shape = tf.stack([rows, tf.constant(0, tf.int64)])
-        return tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], spec.dtype), shape)
-    return tf.zeros(tf.concat([[rows], tf.constant(spec.shape, tf.int64)], 0), spec.dtype)
-
-
-def _sparse(column: tf.Tensor) -> tf.SparseTensor:
-    if column.dtype == tf.float32:
-        present = tf.logical_not(tf.math.is_nan(column))
-    else:
-        present = tf.not_equal(column, tf.constant(_MISSING[column.dtype], column.dtype))
-    rows = tf.where(present)
-    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
-    shape = tf.stack([tf.size(column, tf.int64), tf.constant(1, tf.int64)])
-    return tf.SparseTensor(indices, tf.boolean_mask(column, present), shape)
 
 
 def export(

@@ -19,11 +19,17 @@ from components.trainer import warm_start
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
-from components.trainer.hyperparameters import with_winner
+from components.trainer.hyperparameters import with_winner  # part: tuning
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
-_NOT_IN_IDENTITY = ("strategy", "workers", "restarts", "tpu", "checkpoints")
+_NOT_IN_IDENTITY = (
+    "strategy",
+    "workers",  # part: multi_worker
+    "restarts",  # part: multi_worker
+    "tpu",  # part: tpu
+    "checkpoints",
+)
 """Settings of `training` that do not change what is learned. (The number of replicas counts.)"""
 
 
@@ -45,8 +51,7 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
     Args:
       fn_args: TFX's FnArgs; `custom_config` holds `table` (the feature table as a dict), `settings`
         (`model` and `training`), `pipeline` (its name), `checkpoints` (the folder), `warm_start`
-        (`folder` in the registry and `version`, or None) and the `code` fingerprint;
-        `hyperparameters` is the Tuner's winner, if any, and takes precedence over `settings`.
+        (`folder` in the registry and `version`, or None) and the `code` fingerprint.
       train_job: trains, here or elsewhere.
 
     Raises:
@@ -75,7 +80,8 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
 
 def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     config = fn_args.custom_config
-    settings = with_winner(config["settings"], fn_args.hyperparameters)
+    settings = config["settings"]
+    settings = with_winner(settings, fn_args.hyperparameters)  # part: tuning
     weights = warm_start.weights(config["warm_start"])
     if weights is None:
         settings = settings | {"training": settings["training"] | {"warm_start": None}}

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from components.features.transform import LABEL
+from tests import small
 from tests.end_to_end.project import Project
 
 
@@ -115,7 +116,13 @@ signatures = tf.saved_model.load(sys.argv[1]).signatures
 print(signatures["serving_default"](tf.constant([row.SerializeToString()]))["predictions"].shape)
 """
     arguments = [sys.executable, "-c", code, str(project.registry / "1")]
-    done = subprocess.run(arguments, cwd=project.folder, capture_output=True, text=True)
+    done = subprocess.run(
+        arguments,
+        cwd=project.folder,
+        env=small.environment_of_a_copy(),
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout == "(1, 1)\n", done.stderr
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from components.trainer.core import shards
-from components.trainer.core.rows import Rows
+from components.trainer.core.rows import Rows, RowsError
 
 _RECORDS_A_PARSE = 4096
 MIB = 1 << 20
@@ -58,12 +58,13 @@ def load(
 
     Raises:
       ValueError: the files hold no rows.
+      RowsError: a row's label is not among the classes.
     """
     layout = shards.Layout.of(inputs)
     if found := shards.open_folder(scratch, layout, memory_mib):
         return found
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
-    parts = _parsed(files, inputs)
+    parts = _checked(_parsed(files, inputs), inputs["problem"])
     kept: deque[Rows] = deque()
     rows = 0
     for part in parts:
@@ -75,6 +76,19 @@ def load(
     if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
     return InMemory(_sorted(kept, layout))
+
+
+def _checked(parts: Iterable[Rows], problem: str) -> Iterator[Rows]:
+    for part in parts:
+        labels = part.labels
+        known = (labels == 0) | (labels == 1) if problem == "binary" else labels >= 0
+        unknown = int(tf.math.count_nonzero(~known))
+        if unknown and problem != "regression":
+            raise RowsError(
+                f"{unknown} or more rows have a label that is not among the classes (0 and 1, if "
+                "there is no features.label.classes). Name all classes, or fix the data."
+            )
+        yield part
 
 
 def _let_go(parts: deque[Rows]) -> Iterator[Rows]:

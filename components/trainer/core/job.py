@@ -1,7 +1,7 @@
 """A training as a job: JSON in, a trained model out, with TensorFlow and Keras alone.
 
 The pipeline calls `train` itself, or has it called elsewhere by `core.worker`: in each of several
-processes, and in an environment without TFX (TPU). There a job leaves its last checkpoint, from
+processes, and in an environment without TFX. There a job leaves its last checkpoint, from
 which `trained` builds the model again.
 """
 
@@ -18,10 +18,11 @@ from components.trainer.core import data
 from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
 from components.trainer.core.interruption import Interrupted, noted
 from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
+from components.trainer.core.rows import RowsError
 from components.trainer.core.strategy import StrategyError, create, is_chief, worker_number
 from components.trainer.core.warm_start import warm_start
 
-FAILURES = (TrainingError, StrategyError, CheckpointError)
+FAILURES = (RowsError, TrainingError, StrategyError, CheckpointError)
 """What a person has to put right; the message is for that person."""
 
 
@@ -75,7 +76,7 @@ def train(job: Job, hand_over: bool = False) -> Trained:
     Raises:
       Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
       KeyboardInterrupt: it came while rows were read.
-      TrainingError, StrategyError, CheckpointError: what a person has to put right.
+      RowsError, TrainingError, StrategyError, CheckpointError: what a person has to put right.
     """
     options = job.settings["training"]
     strategy = create(options)

@@ -34,8 +34,8 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
     outputs = max(1, inputs["num_classes"])
     logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
-    if settings["wide"] and categorical:
-        logits += _wide(ids, [f["size"] for f in categorical], outputs)
+    if settings["wide"]:
+        logits += _wide(numbers, ids, [f["size"] for f in categorical], outputs)
     return keras.Model({"numbers": numbers, "ids": ids}, logits, name="wide_and_deep")
 
 
@@ -52,13 +52,25 @@ def _hidden_layer(deep: Any, number: int, units: int, settings: dict[str, Any], 
     return deep
 
 
-def _wide(ids: Any, sizes: list[int], outputs: int) -> Any:
-    """A weight for every id of every feature, in one table: a linear model over the one-hots."""
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    table = keras.layers.Embedding(
-        sum(sizes), outputs, embeddings_initializer="zeros", name="wide", dtype="float32"
-    )
-    return keras.ops.sum(table(ids + keras.ops.array([starts], "int32")), axis=1)
+def _wide(numbers: Any, ids: Any, sizes: list[int], outputs: int) -> Any:
+    """A linear model over the numbers and the one-hots: a weight for each number and each id.
+
+    All start with zero. The ids of all features are in one table.
+    """
+    parts = []
+    if numbers.shape[-1]:
+        linear = keras.layers.Dense(
+            outputs, use_bias=False, kernel_initializer="zeros", name="linear", dtype="float32"
+        )
+        parts.append(linear(numbers))
+    if sizes:
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        table = keras.layers.Embedding(
+            sum(sizes), outputs, embeddings_initializer="zeros", name="wide", dtype="float32"
+        )
+        weights = table(ids + keras.ops.array([starts], "int32"))
+        parts.append(keras.ops.sum(weights, axis=1))
+    return sum(parts[1:], parts[0])
 
 
 def _joined(parts: list[Any]) -> Any:

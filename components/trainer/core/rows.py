@@ -5,6 +5,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
+class RowsError(Exception):
+    """Rows that cannot be trained on; the message says why."""
+
+
 class Rows(NamedTuple):
     """Examples column-wise; the first dimension of each is the number of rows."""
 

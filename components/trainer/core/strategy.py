@@ -7,9 +7,9 @@ repeated nor gone on with exactly.
 import contextlib
 import json
 import os
-import socket
+import socket  # part: tpu
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit  # part: tpu
 
 import keras
 import tensorflow as tf
@@ -23,38 +23,50 @@ def check(options: dict[str, Any]) -> None:
     """Says at once what this machine lacks, without starting anything.
 
     Args:
-      options: `training` as in `configs/*.yaml`: `strategy` and `workers`.
+      options: `training` as in `configs/*.yaml`.
 
     Raises:
       StrategyError: this machine or its environment does not have what the strategy needs.
     """
-    name, tasks = options["strategy"], cluster()
-    if cluster_size() > 1 and name != "multi_worker":
+    name = options["strategy"]
+    # part: multi_worker {
+    if name == "multi_worker":
+        _check_cluster(options)
+        return
+    # part: }
+    if cluster_size() > 1:
         raise StrategyError(
             f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
-            "would train a model of its own. Set training.strategy=multi_worker, or unset "
-            "TF_CONFIG."
-        )
-    if name == "multi_worker" and not tasks and not options["workers"]:
-        raise StrategyError(
-            "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
-            "training.workers. Set training.workers to start so many processes on this machine, or "
-            f"TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
-        )
-    if name == "multi_worker" and (unknown := sorted(set(tasks) - {"chief", "worker"})):
-        raise StrategyError(
-            f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
-            "train synchronously. Parameter servers and evaluators are not supported."
+            "would train a model of its own. Unset TF_CONFIG"
+            ", or set training.strategy=multi_worker"  # part: multi_worker
+            "."
         )
     if name == "mirrored":
         _copies()
 
 
+# part: multi_worker {
+def _check_cluster(options: dict[str, Any]) -> None:
+    tasks = cluster()
+    if not tasks and not options["workers"]:
+        raise StrategyError(
+            "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
+            "training.workers. Set training.workers to start so many processes on this machine, or "
+            f"TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
+        )
+    if unknown := sorted(set(tasks) - {"chief", "worker"}):
+        raise StrategyError(
+            f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
+            "train synchronously. Parameter servers and evaluators are not supported."
+        )
+
+
+# part: }
 def create(options: dict[str, Any]) -> tf.distribute.Strategy:
     """Makes the strategy; call it before anything else of TensorFlow runs.
 
     Args:
-      options: `training` as in `configs/*.yaml`: `strategy`, and `tpu` for that.
+      options: `training` as in `configs/*.yaml`.
 
     Raises:
       StrategyError: this machine or its environment does not have what the strategy needs.
@@ -86,15 +98,20 @@ def _copies() -> list[str]:
         raise StrategyError(
             "training.strategy is 'mirrored', which copies the model to several GPUs, but "
             f"TensorFlow finds {len(gpus)} GPUs and {len(cpus)} CPU device here. Set "
-            "training.strategy=auto, or multi_worker to use several processes."
+            "training.strategy=auto"
+            ", or multi_worker to use several processes"  # part: multi_worker
+            "."
         )
     return gpus or cpus
 
 
+# part: multi_worker {
 def _multi_worker(options: dict[str, Any]) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
+# part: }
+# part: tpu {
 def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
     tpu = options["tpu"] or {"name": "local", "zone": None, "project": None}
     try:
@@ -123,6 +140,7 @@ def _knock(master: str) -> None:
 
 
 _SECONDS_TO_REACH = 20.0
+# part: }
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -130,8 +148,8 @@ _STRATEGIES = {
     "auto": _auto,
     "one_device": _one_device,
     "mirrored": _mirrored,
-    "multi_worker": _multi_worker,
-    "tpu": _tpu,
+    "multi_worker": _multi_worker,  # part: multi_worker
+    "tpu": _tpu,  # part: tpu
 }
 
 

@@ -18,6 +18,10 @@ from tests.components.evaluation.samples import TABLE, TYPES
         ("fare>-3", Rule("fare", ">", -3)),
         ("  the hour >= 1e2 ", Rule("the hour", ">=", 100.0)),
         ("shop == 'a == b'", Rule("shop", "==", "a == b")),
+        ("'net price' >= 3", Rule("net price", ">=", 3)),
+        ("it's >= 2", Rule("it's", ">=", 2)),
+        ("'a >= b' == 'x'", Rule("a >= b", "==", "x")),
+        (r"'it\'s \"a\"\n' != 1", Rule('it\'s "a"\n', "!=", 1)),
     ],
 )
 def test_rules_are_read(text: str, rule: Rule) -> None:
@@ -29,6 +33,8 @@ def test_rules_are_read(text: str, rule: Rule) -> None:
     [
         ("hour", "'hour' is not a rule: write COLUMN OP VALUE with one of == != < <= > >="),
         ("hour = 3", "'hour = 3' is not a rule"),
+        ("'hour == 3", "is not a rule"),
+        ("a >= b == 'x'", "a column with operators or quotation marks in its name is quoted"),
         ("== 3", "'== 3' is not a rule"),
         ("shop == A", "A in the rule 'shop == A' must be a number or a quoted text"),
         ("shop == True", "True in the rule 'shop == True' must be a number or a quoted text"),

@@ -182,6 +182,39 @@ def test_a_label_with_one_value_is_an_error_in_training(
     assert [f.feature for f in constant] == ["label"] * found
 
 
+@pytest.mark.parametrize(
+    ("label", "classes", "what", "rows"),
+    [
+        ([1, 2] * 50, [0, 1], "none of the classes 0, 1: 1 to 2", "at least 1 of 100 rows"),
+        (["a", "b"] * 49 + ["c"] * 2, ["a", "b"], "'a', 'b': 'c'", "at least 2 of 100 rows"),
+        ([0, 1] * 50, [0, 1], None, None),
+        (["a", "b"] * 50, ["a", "b", "seldom"], None, None),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_label_that_is_no_class_is_an_error_in_every_split(
+    label: list[Any], classes: list[Any], what: str | None, rows: str | None, split: str
+) -> None:
+    schema = SCHEMA
+    if isinstance(label[0], str):
+        schema = schema.replace('"label" type: INT', '"label" type: BYTES')
+    found = check(split, schema, label=label, settings={"classes": classes})
+    found = [f for f in found if f.type == "unknown_class"]
+    assert len(found) == (what is not None)
+    for finding in found:
+        assert what in finding.what
+        assert finding.rows == rows
+        assert "features.label.classes" in finding.todo
+
+
+@pytest.mark.parametrize("name", ["net.price", "it's", "a b"])
+def test_rows_are_counted_whatever_the_column_is_called(name: str) -> None:
+    quoted = f'feature {{ name: "{name}" type: INT int_domain {{ min: 0 max: 10 }} }}'
+    (finding,) = check(schema=SCHEMA + quoted, **{name: [5] * 98 + [99] * 2})
+    assert finding.feature == name
+    assert "2 of 100 rows" in finding.rows
+
+
 def test_a_split_without_rows_is_an_error() -> None:
     empty = statistics_pb2.DatasetFeatureStatistics()
     check = SplitCheck(
