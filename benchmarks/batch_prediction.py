@@ -45,7 +45,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     log = PROJECT / "workspace" / "logs" / "benchmark-batch-prediction.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         console.width = 110
         os.environ["TMPDIR"] = scratch  # Beam leaves files behind.

@@ -35,7 +35,6 @@ def main() -> int:
     rows: int | None = parser.parse_args().rows
     workspace = Workspace(loading.PROJECT / loading.load("automated").workspace)
     log = workspace.logs / "benchmark-training.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         os.environ["TMPDIR"] = scratch  # Beam and TensorFlow leave files behind.

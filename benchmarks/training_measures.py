@@ -22,7 +22,7 @@ Step = Callable[[str], AbstractContextManager[None]]
 BATCH = 256
 """Where there is nothing to compare with."""
 TAXI = {"hidden": [64, 32], "dropout": 0.3}
-"""As in configs/base.yaml."""
+"""As in configs/taxi.yaml."""
 LARGE = {"hidden": [1024, 1024], "dropout": 0.3}
 ONE_DEVICE, FROM_DISK = "one_device", "one_device, rows from disk"
 DEFAULT_INTERVAL = Checkpoints().every_seconds or 0.0
@@ -162,10 +162,13 @@ def strategies(data: Path, folder: Path, step: Step) -> dict[str, Rate]:
         with step(name):
             events = jobs.run(job(options, own), own, devices)
         found[name] = jobs.steady(events, BATCH, template_fit.SETTLED)
+    # part: multi_worker {
     own, name = folder / "workers", "multi_worker, 2 processes"
     with step(name):
         events = jobs.run_workers(job({"strategy": "multi_worker"}, own), own, workers=2)
-    return found | {name: jobs.steady(events, BATCH, template_fit.SETTLED)}
+    found[name] = jobs.steady(events, BATCH, template_fit.SETTLED)
+    # part: }
+    return found
 
 
 class Large(NamedTuple):

@@ -23,7 +23,7 @@ Input and fit: the same transformed rows, batch size and hidden layers, each in 
 Checkpoints: how long the loop stands still, hashes and fsync included, and the share of the time at
   the default interval.
 Strategies: their replicas share the processors of this machine, so they cost here what they would
-  bring on several machines. Processor time of multi_worker: one of the processes.
+  bring on several machines. Processor time of several processes: of one of them.
 Memory: the highest resident memory above what the imports take."""
 
 Found = tuple[dict[str, Any], list[Target]]

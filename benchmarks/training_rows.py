@@ -22,7 +22,7 @@ _SIZES = {
     "pickup_community_area": 78, "dropoff_community_area": 78, "dropoff_census_tract": 101,
     "payment_type": 9, "company": 52, "payment_by_fare": 200,
 }  # fmt: skip
-"""The features of configs/base.yaml, as its Transform counts their ids."""
+"""The features of configs/taxi.yaml, as its Transform counts their ids."""
 _EMBED = {"dropoff_census_tract": 8, "company": 8}
 INPUTS: dict[str, Any] = {
     "problem": "binary",

@@ -70,10 +70,26 @@ def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Probl
                 ("columns", name),
                 f"'{column}' is text in the schema; use kind vocabulary or hashed",
             )
+    yield from _label_problems(table, types.get(table.label.column))
     known = {column for _, column in _named_columns(table)}
     for column in types:
         if column not in known:
             yield (), f"column '{column}' is neither used nor excluded; list it under 'exclude'"
+
+
+def _label_problems(table: FeatureTable, kind: str | None) -> Iterator[Problem]:
+    """Yields what a label of a type cannot be."""
+    column, path = table.label.column, ("label", "classes")
+    if kind == "BYTES" and table.problem == "regression":
+        yield ("label", "column"), f"'{column}' is text in the schema; regression needs a number"
+    elif kind == "BYTES" and table.label.classes is None:
+        yield path, f"'{column}' is text in the schema; name its classes: [negative, positive]"
+    elif kind is not None:
+        try:
+            table.label.values(kind)
+        except ValueError:
+            text = f"'{column}' is {kind} in the schema, and {table.label.classes} are not all"
+            yield path, text
 
 
 def _named_columns(table: FeatureTable) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
-from pyarrow import csv
 from rich.console import Console
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.errors import PipelineStop
+from components.ingest.settings import CsvFormat
 from components.ingest.spans import resolve
+from components.ingest.tables import read_table
 from pipeline import loading, schema
 from pipeline.console import make
 
@@ -22,24 +22,24 @@ _MAX_CATEGORIES = 100
 """A text column with more values than this gets no list of allowed values."""
 _MAX_ROWS = 1_000_000
 _NEARLY_EMPTY = 0.1
+_CSV = CsvFormat()
 
-_CANDIDATES = (pa.int64(), pa.float32(), pa.string())
 
-
-def proposed_schema(files: list[Path], curated: schema_pb2.Schema | None) -> schema_pb2.Schema:
+def proposed_schema(
+    files: list[Path], curated: schema_pb2.Schema | None, csv: CsvFormat = _CSV
+) -> schema_pb2.Schema:
     """The schema that accepts these files.
 
     Args:
-      files: CSV files with a header.
+      files: CSV files with a header, or Parquet files.
       curated: the schema there is; it is widened where the data needs it, else kept.
+      csv: how the CSV files are written.
 
     Raises:
-      PipelineStop: no files, or a file that cannot be read as CSV.
+      PipelineStop: no files, or a file that cannot be read.
     """
-    if not files:
-        raise PipelineStop("There are no data files to infer a schema from; see data.path.")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    table = _typed(_read_text(files))
+    table = read_table([str(file) for file in files], csv, _MAX_ROWS)
     statistics = _statistics(table)
     if curated is not None:
         return tfdv.update_schema(curated, statistics, max_string_domain_size=_MAX_CATEGORIES)
@@ -66,42 +66,6 @@ def _expect_half_of_what_is_there(
         feature.ClearField("presence")
         if fraction >= _NEARLY_EMPTY:
             feature.presence.min_fraction = round(fraction / 2, 2)
-
-
-def _read_text(files: list[Path]) -> pa.Table:
-    blocks: list[pa.RecordBatch] = []
-    for path in files:
-        try:
-            for block in csv.open_csv(path, convert_options=_all_text(path)):
-                blocks.append(block)
-                if sum(len(b) for b in blocks) >= _MAX_ROWS:
-                    return pa.Table.from_batches(blocks)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise PipelineStop(f"{path} cannot be read as CSV: {error}") from error
-    return pa.Table.from_batches(blocks)
-
-
-def _all_text(path: Path) -> csv.ConvertOptions:
-    names = csv.open_csv(path).schema.names
-    return csv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        null_values=[""],
-        strings_can_be_null=True,
-    )
-
-
-def _typed(table: pa.Table) -> pa.Table:
-    return pa.table({name: _cast(table[name]) for name in table.column_names})
-
-
-def _cast(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in the narrowest type that holds every value."""
-    for candidate in _CANDIDATES:
-        try:
-            return pc.cast(column, candidate)
-        except pa.ArrowInvalid:
-            continue
-    raise AssertionError("every column can be text")
 
 
 def _statistics(table: pa.Table) -> statistics_pb2.DatasetFeatureStatisticsList:
@@ -133,7 +97,8 @@ def main(config_name: str, overrides: list[str], write: bool, console: Console) 
     path = loading.PROJECT / config.schema_file
     curated = schema.read_schema(path) if path.is_file() else None
     inputs = resolve(str(loading.data_folder(config)), config.data.pattern, config.data.spans)
-    proposed = proposed_schema([Path(file) for file in inputs.files], curated)
+    files = [Path(file) for file in inputs.files]
+    proposed = proposed_schema(files, curated, config.data.csv)
     changes = schema.diff(curated, proposed)
     if not changes:
         console.print(f"{config.schema_file} fits the data; nothing to change.")

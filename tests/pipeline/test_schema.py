@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.errors import PipelineStop
 from components.features.table import FeatureTable
+from components.ingest.settings import CsvFormat
 from pipeline import schema
 from pipeline.schema_inference import proposed_schema
 from tests import small
@@ -30,6 +33,17 @@ def test_types_come_from_every_row_and_not_from_the_first(tmp_path: Path) -> Non
     path.write_text("\n".join(lines) + "\n")
     types = schema.column_types(proposed_schema([path], None))
     assert types == {"a": "FLOAT", "b": "BYTES", "c": "BYTES"}
+
+
+def test_parquet_and_other_separators_give_the_schema_that_csv_gives(
+    data: Path, tmp_path: Path
+) -> None:
+    inferred = proposed_schema([data], None)
+    parquet, semicolons = tmp_path / "rows.parquet", tmp_path / "semicolons.csv"
+    pq.write_table(pyarrow.csv.read_csv(data), parquet)
+    semicolons.write_bytes(data.read_bytes().replace(b",", b";"))
+    assert proposed_schema([parquet], None) == inferred
+    assert proposed_schema([semicolons], None, CsvFormat(separator=";")) == inferred
 
 
 def test_inferred_schema_fits_what_it_was_inferred_from(data: Path) -> None:
@@ -94,7 +108,12 @@ def test_command_writes_only_when_told_to(tmp_path: Path) -> None:
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [*command, *arguments], cwd=project.folder, capture_output=True, text=True, check=True
+            [*command, *arguments],
+            cwd=project.folder,
+            env=small.environment_of_a_copy(),
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stderr == ""
         return done.stdout
@@ -103,3 +122,25 @@ def test_command_writes_only_when_told_to(tmp_path: Path) -> None:
     assert not path.exists()
     assert "Review it" in run("--write")
     assert "fits the data" in run()
+
+
+@pytest.mark.parametrize(
+    ("problem", "classes", "kind", "sentence"),
+    [
+        ("binary", None, "BYTES", "'y' is text in the schema; name its classes"),
+        ("regression", None, "BYTES", "'y' is text in the schema; regression needs a number"),
+        ("binary", ["no", "yes"], "INT", "'y' is INT in the schema, and ['no', 'yes'] are not all"),
+        ("binary", [0.5, 1], "INT", "'y' is INT in the schema, and [0.5, 1] are not all"),
+        ("binary", ["0", 1.0], "INT", None),
+        ("multiclass", [1, 2, 3], "FLOAT", None),
+        ("binary", None, "FLOAT", None),
+    ],
+)
+def test_a_label_must_be_what_the_schema_says(
+    problem: str, classes: list[Any] | None, kind: str, sentence: str | None
+) -> None:
+    columns = {"x": {"kind": "numeric", "missing": "mean"}}
+    label = {"column": "y", "classes": classes}
+    table = FeatureTable.model_validate({"problem": problem, "label": label, "columns": columns})
+    found = [text for _, text in schema.table_problems(table, {"x": "FLOAT", "y": kind})]
+    assert [sentence in text for text in found] == [True] * (sentence is not None)

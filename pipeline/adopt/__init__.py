@@ -1,0 +1,1 @@
+"""`python -m pipeline adopt`: from a table and a label to a configuration that runs."""
