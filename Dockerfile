@@ -4,7 +4,9 @@
 #
 #   make image                      all steps, CPU
 #   make image VARIANT=gpu          with CUDA's libraries
+# part: tpu {
 #   make image STAGE=tpu            a Trainer on TPUs: TensorFlow for them in an environment beside
+# part: }
 
 ARG PYTHON_TAG=3.11-slim-trixie
 # For builds that come out the same: sha256:… of that tag.
@@ -22,16 +24,17 @@ COPY pipeline/bootstrap-requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirements.txt
 COPY pyproject.toml uv.lock ./
 ARG VARIANT=cpu
-RUN groups="--group kubeflow --group serving --group continued-evaluation"; \
+RUN groups="--no-group dev"; \
     if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
-    UV_PYTHON_DOWNLOADS=never uv sync --locked --no-default-groups $groups \
-        --compile-bytecode --no-cache
+    UV_PYTHON_DOWNLOADS=never uv sync --locked $groups --compile-bytecode --no-cache
 
+# part: tpu {
 FROM packages AS tpu-packages
 COPY pipeline pipeline
 COPY components components
 RUN python -m pipeline tpu-environment
 
+# part: }
 FROM base AS steps
 COPY --from=packages /app/.venv .venv
 COPY configs configs
@@ -41,11 +44,15 @@ COPY components components
 # each step's imports have to work: some packages hide an ImportError.
 RUN python -m compileall -q pipeline components \
     && mkdir --mode=1777 workspace \
-    && chmod -R a+rX configs pipeline components \
-    && setpriv --reuid=12345 --regid=12345 --clear-groups python -m pipeline.kubeflow.step.smoke
+    && chmod -R a+rX configs pipeline components
+# part: kubeflow {
+RUN setpriv --reuid=12345 --regid=12345 --clear-groups python -m pipeline.kubeflow.step.smoke
+# part: }
 CMD ["python", "-m", "pipeline", "--help"]
 
+# part: tpu {
 FROM steps AS tpu
 COPY --from=tpu-packages /app/.venv-tpu .venv-tpu
 
+# part: }
 FROM steps

@@ -2,14 +2,20 @@
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.adopt.commands import adopt
+from pipeline.batch_prediction import register as register_batch  # part: batch_prediction
 from pipeline.command_line import ConfigName, Overrides
 from pipeline.command_line import told as _told
+from pipeline.continued_evaluation import commands as evaluation  # part: continued_evaluation
+from pipeline.kubeflow import commands as kubeflow  # part: kubeflow
+from pipeline.parts.commands import app as parts
+from pipeline.serving import register as register_serving  # part: serving
+from pipeline.tpu import register as register_tpu  # part: tpu
 from pipeline.versions.commands import app as versions
 
 app = typer.Typer(
@@ -22,7 +28,6 @@ app = typer.Typer(
 )
 
 _DAILY = "Daily"
-_TRAINING = "Training"
 _DATA = "Data and settings"
 _MODELS = "Models"
 _HOUSEKEEPING = "Housekeeping"
@@ -34,6 +39,9 @@ def run(config: ConfigName = "development", set_: Overrides = None) -> None:
     from pipeline import run as run_
 
     raise SystemExit(_told(lambda: run_.run(config, set_ or [])))
+
+
+app.command(rich_help_panel=_DATA)(adopt)
 
 
 @app.command(rich_help_panel=_DATA)
@@ -71,7 +79,29 @@ def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
     raise SystemExit(_told(show))
 
 
+@app.command(rich_help_panel=_DATA)
+def patterns(
+    config: ConfigName = "development",
+    set_: Overrides = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also those that are not built, and what they lack.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="All thirty, for programs.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write docs/patterns.md anew, and nothing else.")
+    ] = False,
+) -> None:
+    """Show which of the book's design patterns a configuration uses, and why."""
+    from pipeline.patterns import listing
+
+    def show() -> int:
+        return listing.rewrite() if write else listing.main(config, set_ or [], all_, json_)
+
+    raise SystemExit(_told(show))
+
+
 app.add_typer(versions, name="versions", rich_help_panel=_MODELS)
+app.add_typer(parts, name="parts", rich_help_panel=_HOUSEKEEPING)
 
 
 @app.command(rich_help_panel=_DAILY)
@@ -119,54 +149,8 @@ def gc(
     raise SystemExit(_told(lambda: gc_.main(config, set_ or [], keep_runs, older_than, yes)))
 
 
-if find_spec("components.tpu"):
-
-    @app.command(rich_help_panel=_TRAINING)
-    def check_tpu(config: ConfigName = "development", set_: Overrides = None) -> None:
-        """Check on this CPU whether the configured training could run on a TPU."""
-        from pipeline.console import output_to
-
-        def check() -> int:
-            with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
-                from components.tpu import check as check_
-                from pipeline import loading
-
-                found = loading.load(config, set_ or [])
-                settings = found.model_dump(mode="json", include={"model", "training"})
-                return check_.main(
-                    found.features, settings, lambda text: console.print(text, markup=False)
-                )
-
-        raise SystemExit(_told(check))
-
-    @app.command(rich_help_panel=_TRAINING)
-    def tpu_environment() -> None:
-        """Make .venv-tpu, the environment that trains on a TPU (a download of about 1 GB)."""
-        from components.tpu import environment
-
-        def make() -> int:
-            print(f"Ready: {environment.make()}")
-            return 0
-
-        raise SystemExit(_told(make))
-
-
-if find_spec("components.serving"):
-    from pipeline import serving
-
-    serving.register(app)
-
-if find_spec("components.batch_prediction"):
-    from pipeline import batch_prediction
-
-    batch_prediction.register(app)
-
-if find_spec("pipeline.kubeflow"):
-    from pipeline.kubeflow import commands as kubeflow
-
-    kubeflow.register(app)
-
-if find_spec("pipeline.continued_evaluation"):
-    from pipeline.continued_evaluation import commands as continued_evaluation
-
-    continued_evaluation.register(app)
+register_tpu(app)  # part: tpu
+register_serving(app)  # part: serving
+register_batch(app)  # part: batch_prediction
+kubeflow.register(app)  # part: kubeflow
+evaluation.register(app)  # part: continued_evaluation

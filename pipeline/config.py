@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.continued_evaluation.settings import ContinuedEvaluation
+from components.continued_evaluation import settings as continued  # part: continued_evaluation
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable, Problem, Removable, Settings, Strict
-from components.inference.prediction_log import LogSettings
-from components.ingest.settings import Spans, Split
-from components.serving.settings import Serving
-from components.tuning.settings import Tuning
+from components.inference.prediction_log import LogSettings  # part: prediction_log
+from components.ingest.settings import BadRows, CsvFormat, Spans, Split
+from components.serving.settings import Serving  # part: serving
+from components.tuning.settings import Tuning  # part: tuning
 
 
 class Data(Strict):
@@ -26,7 +26,7 @@ class Data(Strict):
     )
     pattern: str = Field(
         description="Files within it, a glob; {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD} select "
-        "spans as in TFX. Names ending in .gz are decompressed."
+        "spans as in TFX. Names in .parquet are Parquet, all others CSV; .gz is decompressed."
     )
     spans: Spans = Field("newest", description="Which spans, if the pattern has any.")
     test_spans: Literal["all", "newest"] = Field(
@@ -36,6 +36,15 @@ class Data(Strict):
         1.0, description="Use this fraction of the rows, always the same ones (by hash)."
     )
     split: Split
+    csv: CsvFormat = Field(CsvFormat(), description="How CSV files are written.")
+    bad_rows: BadRows = Field(
+        BadRows(), description="What happens to rows that cannot be used: fail, or quarantine."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields, and values no file can be read with."""
+        yield from _below("split", self.split.problems())
+        yield from _below("csv", self.csv.problems())
 
 
 class Gate(Strict):
@@ -55,7 +64,7 @@ class Model(Strict):
     hidden: list[PositiveInt] = Field(description="Units of the deep part's layers.")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="After each of them.")
     batch_norm: bool = Field(False, description="Normalise each of them.")
-    wide: bool = Field(True, description="Add the linear part over the categorical features.")
+    wide: bool = Field(True, description="Add the linear part over all features.")
     l2: NonNegativeFloat = Field(0.0, description="Weight of the L2 penalty on kernels.")
 
 
@@ -108,6 +117,7 @@ class WarmStart(Strict):
     freeze: bool = Field(False, description="Leave their weights as they are.")
 
 
+# part: tpu {
 class Tpu(Strict):
     """Which TPU."""
 
@@ -116,6 +126,7 @@ class Tpu(Strict):
     project: str | None = None
 
 
+# part: }
 class Training(Strict):
     """The training loop."""
 
@@ -131,18 +142,29 @@ class Training(Strict):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of computations; weights stay float32. float16 scales the loss."
     )
-    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = Field(
+    strategy: Literal[
+        "auto",
+        "one_device",
+        "mirrored",
+        "multi_worker",  # part: multi_worker
+        "tpu",  # part: tpu
+    ] = Field(
         "auto",
         description="auto: all GPUs if there are several, else one device. mirrored: a replica on "
-        "each GPU. multi_worker: several processes. tpu: see docs/training.md.",
+        "each GPU. "
+        "multi_worker: several processes. "  # part: multi_worker
+        "tpu: in an environment of its own. "  # part: tpu
+        "See docs/training.md.",
     )
+    # part: multi_worker {
     workers: PositiveInt | None = Field(
         None, description="multi_worker without TF_CONFIG: so many processes on this machine."
     )
     restarts: NonNegativeInt = Field(
         3, description="How often those are started again after one of them died."
     )
-    tpu: Tpu | None = None
+    # part: }
+    tpu: Tpu | None = None  # part: tpu
     checkpoints: Checkpoints = Checkpoints()
     memory_mib: PositiveFloat = Field(
         256.0,
@@ -155,13 +177,17 @@ class Training(Strict):
         """Yields contradictions between the fields."""
         if (self.epochs is None) == (self.steps is None):
             yield ("steps",), "set either 'epochs' or 'steps', and the other to null"
+        # part: multi_worker {
         if self.workers is not None and self.strategy != "multi_worker":
             yield ("workers",), f"needs strategy: multi_worker; it is '{self.strategy}'"
         if self.workers and self.global_batch_size % self.workers:
             text = f"{self.global_batch_size} cannot be shared by {self.workers} workers evenly"
             yield ("global_batch_size",), text
+        # part: }
+        # part: tpu {
         if self.tpu is not None and self.strategy != "tpu":
             yield ("tpu",), f"needs strategy: tpu; it is '{self.strategy}'"
+        # part: }
         yield from _below("learning_rate", self.learning_rate.problems())
 
 
@@ -233,29 +259,37 @@ class Config(Settings):
     gate: Gate = Gate()
     model: Model
     training: Training
+    # part: tuning {
     tuning: Tuning | None = Field(
         None, description="Search for better settings before the Trainer; off if null."
     )
+    # part: }
     evaluation: Evaluation
     registry: Registry
-    continued_evaluation: ContinuedEvaluation = ContinuedEvaluation()
-    serving: Serving = Serving()
-    prediction_log: LogSettings = LogSettings()
+    # part: continued_evaluation {
+    continued_evaluation: continued.ContinuedEvaluation = continued.ContinuedEvaluation()
+    # part: }
+    serving: Serving = Serving()  # part: serving
+    prediction_log: LogSettings = LogSettings()  # part: prediction_log
     beam: Beam = Beam()
 
     def problems(self) -> Iterator[Problem]:
         """Yields every contradiction between settings, each with its path."""
         yield from _below("features", self.features.problems())
-        yield from _below("data", _below("split", self.data.split.problems()))
+        yield from _below("data", self.data.problems())
         yield from _below("training", self.training.problems())
         yield from self._early_stopping_problems()
-        yield from _below("tuning", self._tuning_problems())
+        yield from _below("tuning", self._tuning_problems())  # part: tuning
+        # part: prediction_log {
         columns = self.features.raw_columns()
         yield from _below("prediction_log", self.prediction_log.problems(columns))
+        # part: }
+        # part: continued_evaluation {
         table = self.features
-        compared = [*columns, table.label.column]
+        compared = [*table.raw_columns(), table.label.column]
         found = self.continued_evaluation.mistakes(table.problem, table.slices, compared)
         yield from _below("continued_evaluation", found)
+        # part: }
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):
@@ -268,17 +302,21 @@ class Config(Settings):
             path = ("training", "early_stopping", "metric")
             yield path, f"'{stopping.metric}' is not one of {', '.join(known)}"
 
+    # part: tuning {
     def _tuning_problems(self) -> Iterator[Problem]:
         if self.tuning is not None:
             yield from self.tuning.problems()
             yield from self.tuning.mismatches({"model": self.model, "training": self.training})
 
+    # part: }
+
 
 PARTS: dict[tuple[str, ...], Any] = {
     ("features",): FeatureTable,
     ("data", "split"): Split,
+    ("data", "csv"): CsvFormat,
     ("training",): Training,
-    ("tuning",): Tuning,
+    ("tuning",): Tuning,  # part: tuning
 }
 """The parts that can be checked for contradictions each on its own."""
 

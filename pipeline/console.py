@@ -27,6 +27,7 @@ _STYLES: dict[Outcome, str] = {"done": "green", "cached": "cyan", "failed": "red
 @contextmanager
 def output_to(log: Path) -> Iterator[Console]:
     """Sends file descriptors 1 and 2 to `log`, and yields a console on the old output."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)

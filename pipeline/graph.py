@@ -1,31 +1,33 @@
 """The pipeline's graph, defined once, from configuration, for every runtime.
 
 ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
--> Transform -> [Tuner] -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
-
-The Tuner is there if the setting `tuning` is.
+-> Transform -> Trainer -> BaselineLookup -> Evaluator -> RegistryPush
 """
 
 import hashlib
 import shutil
 import subprocess
-from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path  # part: tpu
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform, Tuner
+from tfx.components import (
+    ExampleValidator,
+    StatisticsGen,
+    Trainer,
+    Transform,
+    Tuner,  # part: tuning
+)
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
-from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.gate.component import Gate
 from components.gate.findings import GateSettings
-from components.hashing import hash_files
+from components.hashing import hash_files  # part: tpu
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
 from components.registry.lookup import BaselineLookup
@@ -38,8 +40,15 @@ from pipeline.loading import PROJECT, data_folder
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
-_TRAINERS = {"multi_worker": "components.multi_worker.run", "tpu": "components.tpu.run"}
-"""Modules that train elsewhere than in this process, by strategy: optional parts."""
+_HERE = "components.trainer.run"
+_TRAINERS = {
+    "auto": _HERE,
+    "one_device": _HERE,
+    "mirrored": _HERE,
+    "multi_worker": "components.multi_worker.run",  # part: multi_worker
+    "tpu": "components.tpu.run",  # part: tpu
+}
+"""Modules that train, by strategy: in this process or elsewhere."""
 
 UNCACHED = frozenset({"RegistryPush"})
 """Nodes that look at the world each time: they always run."""
@@ -61,8 +70,14 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(gate)
-    tuner = _tuner(config, transform, schema)
-    trainer = _trainer(config, workspace, transform, schema, tuner)
+    tuner = _tuner(config, transform, schema)  # part: tuning
+    trainer = _trainer(
+        config,
+        workspace,
+        transform,
+        schema,
+        tuner,  # part: tuning
+    )
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
     baseline = lookup.outputs["baseline"]
@@ -79,7 +94,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
         **_provenance(config, workspace),
     )
     components = [ingest, statistics_gen, schema_gen, validator, gate, transform]
-    components += [*([tuner] if tuner else []), trainer, lookup, evaluator, push]
+    components += [tuner] if tuner else []  # part: tuning
+    components += [trainer, lookup, evaluator, push]
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(beam_flags(config, component.id))
@@ -112,6 +128,8 @@ def example_gen(config: Config, fresh: bool = False) -> ArrowExampleGen:
         test_spans=data.test_spans,
         sample=1.0 if fresh else data.sample,
         spans=data.spans,
+        csv=data.csv,
+        bad_rows=data.bad_rows,
         code=code_fingerprint("components.ingest.component"),
     )
     component = ArrowExampleGen(str(data_folder(config)), data.pattern, settings)
@@ -153,7 +171,9 @@ def _transform(config: Config, examples: Any, schema: Any) -> Transform:
     )
 
 
+# part: tuning {
 def _tuner(config: Config, transform: Transform, schema: Any) -> Tuner | None:
+    """Between Transform and the Trainer, if the setting `tuning` is there."""
     if config.tuning is None:
         return None
     arguments = _training_arguments(config, transform, schema, "components.tuning.tuner")
@@ -161,34 +181,38 @@ def _tuner(config: Config, transform: Transform, schema: Any) -> Tuner | None:
     return Tuner(tuner_fn="components.tuning.tuner.tuner_fn", **arguments)
 
 
+# part: }
 def _trainer(
-    config: Config, workspace: Workspace, transform: Transform, schema: Any, tuner: Tuner | None
+    config: Config,
+    workspace: Workspace,
+    transform: Transform,
+    schema: Any,
+    tuner: Tuner | None,  # part: tuning
 ) -> Trainer:
-    module = _TRAINERS.get(config.training.strategy, "components.trainer.run")
-    if find_spec(module.rpartition(".")[0]) is None:
-        raise PipelineStop(
-            f"training.strategy is '{config.training.strategy}', but this project has no {module}: "
-            "the part has been taken off. Set training.strategy=auto."
-        )
+    module = _TRAINERS[config.training.strategy]
     arguments = _training_arguments(config, transform, schema, module)
     arguments["custom_config"] |= {
         "pipeline": config.name,
         "checkpoints": str(workspace.checkpoints),
         "warm_start": _warm_start(config, workspace),
-        # Packages of a part's own environment, which the code's fingerprint does not see.
+        # part: tpu {
+        # Packages of an environment of its own, which the code's fingerprint does not see.
         "environment": hash_files([str(_folder(module) / "environment" / "*.lock")]),
+        # part: }
     }
     return Trainer(
         run_fn=f"{module}.run_fn",
-        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,  # part: tuning
         **arguments,
     )
 
 
+# part: tpu {
 def _folder(module: str) -> Path:
     return PROJECT.joinpath(*module.split(".")).parent
 
 
+# part: }
 def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
     """The version to start from. Looked up here if that can be, so that the cache knows it."""
     folder = str(workspace.registry / config.registry.model)
@@ -202,7 +226,7 @@ def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
 def _training_arguments(
     config: Config, transform: Transform, schema: Any, module: str
 ) -> dict[str, Any]:
-    """What the Trainer and the Tuner, which trains many times, have in common."""
+    """What a component that trains is told."""
     return {
         "examples": transform.outputs["transformed_examples"],
         "transform_graph": transform.outputs["transform_graph"],
@@ -219,11 +243,13 @@ def _training_arguments(
 
 def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
     table = config.features
+    kind = column_types(read_schema(PROJECT / config.schema_file))[table.label.column]
     settings = GateSettings(
         stop_on=config.gate.stop_on,
         tolerate=config.gate.tolerate,
         required=table.required_columns(),
         label=table.label.column,
+        classes=None if table.problem == "regression" else table.label.values(kind) or [0, 1],
         schema_file=config.schema_file,
     )
     return Gate(

@@ -2,7 +2,7 @@
 
 import atexit
 import gc
-import importlib
+import importlib  # part: multi_worker
 import logging
 import os
 import signal
@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +69,7 @@ def _run(config_name: str, overrides: list[str]) -> int:
 def train(
     config_name: str, config: Config, workspace: Workspace, console: Console, log: Path
 ) -> int:
-    """Runs the training pipeline, alone or as a member of a cluster; the exit code comes back.
+    """Runs the training pipeline; the exit code comes back.
 
     Args:
       config_name: for the commands that are printed.
@@ -79,21 +78,17 @@ def train(
       console: for the person.
       log: where everything else goes.
     """
-
-    def run_pipeline() -> int:
-        return _run_in(config_name, config, workspace, console, log)
-
-    if config.training.strategy != "multi_worker":
-        return run_pipeline()
-    return _take_part(run_pipeline, console)
-
-
-def _take_part(run_pipeline: Callable[[], int], console: Console) -> int:
-    """Every machine of a cluster types the same command; only the chief runs the pipeline."""
-    if find_spec("components.multi_worker") is None:
-        return run_pipeline()
-    member = importlib.import_module("components.multi_worker.member")
-    return int(member.take_part(run_pipeline, lambda t: console.print(f"  {t}", markup=False)))
+    # part: multi_worker {
+    if config.training.strategy == "multi_worker":  # each machine of a cluster types the same
+        member = importlib.import_module("components.multi_worker.member")
+        return int(
+            member.take_part(
+                lambda: _run_in(config_name, config, workspace, console, log),
+                lambda text: console.print(f"  {text}", markup=False),
+            )
+        )
+    # part: }
+    return _run_in(config_name, config, workspace, console, log)
 
 
 def _process() -> str:

@@ -2,17 +2,24 @@
 
 import json
 import os
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from components.evaluation.results import METRICS_FILE, OVERALL, describe
+from components.evaluation.results import METRICS_FILE, describe
+from components.evaluation.slices import OVERALL
 from components.gate.component import REPORT_FILE
+from components.ingest.executor import COUNTS_FILE, QUARANTINED
+from components.ingest.quarantine import FOLDER
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
-from components.registry.store import CANDIDATE, CHAMPION, read_labels
+from components.registry.store import (
+    CANDIDATE,
+    CHAMPION,  # part: serving
+    read_labels,
+)
 from pipeline.config import Config
 from pipeline.console import make, shown, table, tell_next
 from pipeline.loading import DEFAULT
@@ -21,6 +28,7 @@ from pipeline.report import write_report
 from pipeline.workspace import Workspace
 
 _WORST_SLICES = 4
+_REASONS = 3
 
 
 def tell(
@@ -30,6 +38,8 @@ def tell(
     push = _read(run, "RegistryPush", "pushed", PUSH_FILE)
     evaluation = _read(run, "Evaluator", "evaluation", METRICS_FILE)
     _tell_warnings(_read(run, "Gate", "report", REPORT_FILE), console)
+    bad = _read(run, "ExampleGen", "examples", COUNTS_FILE).get(QUARANTINED)
+    _tell_quarantine(bad, Path(run.outputs["ExampleGen"]["examples"]), console)
     console.print()
     _tell_metrics(evaluation, console)
     _tell_slices(evaluation, console)
@@ -39,7 +49,7 @@ def tell(
     if run.outcomes["Trainer"] == "done":
         training = _read(run, "Trainer", "model", TRAINING_FILE)
         console.print(f"  {_checkpoints(training)}")
-    report = write_report(workspace.reports, run.run_id, config, evaluation, push)
+    report = write_report(workspace.reports, run.run_id, config, evaluation, push, bad)
     console.print(f"  {shown(report)} (features, and metrics of every slice)")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
@@ -59,6 +69,18 @@ def _tell_warnings(report: dict[str, Any], console: Console) -> None:
     for warning in report["warnings"]:
         where = " ".join(filter(None, (warning["split"], warning["feature"])))
         console.print(f"[yellow]warning:[/] {escape(where)}: {escape(warning['what'])}")
+
+
+def _tell_quarantine(bad: dict[str, Any] | None, examples: Path, console: Console) -> None:
+    """How many rows were set aside, why, and where they are."""
+    if not bad or not bad["rows"]:
+        return
+    share = f"{bad['rows']:,} of {bad['of']:,} rows ({bad['rows'] / bad['of']:.2%})"
+    console.print(f"[yellow]quarantined:[/] {share}, left out of the examples")
+    reasons = [f"{count:,} x {reason}" for reason, count in bad["reasons"].items()]
+    for reason in reasons[:_REASONS] + (["…"] if len(reasons) > _REASONS else []):
+        console.print(f"  {escape(reason)}")
+    console.print(f"  head {shown(examples / FOLDER)}/*.jsonl    shows them")
 
 
 def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
@@ -126,8 +148,10 @@ def _tell_what_next(
     commands = {make("tensorboard", config_name): "the training curves"}
     if CANDIDATE in held:
         commands[make("promote", config_name, f"VERSION={version}")] = "make it the champion"
-    if CHAMPION in held and find_spec("components.serving"):
+    # part: serving {
+    if CHAMPION in held:
         commands[make("serve", config_name)] = "serve the champion"
+    # part: }
     commands[make("versions", config_name)] = "all versions and their labels"
     if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"

@@ -6,9 +6,10 @@ from itertools import groupby
 
 import plotly.graph_objects as go
 
-from components.continued_evaluation.decision import bounds, columns_of
+from components.continued_evaluation.decision import bounds
 from components.continued_evaluation.evidence import OVERALL, Value
 from components.continued_evaluation.history import Record
+from components.evaluation.slices import columns_of
 from pipeline.continued_evaluation.charts import (
     BLUE,
     GREY,

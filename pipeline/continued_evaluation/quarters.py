@@ -36,20 +36,20 @@ class Quarters(NamedTuple):
 
 
 def read_quarters() -> Quarters:
-    """Reads the rows that `configs/base.yaml` names.
+    """Reads the rows that `configs/taxi.yaml` names.
 
     Raises:
       PipelineStop: They are not the taxi rows.
     """
-    config = loading.load("base")
+    config = loading.load("taxi")
     folder = loading.data_folder(config)
     files = sorted(folder.glob(config.data.pattern))
     header, rows = _read(files)
     if TIME not in header:
         raise PipelineStop(
-            f"The replays are of the taxi rows, in quarters by {TIME}. configs/base.yaml names "
+            f"The replays are of the taxi rows, in quarters by {TIME}. configs/taxi.yaml names "
             f"{folder}/{config.data.pattern}, which has no such column. Put the taxi data back "
-            "into `data:` of configs/base.yaml."
+            "into `data:` of configs/taxi.yaml."
         )
     return divide(header, rows)
 

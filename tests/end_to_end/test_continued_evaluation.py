@@ -121,6 +121,7 @@ def test_from_fresh_labels_to_a_new_champion(loop: Loop) -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "pipeline", "evaluations", "-c", "small", "--json"],
         cwd=loop.project.folder,
+        env=small.environment_of_a_copy(),
         capture_output=True,
         text=True,
         check=True,

@@ -2,8 +2,8 @@
 
 import json  # part: predicting
 import re
-import subprocess
-import sys
+import subprocess  # part: serving
+import sys  # part: serving
 from collections.abc import Iterator  # part: serving
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from components.evaluation.slices import columns_of
 from components.inference.columns import from_rows
 from components.inference.model import LoadedVersion, choose
 from components.registry import store
-from tests import small
+from tests import small  # part: serving
 from tests.end_to_end import hostile
 from tests.end_to_end.hostile import KEY, KIND, PRICE
 from tests.end_to_end.project import Project

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import small
 from tests.end_to_end.project import Project
 
 LONG = (
@@ -52,6 +53,7 @@ def test_interrupted_run_leaves_a_checkpoint_that_is_listed(interrupted: Project
     listed = subprocess.run(
         [sys.executable, "-m", "pipeline", "checkpoints", "--config", "small"],
         cwd=interrupted.folder,
+        env=small.environment_of_a_copy(),
         capture_output=True,
         text=True,
         check=True,

@@ -13,6 +13,8 @@ from components.continued_evaluation import history
 from tests import small
 from tests.end_to_end.project import Project, Result
 
+pytestmark = pytest.mark.prove
+
 SETTINGS: dict[str, Any] = copy.deepcopy(small.SETTINGS) | {
     "prediction_log": {"enabled": True},
     "continued_evaluation": {
@@ -38,17 +40,16 @@ class Shop:
         # The key is no column of the model; `when` is excluded, and different in each row.
         asked = [{k: v for k, v in row.items() if k not in ("bought", "leak")} for row in self.rows]
         small.write_csv(folder / "asked" / "rows.csv", asked)
-        self.call("batch-predict", "--input", "asked/*.csv", "--output", "out", "--key", "when")
-
-    def call(self, name: str, *arguments: str) -> Result:
-        return self.project.run(*arguments, name=name)
+        self.project.call(
+            "batch-predict", "--input", "asked/*.csv", "--output", "out", "--key", "when"
+        )
 
     def label(self, day: int, rows: list[dict[str, Any]]) -> None:
         table = [{"order": row["when"], "was_bought": row["bought"]} for row in rows]
         small.write_csv(self.project.folder / "labels" / f"day-{day}.csv", table)
 
     def evaluate(self) -> tuple[Result, history.Record]:
-        done = self.call("continued-evaluation")
+        done = self.project.call("continued-evaluation")
         assert done.code in (0, 3), done.output
         return done, history.read_all(self.model)[-1]
 
@@ -86,7 +87,6 @@ def test_a_version_is_judged_on_what_it_answered(shop: Shop) -> None:
     assert len(history.read_all(shop.model)) == 1
 
 
-@pytest.mark.prove
 def test_what_was_answered_and_what_is_answered_now_may_differ(shop: Shop) -> None:
     """A server with another library, or features computed in another way: skew."""
     for path in shop.logs():
@@ -116,7 +116,7 @@ def test_what_was_answered_and_what_is_answered_now_may_differ(shop: Shop) -> No
 def test_labels_of_other_keys_have_a_clear_word(shop: Shop) -> None:
     shop.label(3, [{**row, "when": f"order {row['when']}"} for row in shop.rows[:50]])
     before = history.read_all(shop.model)
-    done = shop.call("continued-evaluation")
+    done = shop.project.call("continued-evaluation")
     assert done.code == 1
     assert "No label could be joined with a prediction of version 1" in done.output
     assert "order 1600000" in done.output

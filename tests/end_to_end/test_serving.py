@@ -1,7 +1,6 @@
 """From a run to predictions, by the command line: promote, predict, serve, roll back, in bulk."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -10,17 +9,17 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path  # part: batch_prediction
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.parquet as pq  # part: batch_prediction
 import pytest
 
 from components.inference.columns import from_rows
 from components.inference.model import LoadedVersion, choose
 from tests import small
-from tests.end_to_end.project import Project, Result
+from tests.end_to_end.project import Project
 
 ROW = {"amount": 12.5, "weight": 0.3, "hour": 14, "shop": "shop 3", "method": "card"}
 LOGGED = ("--set", "prediction_log.enabled=true", "--set", "prediction_log.seconds_per_file=0.5")
@@ -30,18 +29,6 @@ SERVING = (
     *("--set", "serving.grpc_port=0"),
     *("--set", "serving.follow_seconds=0.1"),
 )
-
-
-def command(project: Project, *words: str) -> Result:
-    """Runs a command of the project's."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *words, "--config", "small"],
-        cwd=project.folder,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-    )
-    return Result(done.returncode, done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         assert result.code == 0, result.output
         assert "now candidate" in result.output
         assert f"make promote CONFIG=small VERSION={seed}" in result.output
-        assert command(project, "versions", "promote", "candidate").code == 0
+        assert project.call("versions", "promote", "candidate").code == 0
     return project
 
 
@@ -65,8 +52,7 @@ def expected(project: Project, version: str, rows: list[dict[str, Any]]) -> np.n
 
 def test_predict_prints_what_the_model_says(project: Project) -> None:
     champion, first = (
-        command(project, "predict", json.dumps(ROW), *more).output
-        for more in ((), ("--version", "1"))
+        project.call("predict", json.dumps(ROW), *more).output for more in ((), ("--version", "1"))
     )
     for text, version in ((champion, 2), (first, 1)):
         answer = json.loads(text)
@@ -86,7 +72,7 @@ def test_predict_prints_what_the_model_says(project: Project) -> None:
     ],
 )
 def test_a_row_that_cannot_be_predicted(project: Project, text: str, message: str) -> None:
-    result = command(project, "predict", text)
+    result = project.call("predict", text)
     assert result.code == 2
     assert message in result.output
     assert "Traceback" not in result.output
@@ -100,7 +86,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "serve", "--config", "small", *LOGGED, *SERVING],
             cwd=project.folder,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            env=small.environment_of_a_copy(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -134,12 +120,12 @@ def test_the_server_follows_a_rollback_and_ends_in_order(project: Project, serve
     answered, predictions = server.predict([ROW])
     assert answered == "2"
     assert predictions == pytest.approx(expected(project, "2", [ROW]), abs=1e-6)
-    assert command(project, "versions", "rollback").code == 0
+    assert project.call("versions", "rollback").code == 0
     deadline = time.monotonic() + 30
     while server.predict([ROW])[0] != "1":
         assert time.monotonic() < deadline
     assert server.predict([ROW])[1] == pytest.approx(expected(project, "1", [ROW]), abs=1e-6)
-    assert command(project, "versions", "promote", "2").code == 0
+    assert project.call("versions", "promote", "2").code == 0
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
 
@@ -152,13 +138,13 @@ def test_the_line_that_it_prints_works_as_typed(server: Server) -> None:
     assert 0 < json.loads(done.stdout)["predictions"][0][0] < 1
 
 
+# part: batch_prediction {
 def test_bulk_and_online_predictions_are_the_same(project: Project, server: Server) -> None:
     rows = [
         {name: value for name, value in row.items() if value != ""} for row in small.rows(40, 7)
     ]
     small.write_csv(project.folder / "fresh" / "rows.csv", small.rows(40, 7))
-    result = command(
-        project,
+    result = project.call(
         "batch-predict",
         "--input",
         "fresh/*.csv",
@@ -185,6 +171,8 @@ def test_bulk_and_online_predictions_are_the_same(project: Project, server: Serv
     check_log(project, [row["when"] for row in rows])
 
 
+# part: }
+# part: batch_prediction {
 def check_log(project: Project, keys: list[int]) -> None:
     """Both ways of predicting have logged every key, with the same features and predictions."""
     logged: dict[str, list[Any]] = {}
@@ -197,3 +185,6 @@ def check_log(project: Project, keys: list[int]) -> None:
         assert online["features"] == bulk["features"]
         assert online["version"] == bulk["version"] == 2
         assert online["prediction"] == pytest.approx(bulk["prediction"], abs=1e-6)
+
+
+# part: }

@@ -22,14 +22,14 @@ def test_help_lists_the_commands_in_groups() -> None:
     assert done.returncode == 0
     for word in (
         "Daily",
-        "Training",
+        "Training",  # part: tpu
         "Data and settings",
         "Models",
-        "Serving",
+        "Serving",  # part: serving
         "Housekeeping",
         "run",
         "gc",
-        "check-tpu",
+        "check-tpu",  # part: tpu
     ):
         assert word in done.stdout
 
@@ -50,7 +50,16 @@ def test_config_prints_the_whole_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "config", "schema", "checkpoints", "gc", "check-tpu", "serve"]
+    "command",
+    [
+        "run",
+        "config",
+        "schema",
+        "checkpoints",
+        "gc",
+        "check-tpu",  # part: tpu
+        "serve",  # part: serving
+    ],
 )
 def test_mistakes_end_with_2_and_no_traceback(command: str) -> None:
     done = _pipeline(command, "--set", "training.epoch=3")

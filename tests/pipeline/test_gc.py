@@ -25,6 +25,7 @@ from components.errors import PipelineStop
 from components.registry import labels, store
 from components.registry.labels import Mover
 from pipeline import gc, loading
+from tests import small
 from tests.end_to_end.project import Project, Result
 
 DAY = 86_400
@@ -68,6 +69,7 @@ def _gc(project: Project, *arguments: str) -> Result:
     done = subprocess.run(
         command,
         cwd=project.folder,
+        env=small.environment_of_a_copy(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,8 +10,9 @@ from components.continued_evaluation import evidence as ev
 from components.continued_evaluation import history
 from components.continued_evaluation.decision import decide
 from components.continued_evaluation.settings import ContinuedEvaluation
+from components.evaluation.slices import slice_name
 
-ODD_SLICE = 'payment_type=<b>Cash</b> & "Co"</script>'
+ODD_SLICE = slice_name([("payment_type", '<b>Cash</b> & "Co"</script>')])
 ODD_COLUMN = "company </script><i>&"
 ODD_ANOMALY = '<script>alert("x")</script> & <b>3</b> values are missing'
 ODD_OUTCOME = '<img src=x onerror="alert(1)"> the feed was mended'

@@ -29,7 +29,7 @@ def test_the_taxi_rows_are_sixteen_spans_from_2013_to_2016(taxi):
 
 
 def test_every_row_is_in_one_span_with_its_text_as_it_was(taxi):
-    config = loading.load("base")
+    config = loading.load("taxi")
     (path,) = loading.data_folder(config).glob(config.data.pattern)
     with open(path, newline="") as file:
         header, *rows = csv.reader(file)
@@ -80,7 +80,7 @@ def test_a_half_written_span_is_not_there(tmp_path):
 
 def test_other_data_than_the_taxi_rows_are_refused_in_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
-    config = loading.load("base", [f"data.path={tmp_path}"])
+    config = loading.load("taxi", [f"data.path={tmp_path}"])
     monkeypatch.setattr(quarters.loading, "load", lambda name: config)
     with pytest.raises(PipelineStop, match=f"in quarters by {TIME}"):
         read_quarters()
