@@ -9,6 +9,7 @@ from components.multi_worker.run import loopback
 from tests.end_to_end.project import Project
 
 
+@pytest.mark.prove
 def test_two_workers_train_a_version(tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     done = project.run("--set", "training.strategy=multi_worker", "--set", "training.workers=2")

@@ -186,7 +186,7 @@ def _kills(default: int) -> int:
 
 @pytest.mark.timeout(7200)
 def test_killed_training_ends_with_the_same_bits(project: Project, tmp_path: Path) -> None:
-    _series(project, tmp_path, MEMORY["in memory"], _kills(2))
+    _series(project, tmp_path, MEMORY["in memory"], _kills(1))
 
 
 @pytest.mark.prove

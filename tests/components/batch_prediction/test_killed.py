@@ -113,7 +113,7 @@ def test_killed_while_overwriting_there_is_never_a_mix(killable):
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_series_of_kills(killable, seed):
     chance = random.Random(seed)
     version = 1

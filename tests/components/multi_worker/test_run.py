@@ -165,7 +165,7 @@ def test_without_a_parent_no_worker_is_left(rows: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("round_", range(5))
+@pytest.mark.parametrize("round_", range(3))
 def test_killed_at_any_time_it_ends_with_the_same_bits(
     rows: Path, tmp_path: Path, uninterrupted: dict[str, Any], round_: int
 ) -> None:

@@ -41,6 +41,7 @@ def _written(step: TrainerStep) -> tuple[dict[str, Any], dict[str, Any], list[st
     return json.loads(text), training, plain
 
 
+@pytest.mark.prove
 def test_two_workers_train_a_model_and_the_step_hands_it_over(
     small_project: Compiled,
     cluster: FakeCluster,
