@@ -28,7 +28,7 @@ def batch_predict(
         str,
         typer.Option(
             "--input",
-            metavar="PATTERN",
+            metavar="FOLDER|PATTERN",
             help="CSV (gzipped or not) or Parquet; 'package:NAME/...' is inside a Python package.",
         ),
     ],

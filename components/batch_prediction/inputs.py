@@ -1,6 +1,7 @@
 """The input files: which there are, whether they can be predicted at all, and the work in them."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -68,20 +69,22 @@ class Item(NamedTuple):
 
 
 def find(pattern: str, output: str) -> list[InputFile]:
-    """The files that match, sorted.
+    """The files that match, sorted; of a folder on this machine, all that can be inputs.
 
     Raises:
         PipelineStop: If there are none, or one that is no input.
     """
     # Beam takes "*/x.csv" for nothing, and with whole paths a job is known from any folder.
     whole = pattern if "://" in pattern else os.path.abspath(pattern)
+    is_folder = os.path.isdir(whole)
     try:
-        (match,) = FileSystems.match([whole])
+        (match,) = FileSystems.match([f"{glob.escape(whole)}/*" if is_folder else whole])
     except (ValueError, BeamIOError) as error:
         raise PipelineStop(f"--input {pattern} can't be listed: {error}") from error
     found = [
         InputFile(path=m.path, size=m.size_in_bytes, changed=m.last_updated_in_seconds)
         for m in sorted(match.metadata_list, key=lambda m: m.path)
+        if m.path.endswith(_ENDINGS) or not is_folder
     ]
     if problem := _no_input(pattern, output, [file.path for file in found]):
         raise PipelineStop(problem)
@@ -92,8 +95,9 @@ def _no_input(pattern: str, output: str, paths: Sequence[str]) -> str | None:
     """What is wrong with the files that match, if anything."""
     if not paths:
         return (
-            f"No file matches --input '{pattern}'. Give a pattern of files, e.g. 'data/*.csv'; put "
-            "it in quotation marks, so that the shell leaves it as it is."
+            f"No file matches --input '{pattern}'. Give a folder of {', '.join(_ENDINGS)} files, "
+            "or a pattern, e.g. 'data/*.csv'; in quotation marks, so that the shell leaves it as "
+            "it is."
         )
     if others := [path for path in paths if not path.endswith(_ENDINGS)]:
         return (

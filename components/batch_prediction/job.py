@@ -31,7 +31,7 @@ class Options:
     """What the person asked for."""
 
     input: str
-    """A pattern of files: CSV, gzipped or not, or Parquet."""
+    """A folder of files, or a pattern of them: CSV, gzipped or not, or Parquet."""
     output: str
     """The folder for everything that is written."""
     version: str | int = store.CHAMPION

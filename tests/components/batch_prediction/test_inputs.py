@@ -27,9 +27,18 @@ def test_a_pattern_that_matches_nothing(tmp_path):
         inputs.find(f"{tmp_path}/*.csv", "out")
 
 
-def test_a_folder_is_no_pattern(tmp_path):
-    (tmp_path / "rows.csv").write_text("fare\n1\n")
-    with pytest.raises(PipelineStop, match=r"Files must end in .*: choose a pattern"):
+def test_a_folder_stands_for_the_files_in_it_that_can_be_inputs(tmp_path):
+    folder = tmp_path / "rows [of May]*"
+    (folder / "older.csv").mkdir(parents=True)
+    for name in ("b.csv", "a.parquet", "README", "older.csv/c.csv"):
+        (folder / name).write_text("fare\n1\n")
+    found = [file.path for file in inputs.find(str(folder), "out")]
+    assert found == [f"{folder}/a.parquet", f"{folder}/b.csv"]
+
+
+def test_a_folder_without_inputs(tmp_path):
+    (tmp_path / "README").write_text("words")
+    with pytest.raises(PipelineStop, match=r"No file matches --input .* a folder of \.csv, "):
         inputs.find(str(tmp_path), "out")
 
 
