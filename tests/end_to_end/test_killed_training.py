@@ -195,4 +195,4 @@ def test_killed_training_ends_with_the_same_bits(project: Project, tmp_path: Pat
 def test_training_killed_often_ends_with_the_same_bits(
     project: Project, tmp_path: Path, memory: str
 ) -> None:
-    _series(project, tmp_path, MEMORY[memory], _kills(10))
+    _series(project, tmp_path, MEMORY[memory], _kills(7))

@@ -1,4 +1,4 @@
-"""`python -m pipeline.kubeflow.step.smoke`: can each step be imported where this runs?
+"""`python -m pipeline.kubeflow.step.smoke [COMPONENT ...]`: can each step be imported here?
 
 Part of the image's build. Some of the steps' packages swallow an ImportError and fail later, with a
 name that is missing, so what is missing is asked for here.
@@ -23,10 +23,21 @@ tensorflow_model_analysis.default_eval_shared_model
 """
 
 
-def main() -> int:
-    """Imports each step's executor in a process of its own; the exit code comes back."""
+def main(only: list[str]) -> int:
+    """Imports each step's executor in a process of its own; the exit code comes back.
+
+    Args:
+      only: the components to import, such as Trainer; all if there are none.
+    """
+    steps = _steps()
+    components = sorted({step["component"] for step in steps})
+    if unknown := [name for name in only if name not in components]:
+        print(f"No step is {', '.join(unknown)}: {', '.join(components)}.", file=sys.stderr)
+        return 2
     failed = []
-    for step in _steps():
+    for step in steps:
+        if only and step["component"] not in only:
+            continue
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, json.dumps(step)],
             capture_output=True,
@@ -57,4 +68,4 @@ def _steps() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

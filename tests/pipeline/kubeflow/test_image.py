@@ -158,10 +158,10 @@ def test_bytecode_is_there_before_the_smoke_test_runs_as_another_user():
     assert int(smoke[1]) > 0
 
 
-def smoke(**variables: str) -> "subprocess.CompletedProcess[str]":
+def smoke(*only: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """The image's smoke test, here."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.kubeflow.step.smoke"],
+        [sys.executable, "-m", "pipeline.kubeflow.step.smoke", *only],
         cwd=PROJECT,
         env=os.environ | variables,
         capture_output=True,
@@ -179,13 +179,21 @@ def test_the_smoke_test_passes_here():
 
 
 @pytest.mark.prove
+def test_the_smoke_test_names_the_steps_there_are():
+    done = smoke("Trianer")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("No step is Trianer: ")
+    assert ", Trainer, " in last
+
+
+@pytest.mark.prove
 def test_the_smoke_test_finds_an_import_error_that_a_package_hides(tmp_path: Path):
     """Without libsqlite3, tensorflow_model_analysis can be imported, and lacks its names."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif '-c' in sys.orig_argv: sys.modules['_sqlite3'] = None\n"
     )
-    done = smoke(PYTHONPATH=str(tmp_path))
+    done = smoke("Trainer", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stdout
-    assert all(line.endswith(" failed") for line in done.stdout.splitlines())
+    assert done.stdout == "Trainer            failed\n"
     assert "no attribute 'default_eval_shared_model'" in done.stderr
