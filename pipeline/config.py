@@ -10,10 +10,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from components.continued_evaluation import settings as continued  # part: continued_evaluation
 from components.evaluation.thresholds import Threshold, metric_problems
-from components.features.table import FeatureTable, Problem, Removable, Settings, Strict
+from components.features.table import FeatureTable
 from components.inference.prediction_log import LogSettings  # part: prediction_log
 from components.ingest.settings import BadRows, CsvFormat, Spans, Split
 from components.serving.settings import Serving  # part: serving
+from components.settings import Problem, Removable, Settings, Strict
 from components.tuning.settings import Tuning  # part: tuning
 
 

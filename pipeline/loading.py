@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.errors import PipelineStop
-from components.features.table import Problem, Settings
+from components.settings import Problem, Settings
 from pipeline.config import PARTS, Config
 
 PROJECT = Path(__file__).resolve().parent.parent

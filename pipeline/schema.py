@@ -8,7 +8,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.errors import PipelineStop
-from components.features.table import Bucketized, FeatureTable, Numeric, Problem
+from components.features.table import Bucketized, FeatureTable, Numeric
+from components.settings import Problem
 
 
 def read_schema(path: Path) -> schema_pb2.Schema:

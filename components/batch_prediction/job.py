@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from components import files
 from components.batch_prediction.writing import FORMATS, PREDICTIONS, REJECTED, Format
 from components.errors import PipelineStop
-from components.features.table import Strict
 from components.inference.model import Chosen, choose
 from components.inference.prediction_log import TEMPORARY
 from components.ingest.settings import CsvFormat
-from components.registry import files, store
+from components.registry import store
+from components.settings import Strict
 
 JOB, SUCCESS = "job.json", "_SUCCESS"
 _LOCK = ".lock"

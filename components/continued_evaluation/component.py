@@ -12,12 +12,12 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
+from components import files
 from components.continued_evaluation import following, history
 from components.continued_evaluation.assembling import assemble, statistics
 from components.continued_evaluation.decision import decide
 from components.continued_evaluation.settings import ContinuedEvaluation
 from components.ingest.spans import has_spans
-from components.registry import files
 
 RECORD_FILE = "record.json"
 

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from components import files
 from components.continued_evaluation.decision import Decision
 from components.continued_evaluation.evidence import Evidence
 from components.continued_evaluation.evidence import Record as _Record
 from components.errors import PipelineStop
-from components.registry import files, store
+from components.registry import store
 
 _Any = TypeVar("_Any", bound=_Record)
 

@@ -19,6 +19,7 @@ from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
+from components import files
 from components.continued_evaluation.evidence import Joined
 from components.continued_evaluation.joining import JoinFiles, Report, WriteExamples, read_report
 from components.continued_evaluation.logged import JOINED_FILE, JUDGED_VERSION, LOGGED_COLUMNS
@@ -30,7 +31,6 @@ from components.inference.model import choose
 from components.ingest.describing import describe, describe_spans
 from components.ingest.settings import Spans
 from components.ingest.spans import Inputs, check_unchanged, resolve
-from components.registry import files
 from components.registry.finding import FindingDriver
 
 SPLIT = "test"

@@ -14,12 +14,13 @@ from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from components import files
 from components.continued_evaluation import history, logged
 from components.continued_evaluation.evidence import Record
 from components.errors import NothingToDo, PipelineStop
 from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
-from components.registry import files, store
+from components.registry import store
 from components.registry.finding import FindingDriver
 
 JUDGED_FILE = "judged.json"

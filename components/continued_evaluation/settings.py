@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from components.evaluation.thresholds import METRICS, metrics_of
-from components.features.table import Problem, Strict
 from components.ingest.settings import CsvFormat
+from components.settings import Problem, Strict
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 

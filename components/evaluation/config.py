@@ -16,7 +16,8 @@ from components.evaluation.thresholds import (
     ROWS,
     Threshold,
 )
-from components.features.table import FeatureTable, Strict
+from components.features.table import FeatureTable
+from components.settings import Strict
 
 LABEL_INDEX = "label_index"
 """The signature that turns the label into its class index, where the table names classes."""

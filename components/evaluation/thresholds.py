@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from components.features.table import Strict
+from components.settings import Strict
 
 
 @dataclass(frozen=True)

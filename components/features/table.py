@@ -9,27 +9,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from components.features import names
-
-Problem = tuple[tuple[str, ...], str]
-"""A mistake: the path of the setting, and a sentence that says what to do."""
-
-
-class Strict(BaseModel):
-    """A settings model: frozen, and refusing keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Settings(Strict):
-    """What a file of settings holds."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yields every contradiction between the fields, each with its path."""
-        yield from ()
+from components.settings import Problem, Removable, Strict
 
 
 class _Column(Strict):
@@ -150,14 +134,6 @@ def _integer(value: str | int | float) -> int:
 
 
 _CLASS_OF: dict[str, Callable[[Any], Any]] = {"BYTES": str, "INT": _integer, "FLOAT": float}
-
-
-def _without_removed(value: Any) -> Any:
-    """Drops entries set to null: how a variant takes out what its base declares."""
-    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-
-
-Removable = BeforeValidator(_without_removed)
 
 
 Reason = Literal[

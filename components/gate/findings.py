@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.features.table import Strict
+from components.settings import Strict
 
 Severity = Literal["error", "warning"]
 

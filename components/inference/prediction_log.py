@@ -35,8 +35,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from components.features.table import Problem, Strict
 from components.inference.columns import MISSING, Columns
+from components.settings import Problem, Strict
 
 _LOG = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
-from components.features.table import Problem, Strict
+from components.settings import Problem, Strict
 
 SPLITS = ("train", "eval", "test")
 """The splits, in chronological order where the data is split by time."""

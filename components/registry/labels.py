@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components import files
 from components.errors import PipelineStop
-from components.registry import files, signature, store
+from components.registry import signature, store
 from components.registry.store import CANDIDATE, CHAMPION, PREVIOUS, Labels
 from components.registry.tf_serving import CONFIG_FILE, models_config
 

@@ -13,13 +13,14 @@ from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
+from components import files
 from components.errors import PipelineStop
 from components.evaluation import heuristic_model
 from components.evaluation.heuristic import heuristic_problems
 from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
-from components.registry import files, store
+from components.registry import store
 from components.registry.finding import FindingDriver
 
 TRAINING_FILE = "training.json"

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from components import files
 from components.errors import PipelineStop
-from components.registry import files
 
 MANIFEST = "manifest.json"
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from components.features.table import Strict
+from components.settings import Strict
 
 GRACE_SECONDS = 20
 """So long may answers take after SIGTERM."""

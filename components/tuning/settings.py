@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, JsonValue, PositiveInt, ValidationError
 
-from components.features.table import Problem, Removable, Strict
+from components.settings import Problem, Removable, Strict
 from components.trainer.hyperparameters import overlay
 
 FIXED = {

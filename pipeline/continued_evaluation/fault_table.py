@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.continued_evaluation.history import Record
-from components.registry.files import TEMPORARY
+from components.files import TEMPORARY
 from pipeline.continued_evaluation.wording import TITLES
 from pipeline.loading import PROJECT
 

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from components.continued_evaluation.evidence import OVERALL, Evidence
 from components.continued_evaluation.history import Followed, Record
-from components.registry.files import TEMPORARY
+from components.files import TEMPORARY
 from pipeline.continued_evaluation import charts, metric_charts
 from pipeline.continued_evaluation.wording import (
     AGAINST,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import PipelineStop
-from components.registry.files import TEMPORARY
+from components.files import TEMPORARY
 from pipeline import loading
 
 TIME = "trip_start_timestamp"

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from rich.markup import escape
 
+from components import files
 from components.continued_evaluation import history
 from components.continued_evaluation.evidence import OVERALL, Value
 from components.errors import PipelineStop
 from components.evaluation.thresholds import CANDIDATE, HEURISTIC
-from components.registry import files, store
+from components.registry import store
 from pipeline.console import shown
 from pipeline.continued_evaluation import first_year, telling
 from pipeline.continued_evaluation.fault_table import reasons_in_short

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from components.features.table import Problem, Removable, Settings, Strict
+from components.settings import Problem, Removable, Settings, Strict
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 """A Kubernetes quantity: `500m`, `2`, `8Gi`."""

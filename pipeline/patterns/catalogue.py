@@ -7,7 +7,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from components.features.table import Strict
+from components.settings import Strict
 from pipeline.patterns.parts import Part
 
 FILE = Path(__file__).with_name("catalogue.yaml")

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from components.registry.files import write_atomically
+from components.files import write_atomically
 from pipeline.loading import PROJECT
 from pipeline.patterns.catalogue import Catalogue, InPart, Pattern, Proof, read
 from pipeline.patterns.parts import Part, present

@@ -83,7 +83,7 @@ _FILE = """
 import os, signal, sys
 import numpy as np
 from components.continued_evaluation import history
-from components.registry import files
+from components import files
 from tests.components.continued_evaluation.test_history import HASHES, record
 steps = 0
 def counted(function):

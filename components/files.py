@@ -1,4 +1,4 @@
-"""Files of the registry: one lock for writers, and changes that appear whole or not at all.
+"""Files that appear whole or not at all, and a lock for those who write them.
 
 The lock is flock's, so the kernel releases it when a process dies. A change becomes visible by one
 rename, after its bytes are on the disk. Both hold on local folders and on mounted ones that have
@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 
 TEMPORARY = ".tmp-"
@@ -50,6 +51,47 @@ def walk(source: str, leave_out: Iterable[str] = ()) -> Iterator[str]:
             relative = os.path.relpath(os.path.join(parent, name), source)
             if relative not in leave_out:
                 yield relative
+
+
+@contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """Yields a temporary folder beside `path`, which gets its name when the block ends well.
+
+    What a killed process left under the same temporary name is removed first. A folder that is
+    there already is replaced; after an exception nothing is left.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(parent, f"{TEMPORARY}{name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    try:
+        yield temporary
+        sync_folders(temporary)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        os.rename(temporary, path)
+        sync(parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: str) -> Iterator[str]:
+    """Yields a temporary path beside `path`; the file there gets its name when the block ends well.
+
+    A file that is there already is replaced; after an exception nothing is left.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(parent, f"{TEMPORARY}{name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        sync(parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
 
 
 def write_atomically(path: str, text: str) -> None:
