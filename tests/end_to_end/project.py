@@ -1,5 +1,6 @@
 """A copy of the project with the small data: what the end-to-end tests run, edit and break."""
 
+import json
 import re
 import shutil
 import signal
@@ -77,6 +78,26 @@ class Project:
         process = self.start(*arguments, name=name)
         output, _ = process.communicate()
         return Result(process.returncode, output)
+
+    def save(self) -> None:
+        """Keeps a copy of the whole folder, for `restore`."""
+        shutil.copytree(self.folder, self._saved, symlinks=True)
+
+    def restore(self) -> None:
+        """Brings the folder back to what it was when it was saved, at the same path."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._saved, self.folder, symlinks=True)
+
+    @property
+    def _saved(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-saved")
+
+    def manifest(self, version: int) -> dict[str, Any]:
+        """What the registry says of a version."""
+        manifest: dict[str, Any] = json.loads(
+            (self.registry / str(version) / "manifest.json").read_text()
+        )
+        return manifest
 
     def call(self, command: str, *arguments: str) -> Result:
         """Runs any command to its end."""
