@@ -6,7 +6,6 @@ component never imports it.
 
 import codecs
 import difflib
-import io
 import json
 from collections.abc import Iterator
 from encodings.aliases import aliases
@@ -66,19 +65,35 @@ class Split(Strict):
             yield ("time",), "names the column to order by if, and only if, 'by' is 'time'"
 
 
+_USUAL = ("utf-8", "latin-1", "cp1252", "utf-16")
+_NO_FILES = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem")
+_NULLS = ("NA", "N/A", "null", "NULL", "None", "nan", "NaN", "?", "-", "\\N", "#N/A")
+
+
 def _tab(value: object) -> object:
     """A tab as people write it in YAML without quotes, and on a command line."""
     return "\t" if value == "\\t" else value
 
 
 class CsvFormat(Strict):
-    """How CSV files are written. Parquet files say so themselves."""
+    """How CSV files are written, and what stands for no value. Parquet files say so themselves."""
 
     separator: Annotated[str, BeforeValidator(_tab)] = Field(
         ",", description='Between fields; one character: ",", ";", "\\t" (a tab), "|".'
     )
+    quote: str = Field('"', description='Around fields with separators; "" if there is none.')
     encoding: str = Field(
         "utf-8", description="By Python's name of it: utf-8, latin-1, cp1252, utf-16, shift_jis."
+    )
+    decimal: Literal[".", ","] = Field(".", description="Before the fraction of a number.")
+    thousands: Literal["", ".", ",", " ", "'"] = Field(
+        "",
+        description="Between groups of three digits of a number; also taken where there is none.",
+    )
+    nulls: list[str] = Field(
+        [*_NULLS],
+        description="Texts that stand for a missing value in columns of numbers and in the label, "
+        "also in Parquet and JSON; an empty field is missing in any column.",
     )
 
     @property
@@ -88,21 +103,26 @@ class CsvFormat(Strict):
 
     def problems(self) -> Iterator[Problem]:
         """Yields what no file can be read with."""
-        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n':
-            yield (
-                ("separator",),
-                f"must be one ASCII character, and no quotation mark or line end; got "
-                f"{self.separator!r}",
-            )
+        for name, text in (("separator", self.separator), ("quote", self.quote)):
+            if not (name == "quote" and not text) and not _is_mark(text):
+                yield (name,), f"must be one ASCII character, and no line end; got {text!r}"
+        if self.quote == self.separator:
+            yield ("separator",), f"and quote are both {self.quote!r}; they must differ"
+        if self.thousands == self.decimal:
+            yield ("thousands",), f"and decimal are both {self.decimal!r}; they must differ"
         try:
-            io.TextIOWrapper(io.BytesIO(), encoding=self.encoding)
+            codec = codecs.lookup(self.encoding)
         except (LookupError, ValueError):
+            codec = None
+        if codec is None or not codec._is_text_encoding or codec.name in _NO_FILES:
             close = difflib.get_close_matches(self.encoding.lower(), [*aliases, *_USUAL], 1)
-            guess = f"; did you mean '{close[0]}'?" if close else f"; usual: {', '.join(_USUAL)}"
-            yield ("encoding",), f"'{self.encoding}' is no encoding that Python knows{guess}"
+            guess = f"; did you mean '{close[0]}'?" if close and codec is None else ""
+            usual = guess or f"; usual: {', '.join(_USUAL)}"
+            yield ("encoding",), f"'{self.encoding}' is no encoding of text files{usual}"
 
 
-_USUAL = ("utf-8", "latin-1", "cp1252", "utf-16")
+def _is_mark(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text not in "\r\n\0"
 
 
 class BadRows(Strict):

@@ -1,0 +1,255 @@
+"""The one reader of tables, over real files: values, bad rows, whole-file defects, and the lock."""
+
+import gzip
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.errors import PipelineStop
+from components.ingest.rows import BadRow, Columns, Kind, connect, tables
+from components.ingest.settings import CsvFormat
+
+KINDS: dict[str, Kind | None] = {"i": "INT", "f": "FLOAT", "t": "BYTES"}
+Read = tuple[list[dict[str, Any]], list[BadRow]]
+
+
+def read(path: Path | str, form: CsvFormat | None = None, **columns: Any) -> Read:
+    with tables([str(path)], form) as reader:
+        reading = reader.read(str(path), Columns(**{"kinds": KINDS, **columns}))
+        rows = [row for batch in reading for row in batch.to_pylist()]
+        loaded = reader.load("rows", [str(path)], Columns(**{"kinds": KINDS, **columns}))
+        assert (loaded.rows, loaded.bad_rows) == (len(rows), reading.bad_rows)
+        return rows, reading.bad_rows
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Callable[..., Path]:
+    def write(content: str | bytes, name: str = "rows.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [
+        ("i", "12", 12),
+        ("i", " -12\t", -12),
+        ("i", "+5", 5),
+        ("i", "12.0", 12),
+        ("i", "9223372036854775807", 2**63 - 1),
+        ("i", "2.5", "'2.5' is not a whole number (INT)"),  # DuckDB's cast makes 3 of it.
+        ("i", "1_000", "'1_000' is not a whole number (INT)"),
+        ("i", "0x1f", "'0x1f' is not a whole number (INT)"),
+        ("i", "1e3", "'1e3' is not a whole number (INT)"),
+        ("i", "true", "'true' is not a whole number (INT)"),
+        ("i", "9223372036854775808", "'9223372036854775808' is too large for 64 bits (INT)"),
+        ("f", "2.5", 2.5),
+        ("f", ".5", 0.5),
+        ("f", "5.", 5.0),
+        ("f", "-1e-3", pytest.approx(-0.001)),
+        ("f", "16777217", 16777216.0),
+        ("f", "1_0.5", "'1_0.5' is not a number (FLOAT)"),
+        ("f", "1e400", "'1e400' is too large for 32 bits (FLOAT)"),
+        ("f", "1e39", "'1e39' is too large for 32 bits (FLOAT)"),
+        ("f", "inf", "'inf' is not a number (FLOAT)"),
+        ("f", "-Infinity", "'-Infinity' is not a number (FLOAT)"),
+        ("f", "1 2", "'1 2' is not a number (FLOAT)"),
+        ("f", "heavy", "'heavy' is not a number (FLOAT)"),
+        ("t", " a ", b" a "),
+        ("t", "NA", b"NA"),
+        *[(c, null, None) for c in "if" for null in ("NA", "N/A", "null", "NULL", "None", "?")],
+        *[(c, null, None) for c in "if" for null in ("-", "\\N", "#N/A", "nan", "NaN", " NA ", "")],
+    ],
+)
+def test_value(csv: Callable[..., Path], column: str, text: str, value: Any) -> None:
+    fields = {"i": "1", "f": "1", "t": "x"} | {column: text}
+    rows, bad = read(csv("i,f,t\n" + ",".join(fields.values()) + "\n1,1,1\n"))
+    if isinstance(value, str):
+        assert str(bad[0]) == f"  line 2, column '{column}': {value}"
+        assert len(rows) == 1
+    else:
+        assert not bad
+        assert rows[0][column] == value
+
+
+def test_label_has_no_class_na(csv: Callable[..., Path]) -> None:
+    path = csv("i,f,t\n1,1,yes\n2,2,NA\n")
+    rows, bad = read(path, label="t", filled={"t"})
+    assert [row["t"] for row in rows] == [b"yes"]
+    assert str(bad[0]) == "  line 3, column 't': 'NA' counts as empty, but must be filled"
+
+
+def test_texts_for_no_value_are_a_setting(csv: Callable[..., Path]) -> None:
+    path = csv("i,f,t\n-999,NA,x\n")
+    rows, bad = read(path, CsvFormat(nulls=["-999"]))
+    assert not rows
+    assert bad[0].problems[0].column == "f"
+    rows, _ = read(csv("i,f,t\n-999,2,x\n"), CsvFormat(nulls=["-999"]))
+    assert rows == [{"i": None, "f": 2.0, "t": b"x"}]
+
+
+def test_decimal_comma_and_thousands(csv: Callable[..., Path]) -> None:
+    form = CsvFormat(separator=";", decimal=",", thousands=".")
+    rows, bad = read(csv("i;f;t\n1.000;1.234,5;a\n1000;,5;b\n1.00;1,5;c\n1;1.5;d\n"), form)
+    assert [(row["i"], row["f"]) for row in rows] == [(1000, 1234.5), (1000, 0.5)]
+    assert [row.number for row in bad] == [4, 5]
+
+
+def test_bad_rows_have_file_line_column_value_and_reason(csv: Callable[..., Path]) -> None:
+    path = csv(b"t,f,i\nx,1,1\nx,2\nx,y,2.5\nx,3,3\nx,1,2,3\n\xff,1,1\nx,,\n")
+    rows, bad = read(path, filled={"i"})
+    assert [row["i"] for row in rows] == [1, 3]
+    assert "\n".join(map(str, bad)).splitlines() == [
+        "  line 3: 2 fields, the header has 3",
+        "  line 4, column 'i': '2.5' is not a whole number (INT)",
+        "  line 4, column 'f': 'y' is not a number (FLOAT)",
+        "  line 6: 4 fields, the header has 3",
+        "  line 7, column 't': '?,1,1' is not UTF-8",
+        "  line 8, column 'i': is empty, but must be filled",
+    ]
+    assert bad[1].raw == "x,y,2.5"
+    assert bad[0].file == str(path)
+
+
+def test_fields_with_line_ends_make_rows_of_lines(csv: Callable[..., Path]) -> None:
+    _, bad = read(csv('i,f,t\n1,1,"a\nb"\nx,1,c\n'))
+    assert (bad[0].place, bad[0].number) == ("row", 2)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "mixed"])
+def test_line_ends(csv: Callable[..., Path], ends: str) -> None:
+    lines = ["i,f,t", '1,1,"a\n\nb"' if ends == "\r\n" else "1,1,a", "2,2,b", ""]
+    text = "i,f,t\r\n1,1,a\n2,2,b\r\n" if ends == "mixed" else ends.join(lines)
+    rows, bad = read(csv(text))
+    assert [row["i"] for row in rows] == [1, 2]
+    assert not bad
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-32"])
+def test_encodings(csv: Callable[..., Path], encoding: str) -> None:
+    path = csv("t,i,f\né,1,1\n".encode(encoding))
+    rows, _ = read(path, CsvFormat(encoding=encoding))
+    assert rows == [{"i": 1, "f": 1.0, "t": "é".encode()}]
+
+
+def test_bytes_that_are_none_of_the_encoding(csv: Callable[..., Path]) -> None:
+    rows, bad = read(csv(b"i,f,t\n1,1,\x81\n2,2,\xe9\n"), CsvFormat(encoding="cp1252"))
+    assert [row["i"] for row in rows] == [2]
+    assert "is not cp1252" in str(bad[0])
+
+
+def test_gzip_zstd_json_and_parquet_are_the_same_table(tmp_path: Path) -> None:
+    text = b"i,f,t\n1,0.1,a\n,,\n3,2,c\n"
+    (tmp_path / "a.csv").write_bytes(text)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "a.csv.zst").write_bytes(pa.compress(text, "zstd", asbytes=True))
+    lines = b'{"t": "a", "i": 1, "f": 0.1}\n\n{"i": null}\n{"f": 2, "i": "3", "t": "c"}\n'
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    table = pa.table({"f": [0.1, None, 2.0], "i": [1.0, None, 3.0], "t": ["a", "", "c"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read_ones = [read(path) for path in sorted(tmp_path.iterdir())]
+    assert len(read_ones) == 6
+    assert all(one == read_ones[0] for one in read_ones)
+
+
+def test_json_lines_that_are_none(csv: Callable[..., Path]) -> None:
+    path = csv('{"i": 1, "f": 1, "t": "a"}\n\nnope\n[1]\n{"i": 1.5}\n', "rows.jsonl")
+    rows, bad = read(path)
+    assert [row["i"] for row in rows] == [1]
+    assert "\n".join(map(str, bad)).splitlines() == [
+        "  line 3: 'nope' is no JSON object",
+        "  line 4: '[1]' is no JSON object",
+        "  line 5, column 'i': '1.5' is not a whole number (INT)",
+    ]
+
+
+def test_kinds_are_inferred(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("whole,gaps,number,text,none,code\n1,NA,1.0,NA,,1_0\n2,3,2,x,,2\n")
+    with tables([str(path)]) as reader:
+        assert reader.kinds([str(path)], 10) == {
+            "whole": "INT",
+            "gaps": "INT",
+            "number": "FLOAT",
+            "text": "BYTES",
+            "none": "INT",
+            "code": "BYTES",
+        }
+
+
+def test_nested_columns_of_parquet_are_left_out(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"i": [1], "f": [1.0], "t": ["a"], "list": [[1]]}), path)
+    rows, _ = read(path)
+    assert rows == [{"i": 1, "f": 1.0, "t": b"a"}]
+    with tables([path]) as reader:
+        assert [*reader.kinds([path], 10)] == ["i", "f", "t"]
+
+
+def test_nothing_else_can_be_read(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in.csv", tmp_path / "out.csv"
+    for path in (inside, outside):
+        path.write_text("i,f,t\n1,1,1\n")
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.2)
+    url = f"http://127.0.0.1:{server.getsockname()[1]}/x.csv"
+    (tmp_path / "own").mkdir()
+    connection = connect([str(inside)], str(tmp_path / "own"))
+    secret = [1]  # A Python variable, which DuckDB would take for a table.
+    for query in (
+        f"FROM read_csv('{outside}')",
+        f"FROM read_text('{tmp_path}/own/../out.csv')",
+        f"FROM '{outside}'",
+        f"FROM read_csv('{url}')",
+        f"FROM '{url}'",
+        f"FROM glob('{tmp_path}/*')",
+        f"COPY (SELECT 1) TO '{tmp_path}/written.csv'",
+        f"ATTACH '{tmp_path}/x.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "FROM secret",
+    ):
+        with pytest.raises(duckdb.Error):
+            connection.execute(query)
+    with pytest.raises(TimeoutError):
+        server.accept()
+    assert secret and not os.path.exists(tmp_path / "written.csv")
+    assert connection.execute(f"FROM read_csv('{inside}')").fetchall()
+
+
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(PipelineStop, match="is a pipe"):
+        read(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst", "parquet"])
+def test_what_is_cut_off_is_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
+    text = b"i,f,t\n" + b"1,1,abc\n" * 50_000
+    path = tmp_path / (f"a.csv.{ending}" if ending != "parquet" else "a.parquet")
+    if ending == "parquet":
+        pq.write_table(pa.table({"i": [1] * 999, "f": [1.0] * 999, "t": ["a"] * 999}), path)
+    else:
+        packed = gzip.compress(text) if ending == "gz" else pa.compress(text, "zstd", asbytes=True)
+        path.write_bytes(packed)
+    path.write_bytes(path.read_bytes()[:-20])  # DuckDB reads a zstd as far as it goes, silently.
+    with pytest.raises(PipelineStop, match=f"{path.name} can't be read: "):
+        read(path)
+
+
+def test_a_quotation_mark_that_is_not_closed(csv: Callable[..., Path]) -> None:
+    with pytest.raises(PipelineStop, match="a quotation mark in row 2 is not closed"):
+        read(csv('i,f,t\n1,1,a\n2,2,"b\n3,3,c\n'))
