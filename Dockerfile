@@ -4,9 +4,7 @@
 #
 #   make image                      all steps, CPU
 #   make image VARIANT=gpu          with CUDA's libraries
-# part: tpu {
 #   make image STAGE=tpu            a Trainer on TPUs: TensorFlow for them in an environment beside
-# part: }
 
 ARG PYTHON_TAG=3.11-slim-trixie
 # For builds that come out the same: sha256:… of that tag.
@@ -28,13 +26,11 @@ RUN groups="--no-group dev"; \
     if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
     UV_PYTHON_DOWNLOADS=never uv sync --locked $groups --compile-bytecode --no-cache
 
-# part: tpu {
 FROM packages AS tpu-packages
 COPY pipeline pipeline
 COPY components components
 RUN python -m pipeline tpu-environment
 
-# part: }
 FROM base AS steps
 COPY --from=packages /app/.venv .venv
 COPY configs configs
@@ -45,14 +41,10 @@ COPY components components
 RUN python -m compileall -q pipeline components \
     && mkdir --mode=1777 workspace \
     && chmod -R a+rX configs pipeline components
-# part: kubeflow {
 RUN setpriv --reuid=12345 --regid=12345 --clear-groups python -m pipeline.kubeflow.step.smoke
-# part: }
 CMD ["python", "-m", "pipeline", "--help"]
 
-# part: tpu {
 FROM steps AS tpu
 COPY --from=tpu-packages /app/.venv-tpu .venv-tpu
 
-# part: }
 FROM steps

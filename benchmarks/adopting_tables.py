@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn import datasets
 
 _TAXI = "package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label"
-_PLOTLY = "package:plotly/package_data/datasets"  # part: continued_evaluation
+_PLOTLY = "package:plotly/package_data/datasets"
 
 
 class Table(NamedTuple):
@@ -46,10 +46,8 @@ def write_tables(folder: Path) -> list[Table]:
     features, values = datasets.make_friedman1(2000, noise=1.0, random_state=0)
     made = pd.DataFrame(features.round(4), columns=[f"x{number}" for number in range(10)])
     tables.append(_write(folder, "friedman", made.assign(y=values.round(4)), "y"))
-    # part: continued_evaluation {
     tables.append(Table("life", f"{_PLOTLY}/gapminder.csv.gz", "lifeExp"))
     tables.append(Table("tips", f"{_PLOTLY}/tips.csv.gz", "tip"))
-    # part: }
     return tables
 
 

@@ -1,9 +1,9 @@
 """Training jobs in processes of their own, with their times and their memory."""
 
-import contextlib  # part: multi_worker
+import contextlib
 import json
 import os
-import socket  # part: multi_worker
+import socket
 import subprocess
 import sys
 import time
@@ -149,7 +149,6 @@ def run(job: Job, folder: Path, devices: int = 1) -> list[Event]:
     return Running(job, folder, devices).wait()
 
 
-# part: multi_worker {
 def run_workers(job: Job, folder: Path, workers: int) -> list[Event]:
     """Runs a job in processes that train together; returns what the first one noted.
 
@@ -169,8 +168,6 @@ def run_workers(job: Job, folder: Path, workers: int) -> list[Event]:
     return noted[0]
 
 
-# part: }
-# part: multi_worker {
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -179,7 +176,6 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-# part: }
 def first(events: list[Event], what: str) -> Event:
     """The first event of a kind."""
     return next(event for event in events if event["what"] == what)

@@ -162,12 +162,10 @@ def strategies(data: Path, folder: Path, step: Step) -> dict[str, Rate]:
         with step(name):
             events = jobs.run(job(options, own), own, devices)
         found[name] = jobs.steady(events, BATCH, template_fit.SETTLED)
-    # part: multi_worker {
     own, name = folder / "workers", "multi_worker, 2 processes"
     with step(name):
         events = jobs.run_workers(job({"strategy": "multi_worker"}, own), own, workers=2)
     found[name] = jobs.steady(events, BATCH, template_fit.SETTLED)
-    # part: }
     return found
 
 

@@ -7,15 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.adopt.commands import adopt
-from pipeline.batch_prediction import register as register_batch  # part: batch_prediction
+from pipeline import parts
 from pipeline.command_line import ConfigName, Overrides
 from pipeline.command_line import told as _told
-from pipeline.continued_evaluation import commands as evaluation  # part: continued_evaluation
-from pipeline.kubeflow import commands as kubeflow  # part: kubeflow
-from pipeline.parts.commands import app as parts
-from pipeline.serving import register as register_serving  # part: serving
-from pipeline.tpu import register as register_tpu  # part: tpu
 from pipeline.versions.commands import app as versions
 
 app = typer.Typer(
@@ -39,9 +33,6 @@ def run(config: ConfigName = "development", set_: Overrides = None) -> None:
     from pipeline import run as run_
 
     raise SystemExit(_told(lambda: run_.run(config, set_ or [])))
-
-
-app.command(rich_help_panel=_DATA)(adopt)
 
 
 @app.command(rich_help_panel=_DATA)
@@ -79,29 +70,7 @@ def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
     raise SystemExit(_told(show))
 
 
-@app.command(rich_help_panel=_DATA)
-def patterns(
-    config: ConfigName = "development",
-    set_: Overrides = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Also those that are not built, and what they lack.")
-    ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="All thirty, for programs.")] = False,
-    write: Annotated[
-        bool, typer.Option("--write", help="Write docs/patterns.md anew, and nothing else.")
-    ] = False,
-) -> None:
-    """Show which of the book's design patterns a configuration uses, and why."""
-    from pipeline.patterns import listing
-
-    def show() -> int:
-        return listing.rewrite() if write else listing.main(config, set_ or [], all_, json_)
-
-    raise SystemExit(_told(show))
-
-
 app.add_typer(versions, name="versions", rich_help_panel=_MODELS)
-app.add_typer(parts, name="parts", rich_help_panel=_HOUSEKEEPING)
 
 
 @app.command(rich_help_panel=_DAILY)
@@ -149,8 +118,5 @@ def gc(
     raise SystemExit(_told(lambda: gc_.main(config, set_ or [], keep_runs, older_than, yes)))
 
 
-register_tpu(app)  # part: tpu
-register_serving(app)  # part: serving
-register_batch(app)  # part: batch_prediction
-kubeflow.register(app)  # part: kubeflow
-evaluation.register(app)  # part: continued_evaluation
+for register in parts.offers("register"):
+    register(app)

@@ -3,19 +3,26 @@
 `pipeline.loading` reads them from `configs/*.yaml`; nothing else in the project parses settings.
 """
 
+import difflib
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    create_model,
+)
 
-from components.continued_evaluation import settings as continued  # part: continued_evaluation
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable
-from components.inference.prediction_log import LogSettings  # part: prediction_log
+from components.inference.prediction_log import LogSettings
 from components.ingest.settings import BadRows, CsvFormat, Spans, Split
-from components.serving.settings import Serving  # part: serving
 from components.settings import Problem, Removable, Settings, Strict
-from components.tuning.settings import Tuning  # part: tuning
+from pipeline import parts
 
 
 class Data(Strict):
@@ -118,16 +125,10 @@ class WarmStart(Strict):
     freeze: bool = Field(False, description="Leave their weights as they are.")
 
 
-# part: tpu {
-class Tpu(Strict):
-    """Which TPU."""
-
-    name: str = Field("local", description="Its name, or `local` on a TPU VM.")
-    zone: str | None = None
-    project: str | None = None
+STRATEGIES = ("auto", "one_device", "mirrored")
+"""The core's values of `training.strategy`; parts add others."""
 
 
-# part: }
 class Training(Strict):
     """The training loop."""
 
@@ -143,29 +144,11 @@ class Training(Strict):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of computations; weights stay float32. float16 scales the loss."
     )
-    strategy: Literal[
+    strategy: str = Field(
         "auto",
-        "one_device",
-        "mirrored",
-        "multi_worker",  # part: multi_worker
-        "tpu",  # part: tpu
-    ] = Field(
-        "auto",
-        description="auto: all GPUs if there are several, else one device. mirrored: a replica on "
-        "each GPU. "
-        "multi_worker: several processes. "  # part: multi_worker
-        "tpu: in an environment of its own. "  # part: tpu
-        "See docs/training.md.",
+        description="auto: all GPUs if there are several, else one device. one_device. mirrored: a "
+        "replica on each GPU. Parts add others, as multi_worker and tpu. See docs/training.md.",
     )
-    # part: multi_worker {
-    workers: PositiveInt | None = Field(
-        None, description="multi_worker without TF_CONFIG: so many processes on this machine."
-    )
-    restarts: NonNegativeInt = Field(
-        3, description="How often those are started again after one of them died."
-    )
-    # part: }
-    tpu: Tpu | None = None  # part: tpu
     checkpoints: Checkpoints = Checkpoints()
     memory_mib: PositiveFloat = Field(
         256.0,
@@ -178,17 +161,11 @@ class Training(Strict):
         """Yields contradictions between the fields."""
         if (self.epochs is None) == (self.steps is None):
             yield ("steps",), "set either 'epochs' or 'steps', and the other to null"
-        # part: multi_worker {
-        if self.workers is not None and self.strategy != "multi_worker":
-            yield ("workers",), f"needs strategy: multi_worker; it is '{self.strategy}'"
-        if self.workers and self.global_batch_size % self.workers:
-            text = f"{self.global_batch_size} cannot be shared by {self.workers} workers evenly"
-            yield ("global_batch_size",), text
-        # part: }
-        # part: tpu {
-        if self.tpu is not None and self.strategy != "tpu":
-            yield ("tpu",), f"needs strategy: tpu; it is '{self.strategy}'"
-        # part: }
+        known = [*STRATEGIES, *parts.trainers()]
+        if self.strategy not in known:
+            close = difflib.get_close_matches(self.strategy, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            yield ("strategy",), f"'{self.strategy}' is not one of {', '.join(known)}{hint}"
         yield from _below("learning_rate", self.learning_rate.problems())
 
 
@@ -248,7 +225,10 @@ class Beam(BeamOptions):
 
 
 class Config(Settings):
-    """Everything that distinguishes one pipeline from another."""
+    """Everything that distinguishes one pipeline from another, without the settings of the parts.
+
+    What `pipeline.loading` builds has those too: see `config_model` and `part`.
+    """
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9-]*$", description="Lower-case letters, digits and '-'."
@@ -260,19 +240,14 @@ class Config(Settings):
     gate: Gate = Gate()
     model: Model
     training: Training
-    # part: tuning {
-    tuning: Tuning | None = Field(
-        None, description="Search for better settings before the Trainer; off if null."
-    )
-    # part: }
     evaluation: Evaluation
     registry: Registry
-    # part: continued_evaluation {
-    continued_evaluation: continued.ContinuedEvaluation = continued.ContinuedEvaluation()
-    # part: }
-    serving: Serving = Serving()  # part: serving
-    prediction_log: LogSettings = LogSettings()  # part: prediction_log
+    prediction_log: LogSettings = LogSettings()
     beam: Beam = Beam()
+
+    def part(self, key: str) -> Any:
+        """The settings that a part has under a key at the top; their type is the part's."""
+        return getattr(self, key)
 
     def problems(self) -> Iterator[Problem]:
         """Yields every contradiction between settings, each with its path."""
@@ -280,21 +255,14 @@ class Config(Settings):
         yield from _below("data", self.data.problems())
         yield from _below("training", self.training.problems())
         yield from self._early_stopping_problems()
-        yield from _below("tuning", self._tuning_problems())  # part: tuning
-        # part: prediction_log {
         columns = self.features.raw_columns()
         yield from _below("prediction_log", self.prediction_log.problems(columns))
-        # part: }
-        # part: continued_evaluation {
-        table = self.features
-        compared = [*table.raw_columns(), table.label.column]
-        found = self.continued_evaluation.mistakes(table.problem, table.slices, compared)
-        yield from _below("continued_evaluation", found)
-        # part: }
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):
                 yield path, message
+        for problems in parts.offers("problems"):
+            yield from problems(self)
 
     def _early_stopping_problems(self) -> Iterator[Problem]:
         stopping = self.training.early_stopping
@@ -303,23 +271,26 @@ class Config(Settings):
             path = ("training", "early_stopping", "metric")
             yield path, f"'{stopping.metric}' is not one of {', '.join(known)}"
 
-    # part: tuning {
-    def _tuning_problems(self) -> Iterator[Problem]:
-        if self.tuning is not None:
-            yield from self.tuning.problems()
-            yield from self.tuning.mismatches({"model": self.model, "training": self.training})
 
-    # part: }
+@functools.cache
+def training_model() -> type[Training]:
+    """`Training` with the settings of the parts that are there."""
+    bases = tuple(training() for training in parts.offers("training")) or Training
+    return create_model("Training", __base__=bases, __doc__=Training.__doc__)
 
 
-PARTS: dict[tuple[str, ...], Any] = {
-    ("features",): FeatureTable,
-    ("data", "split"): Split,
-    ("data", "csv"): CsvFormat,
-    ("training",): Training,
-    ("tuning",): Tuning,  # part: tuning
-}
-"""The parts that can be checked for contradictions each on its own."""
+@functools.cache
+def config_model() -> type[Config]:
+    """`Config` with the settings of the parts that are there."""
+    fields: dict[str, Any] = {"training": (training_model(), ...)}
+    for settings in parts.offers("settings"):
+        fields |= settings()
+    made: type[Config] = create_model("Config", __base__=Config, __doc__=Config.__doc__, **fields)
+    return made
+
+
+ALONE = (("features",), ("data", "split"), ("data", "csv"), ("training",))
+"""Groups of settings that can be checked for contradictions each on its own."""
 
 _WATCHED_METRICS = {
     "binary": ("auc", "accuracy"),

@@ -7,17 +7,11 @@ ExampleGen -> StatisticsGen -> CuratedSchema -> ExampleValidator -> Gate
 import hashlib
 import shutil
 import subprocess
-from pathlib import Path  # part: tpu
+from pathlib import Path
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tfx.components import (
-    ExampleValidator,
-    StatisticsGen,
-    Trainer,
-    Transform,
-    Tuner,  # part: tuning
-)
+from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
@@ -27,12 +21,13 @@ from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.gate.component import Gate
 from components.gate.findings import GateSettings
-from components.hashing import hash_files  # part: tpu
+from components.hashing import hash_files
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from components.trainer.warm_start import version_to_start_from
+from pipeline import parts
 from pipeline.beam import beam_flags
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
@@ -40,15 +35,8 @@ from pipeline.loading import PROJECT, data_folder
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
-_HERE = "components.trainer.run"
-_TRAINERS = {
-    "auto": _HERE,
-    "one_device": _HERE,
-    "mirrored": _HERE,
-    "multi_worker": "components.multi_worker.run",  # part: multi_worker
-    "tpu": "components.tpu.run",  # part: tpu
-}
-"""Modules that train, by strategy: in this process or elsewhere."""
+_TRAINER = "components.trainer.run"
+"""The module that trains in this process; parts have others, by strategy."""
 
 UNCACHED = frozenset({"RegistryPush"})
 """Nodes that look at the world each time: they always run."""
@@ -70,14 +58,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(gate)
-    tuner = _tuner(config, transform, schema)  # part: tuning
-    trainer = _trainer(
-        config,
-        workspace,
-        transform,
-        schema,
-        tuner,  # part: tuning
-    )
+    tuner = _tuner(config, transform, schema)
+    trainer = _trainer(config, workspace, transform, schema, tuner)
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
     baseline = lookup.outputs["baseline"]
@@ -94,7 +76,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
         **_provenance(config, workspace),
     )
     components = [ingest, statistics_gen, schema_gen, validator, gate, transform]
-    components += [tuner] if tuner else []  # part: tuning
+    components += [tuner] if tuner else []
     components += [trainer, lookup, evaluator, push]
     for component in components:
         if isinstance(component, BaseBeamComponent):
@@ -171,48 +153,39 @@ def _transform(config: Config, examples: Any, schema: Any) -> Transform:
     )
 
 
-# part: tuning {
-def _tuner(config: Config, transform: Transform, schema: Any) -> Tuner | None:
-    """Between Transform and the Trainer, if the setting `tuning` is there."""
-    if config.tuning is None:
-        return None
-    arguments = _training_arguments(config, transform, schema, "components.tuning.tuner")
-    arguments["custom_config"]["tuning"] = config.tuning.model_dump(mode="json")
-    return Tuner(tuner_fn="components.tuning.tuner.tuner_fn", **arguments)
+def _tuner(config: Config, transform: Transform, schema: Any) -> Any:
+    """The component that searches for the Trainer's settings; None if no part has one."""
+
+    def arguments(module: str) -> dict[str, Any]:
+        return _training_arguments(config, transform, schema, module)
+
+    tuners = (tuner(config, arguments) for tuner in parts.offers("tuner"))
+    return next((made for made in tuners if made), None)
 
 
-# part: }
 def _trainer(
-    config: Config,
-    workspace: Workspace,
-    transform: Transform,
-    schema: Any,
-    tuner: Tuner | None,  # part: tuning
+    config: Config, workspace: Workspace, transform: Transform, schema: Any, tuner: Any
 ) -> Trainer:
-    module = _TRAINERS[config.training.strategy]
+    module = parts.trainers().get(config.training.strategy, _TRAINER)
     arguments = _training_arguments(config, transform, schema, module)
     arguments["custom_config"] |= {
         "pipeline": config.name,
         "checkpoints": str(workspace.checkpoints),
         "warm_start": _warm_start(config, workspace),
-        # part: tpu {
         # Packages of an environment of its own, which the code's fingerprint does not see.
         "environment": hash_files([str(_folder(module) / "environment" / "*.lock")]),
-        # part: }
     }
     return Trainer(
         run_fn=f"{module}.run_fn",
-        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,  # part: tuning
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         **arguments,
     )
 
 
-# part: tpu {
 def _folder(module: str) -> Path:
     return PROJECT.joinpath(*module.split(".")).parent
 
 
-# part: }
 def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
     """The version to start from. Looked up here if that can be, so that the cache knows it."""
     folder = str(workspace.registry / config.registry.model)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from components.errors import PipelineStop
 from components.settings import Problem, Settings
-from pipeline.config import PARTS, Config
+from pipeline.config import ALONE, Config, config_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = Path(os.environ.get("PIPELINE_CONFIGS", PROJECT / "configs"))
@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
 
 def load(name: str = DEFAULT, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Config:
     """Builds the configuration `name` with `--set` overrides; see `load_as`."""
-    return load_as(Config, name, overrides, configs)
+    return load_as(config_model(), name, overrides, configs)
 
 
 def load_as(
@@ -51,7 +51,7 @@ def load_as(
     Raises:
       PipelineStop: lists every mistake with its file, line and path.
     """
-    settings, places = _read_with_bases(name, configs, ())
+    settings, places = _read_with_bases(name, configs, (), [*model.model_fields])
     for override in overrides:
         _apply(override, settings, places)
     return _build(model, settings, places, name)
@@ -63,7 +63,9 @@ def names(configs: Path = CONFIGS) -> list[str]:
     return sorted(path.stem for path in found)
 
 
-def _read_with_bases(name: str, configs: Path, seen: Path_) -> tuple[dict[str, Any], Places]:
+def _read_with_bases(
+    name: str, configs: Path, seen: Path_, known: Sequence[str]
+) -> tuple[dict[str, Any], Places]:
     path = configs / f"{name}.yaml"
     if not path.is_file():
         raise PipelineStop(
@@ -73,25 +75,34 @@ def _read_with_bases(name: str, configs: Path, seen: Path_) -> tuple[dict[str, A
     if name in seen:
         raise PipelineStop(f"{path}: 'extends' goes round in a circle: {' -> '.join(seen)}.")
     places: Places = {}
-    settings = _read(path, places)
+    settings = _read(path, places, known)
     base = settings.pop("extends", None)
     if base is None:
         return settings, places
-    merged, base_places = _read_with_bases(str(base), configs, (*seen, name))
+    merged, base_places = _read_with_bases(str(base), configs, (*seen, name), known)
     _merge(merged, settings)
     return merged, {**base_places, **places}
 
 
-def _read(path: Path, places: Places) -> dict[str, Any]:
+def _read(path: Path, places: Places, known: Sequence[str]) -> dict[str, Any]:
     shown = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
         if not isinstance(node, yaml.MappingNode):
             raise PipelineStop(f"{shown}: expected settings such as 'name: taxi'.")
+        node.value = [entry for entry in node.value if _is_wanted(entry[0], known)]
         _note_places(node, (), str(shown), places)
         return dict(_Loader("").construct_document(node))
     except yaml.YAMLError as error:
         raise PipelineStop(f"{shown} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _is_wanted(key: yaml.Node, known: Sequence[str]) -> bool:
+    """Whether a setting is read; `key?` is not where its part is not there. Takes the mark away."""
+    if not isinstance(key.value, str) or not key.value.endswith("?"):
+        return True
+    key.value = key.value[:-1]
+    return key.value in known or bool(difflib.get_close_matches(key.value, known, n=1))
 
 
 def _note_places(node: yaml.MappingNode, at: Path_, file: str, places: Places) -> None:
@@ -137,7 +148,7 @@ def _build(model: type[Model], settings: dict[str, Any], places: Places, name: s
     except ValidationError as error:
         mistakes = list(_field_mistakes(model, error, settings))
         if issubclass(model, Config):
-            mistakes += _contradictions(error, settings)
+            mistakes += _contradictions(model, error, settings)
     if not mistakes:
         assert config is not None
         return config
@@ -187,19 +198,24 @@ def _settings_path(loc: Sequence[int | str], settings: Any) -> Path_:
     return tuple(path)
 
 
-def _contradictions(error: ValidationError, settings: dict[str, Any]) -> Iterator[Problem]:
+def _contradictions(
+    model: type[BaseModel], error: ValidationError, settings: dict[str, Any]
+) -> Iterator[Problem]:
     """What else is wrong in the parts whose fields are right, once wrong ones are left out."""
     for mistake in error.errors():
         path = _settings_path(mistake["loc"], settings)
         inner = _value_at(path[:-1], settings)
         if isinstance(inner, dict):
             inner.pop(path[-1], None)
-    for path, model in PARTS.items():
+    for path in ALONE:
+        group: Any = model
+        for key in path:
+            group = group.model_fields[key].annotation
         try:
-            part = model.model_validate(_value_at(path, settings))
+            found = group.model_validate(_value_at(path, settings))
         except ValidationError:
             continue
-        yield from (((*path, *inner), message) for inner, message in part.problems())
+        yield from (((*path, *inner), message) for inner, message in found.problems())
 
 
 def _value_at(path: Path_, settings: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import importlib  # part: multi_worker
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from rich.markup import escape
 from components.errors import NothingToDo, PipelineStop
 from components.evaluation.heuristic import heuristic_problems
 from components.trainer.core.interruption import START_AGAIN
-from pipeline import loading, schema
+from pipeline import loading, parts, schema
 from pipeline.config import Config
 from pipeline.console import RunLines, output_to, shown
 from pipeline.reasons import reason
@@ -78,17 +77,14 @@ def train(
       console: for the person.
       log: where everything else goes.
     """
-    # part: multi_worker {
-    if config.training.strategy == "multi_worker":  # each machine of a cluster types the same
-        member = importlib.import_module("components.multi_worker.member")
-        return int(
-            member.take_part(
-                lambda: _run_in(config_name, config, workspace, console, log),
-                lambda text: console.print(f"  {text}", markup=False),
-            )
-        )
-    # part: }
-    return _run_in(config_name, config, workspace, console, log)
+
+    def run_here() -> int:
+        return _run_in(config_name, config, workspace, console, log)
+
+    part = parts.of_strategy(config.training.strategy)
+    if part is None or not hasattr(part, "take_part"):
+        return run_here()
+    return int(part.take_part(run_here, lambda text: console.print(f"  {text}", markup=False)))
 
 
 def _process() -> str:

@@ -17,7 +17,7 @@ from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
 from components.registry.store import (
     CANDIDATE,
-    CHAMPION,  # part: serving
+    CHAMPION,
     read_labels,
 )
 from pipeline.config import Config
@@ -148,10 +148,8 @@ def _tell_what_next(
     commands = {make("tensorboard", config_name): "the training curves"}
     if CANDIDATE in held:
         commands[make("promote", config_name, f"VERSION={version}")] = "make it the champion"
-    # part: serving {
     if CHAMPION in held:
         commands[make("serve", config_name)] = "serve the champion"
-    # part: }
     commands[make("versions", config_name)] = "all versions and their labels"
     if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"

@@ -19,15 +19,15 @@ from components.trainer import warm_start
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
-from components.trainer.hyperparameters import with_winner  # part: tuning
+from components.trainer.hyperparameters import with_winner
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
 _NOT_IN_IDENTITY = (
     "strategy",
-    "workers",  # part: multi_worker
-    "restarts",  # part: multi_worker
-    "tpu",  # part: tpu
+    "workers",
+    "restarts",
+    "tpu",
     "checkpoints",
 )
 """Settings of `training` that do not change what is learned. (The number of replicas counts.)"""
@@ -81,7 +81,7 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
 def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     config = fn_args.custom_config
     settings = config["settings"]
-    settings = with_winner(settings, fn_args.hyperparameters)  # part: tuning
+    settings = with_winner(settings, fn_args.hyperparameters)
     weights = warm_start.weights(config["warm_start"])
     if weights is None:
         settings = settings | {"training": settings["training"] | {"warm_start": None}}

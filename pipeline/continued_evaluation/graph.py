@@ -51,7 +51,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     source = _source(config, workspace)
     examples = source.outputs["examples"]
     compared = _columns(config)
-    is_logged = config.continued_evaluation.labels is not None
+    is_logged = config.part("continued_evaluation").labels is not None
     statistics_gen = graph.statistics_of(examples, list(compared) if is_logged else None)
     statistics = statistics_gen.outputs["statistics"]
     schema_gen = graph.curated_schema(config)
@@ -76,7 +76,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
         served=log[0].outputs["examples"] if log else None,
         skew=log[-1].outputs["anomalies"] if log else None,
         **where,
-        settings=config.continued_evaluation.model_dump_json(),
+        settings=config.part("continued_evaluation").model_dump_json(),
         data_path=config.data.path,
         pattern=config.data.pattern,
         starter=starter,
@@ -101,7 +101,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
 
 def _source(config: Config, workspace: Workspace) -> Any:
     """The fresh rows: a span with labels, or logged predictions whose labels came later."""
-    labels = config.continued_evaluation.labels
+    labels = config.part("continued_evaluation").labels
     if labels is None:
         return graph.example_gen(config, fresh=True)
     return LabelledLog(
@@ -130,7 +130,7 @@ def _columns(config: Config) -> dict[str, str]:
 
 def _drifts(config: Config, statistics: Any, references: Any) -> list[DistributionValidator]:
     """Comparisons with the champion's training rows, and with the span before."""
-    settings, columns = config.continued_evaluation, _columns(config)
+    settings, columns = config.part("continued_evaluation"), _columns(config)
     return [
         DistributionValidator(
             statistics=statistics,
@@ -154,7 +154,7 @@ def _served(config: Config, workspace: Workspace, references: Any) -> list[Any]:
         registry=str(workspace.registry),
         model_name=config.registry.model,
         version=0,
-        days=config.continued_evaluation.served_days,
+        days=config.part("continued_evaluation").served_days,
         columns=json.dumps(_types(config)),
         code=code_fingerprint("components.continued_evaluation.served"),
     )
@@ -162,7 +162,7 @@ def _served(config: Config, workspace: Workspace, references: Any) -> list[Any]:
     skew = DistributionValidator(
         statistics=statistics.outputs["statistics"],
         baseline_statistics=references,
-        config=drift.validator_config(config.continued_evaluation.skew, columns),
+        config=drift.validator_config(config.part("continued_evaluation").skew, columns),
         include_split_pairs=[(served.SPLIT, TRAINING)],
     )
     return [inputs, statistics, skew.with_id("Skew")]
@@ -171,7 +171,7 @@ def _served(config: Config, workspace: Workspace, references: Any) -> list[Any]:
 def _evaluator(config: Config, examples: Any, judged: Any, schema: Any) -> SlicedEvaluator:
     """The champion as the candidate of its previous version, with intervals, without limits."""
     size = config.evaluation.min_slice_size
-    is_logged = config.continued_evaluation.labels is not None
+    is_logged = config.part("continued_evaluation").labels is not None
     judgement = Judgement(min_slice_size=size, thresholds=[], intervals=True, logged=is_logged)
     return SlicedEvaluator(
         examples=examples,

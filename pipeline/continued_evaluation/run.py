@@ -109,7 +109,7 @@ def follow(
       console: For the person.
       log: Where everything else goes.
     """
-    settings = loading.load(config_name, overrides).continued_evaluation
+    settings = loading.load(config_name, overrides).part("continued_evaluation")
     due = following.due(model, record, settings)
     if due == "retrain":
         return _retrain(record, model, config_name, overrides, console, log)

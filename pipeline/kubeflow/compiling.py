@@ -4,28 +4,28 @@ import json
 from collections.abc import Sequence
 from dataclasses import (
     dataclass,
-    replace,  # part: multi_worker
+    replace,
 )
-from importlib import import_module  # part: continued_evaluation
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from components.errors import PipelineStop
-from pipeline import loading
+from pipeline import loading, parts
 from pipeline.config import Config
 from pipeline.kubeflow import (
-    batch,  # part: batch_prediction
-    conditions,  # part: continued_evaluation
+    batch,
+    conditions,
     lint,
-    parameters,  # part: continued_evaluation
+    parameters,
     platform,
-    retraining,  # part: continued_evaluation
+    retraining,
     spec,
     vertex,
 )
 from pipeline.kubeflow.package import Package, write
 from pipeline.kubeflow.settings import Target
-from pipeline.kubeflow.train_job import job, manifests  # part: multi_worker
+from pipeline.kubeflow.train_job import job, manifests
 from pipeline.workspace import Workspace
 
 Platform = Literal["kubeflow", "vertex"]
@@ -33,18 +33,16 @@ BUILD = loading.PROJECT / "build"
 
 _IN_WORKSPACE = frozenset(
     {
-        "Tuner",  # part: tuning
+        "Tuner",
         "Trainer",
-        batch.COMPONENT,  # part: batch_prediction
+        batch.COMPONENT,
         *spec.NEVER_CACHED,
     }
 )
 """Components that use the registry, checkpoints or prediction logs."""
-# part: continued_evaluation {
 _EVALUATION = "pipeline.continued_evaluation"
 _OF_AN_EVALUATION = ("Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels")
 _OF_LOGS = ("LabelledLog", "ServedInputs", "ServedStatistics", "Skew")
-# part: }
 
 
 @dataclass(frozen=True)
@@ -87,20 +85,16 @@ def compile_all(
     """
     config = loading.load(config_name, overrides)
     packages = [training(config, target)]
-    # part: continued_evaluation {
-    packages.append(continued_evaluation(config_name, overrides, target, on))
-    # part: }
-    # part: batch_prediction {
-    packages.append(batch.package(config, config_name, overrides, target))
-    # part: }
+    if _EVALUATION in parts.present():
+        packages.append(continued_evaluation(config_name, overrides, target, on))
+    if "components.batch_prediction" in parts.present():
+        packages.append(batch.package(config, config_name, overrides, target))
     check(packages, on)
     made = [write_package(package, target, on, folder) for package in packages]
-    # part: multi_worker {
     if config.training.strategy == "multi_worker":
         path = folder / job.manifests_file(config.name)
         write(path, manifests.text(config, target))
         made[0] = replace(made[0], manifests=path)
-    # part: }
     return made
 
 
@@ -125,14 +119,11 @@ def training(
     if config.training.warm_start or not trainer_cached:
         uncached.add("Trainer")  # it looks at the registry, too
     made = spec.build(pipeline, config, target, uncached)
-    # part: multi_worker {
     if config.training.strategy == "multi_worker":
         target = job.of_the_waiting_step(target)
-    # part: }
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 
-# part: continued_evaluation {
 def continued_evaluation(
     config_name: str, overrides: list[str], target: Target, on: Platform
 ) -> Package:
@@ -155,7 +146,6 @@ def continued_evaluation(
     return Package(made, executors(target, [component.id for component in pipeline.components]))
 
 
-# part: }
 def executors(target: Target, components: list[str]) -> dict[str, Any]:
     """What Kubernetes is told about each of these components, by executor label."""
     found = {
@@ -192,10 +182,10 @@ def _violations(package: Package, on: Platform) -> list[lint.Violation]:
 def _check_components(target: Target, known: list[str]) -> None:
     of_all_packages = [
         *known,
-        *_OF_AN_EVALUATION,  # part: continued_evaluation
-        *_OF_LOGS,  # part: continued_evaluation
-        "Tuner",  # part: tuning
-        batch.COMPONENT,  # part: batch_prediction
+        *_OF_AN_EVALUATION,
+        *_OF_LOGS,
+        "Tuner",
+        batch.COMPONENT,
     ]
     there = dict.fromkeys(of_all_packages)
     unknown = sorted(set(target.steps) - set(there))

@@ -165,13 +165,11 @@ def main(
       PipelineStop: nothing was started.
     """
     config = loading.load(config_name, overrides)
-    # part: multi_worker {
     if config.training.strategy == "multi_worker":
         raise PipelineStop(
             "training.strategy is multi_worker, which takes a cluster: its Trainer step makes a "
             "TrainJob. Here: --set training.strategy=auto, or make train-distributed."
         )
-    # part: }
     target = compiling.load_target("kubeflow", image)
     package = compiling.training(config, target)
     compiling.check([package], "kubeflow")

@@ -16,7 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from components.errors import PipelineStop
 from components.ingest.settings import Spans
 from pipeline import loading
-from pipeline.config import Config, Data, LearningRate, Registry, Training, WarmStart
+from pipeline.config import (
+    Config,
+    Data,
+    LearningRate,
+    Registry,
+    Training,
+    WarmStart,
+    config_model,
+)
 
 Properties = dict[str, Any]
 Type = Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
@@ -76,7 +84,7 @@ def _field(model: Any, name: str) -> Callable[[Any], Any]:
 
 
 _THAT_TRAIN = [
-    "Tuner",  # part: tuning
+    "Tuner",
     "Trainer",
 ]
 _TRAINING = (*_THAT_TRAIN, "RegistryPush")
@@ -152,10 +160,8 @@ PARAMETERS: dict[str, Parameter] = {
 
 OF_A_TRAINING = (*PARAMETERS, FINGERPRINT)
 """What a run of the training pipeline may be given."""
-# part: continued_evaluation {
 OF_AN_EVALUATION = ("data_path", "span")
 """What a run of continued evaluation may be given."""
-# part: }
 
 
 def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -> None:
@@ -178,7 +184,6 @@ def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -
         raise PipelineStop("The parameters of the run are wrong:\n" + "\n".join(mistakes))
 
 
-# part: continued_evaluation {
 def check_evaluation(values: Mapping[str, Any]) -> None:
     """Checks the values of a run of continued evaluation, which judges one span.
 
@@ -192,7 +197,6 @@ def check_evaluation(values: Mapping[str, Any]) -> None:
         )
 
 
-# part: }
 def _problem(name: str, value: Any) -> str:
     try:
         PARAMETERS[name].read(value)
@@ -251,7 +255,7 @@ def _into_training(properties: Properties, values: Properties) -> None:
 def _into_push(properties: Properties, values: Properties) -> None:
     config = json.loads(properties["config"])
     _replace(config, values)
-    text = Config.model_validate(config).model_dump_json()
+    text = config_model().model_validate(config).model_dump_json()
     properties["config"] = text
     properties["config_hash"] = hashlib.sha256(text.encode()).hexdigest()
     properties["promote"] = values["promote"]

@@ -95,7 +95,6 @@ class Step(Strict):
     cache: bool | None = Field(None, description="false: always run. Default: as the step allows.")
 
 
-# part: multi_worker {
 class TrainJob(Strict):
     """How a Trainer step with several workers runs them: a TrainJob of Kubeflow Trainer v2.
 
@@ -115,7 +114,6 @@ class TrainJob(Strict):
     )
 
 
-# part: }
 class Target(Settings):
     """Everything that a cluster decides."""
 
@@ -132,7 +130,7 @@ class Target(Settings):
     steps: Annotated[dict[str, Step], Removable] = Field(
         default_factory=dict, description="By component: Trainer, ExampleGen, … and BatchPredict."
     )
-    train_job: TrainJob = TrainJob()  # part: multi_worker
+    train_job: TrainJob = TrainJob()
 
     def step(self, component: str) -> Step:
         """The settings of a component's step, over the defaults."""

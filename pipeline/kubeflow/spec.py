@@ -22,7 +22,7 @@ from pipeline.kubeflow import tfx_internals
 from pipeline.kubeflow.package import Document
 from pipeline.kubeflow.parameters import FINGERPRINT, OF_A_TRAINING, PARAMETERS
 from pipeline.kubeflow.settings import Target
-from pipeline.kubeflow.train_job import job  # part: multi_worker
+from pipeline.kubeflow.train_job import job
 
 NEVER_CACHED = frozenset(
     {"BaselineLookup", "RegistryPush", "JudgedModels", "Decide", "LabelledLog", "ServedInputs"}
@@ -34,7 +34,7 @@ RUN_ID = "{{$.pipeline_job_uuid}}"
 """KFP puts the run's id in its place if it is all of a constant, and nowhere else."""
 _FUNCTIONS = (
     "run_fn",
-    "tuner_fn",  # part: tuning
+    "tuner_fn",
     "preprocessing_fn",
 )
 
@@ -240,11 +240,9 @@ def _container(component: BaseComponent, config: Config, target: Target) -> Docu
         "beam": getattr(component.executor_spec, "beam_pipeline_args", None) or [],
         "code": {module: code_fingerprint(module) for module in _own_modules(component)},
     }
-    # part: multi_worker {
     if component.id == "Trainer" and config.training.strategy == "multi_worker":
         step["train_job"] = job.described(config, target)
         target = job.of_the_waiting_step(target)
-    # part: }
     described = json.dumps(step, sort_keys=True)
     arguments = ["--step", described, "--input", "{{$}}"]
     return container(target, component.id, _ENTRYPOINT, arguments)

@@ -14,12 +14,12 @@ from components.ingest.spans import resolve
 from pipeline import loading
 from pipeline.config import Config
 from pipeline.kubeflow import (
-    batch,  # part: batch_prediction
+    batch,
     compiling,
     parameters,
 )
-from pipeline.kubeflow.commands import Which
 from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.part import Which
 from pipeline.kubeflow.settings import Target
 from pipeline.kubeflow.submit import Submission, submit
 
@@ -63,15 +63,11 @@ def main(wish: Wish, target: Target, show: Callable[[str], None]) -> int:
     values = read_values(wish.values)
     if wish.which == Which.TRAINING:
         package, values = _training(config, target, values, wish, show)
-    # part: continued_evaluation {
     if wish.which == Which.CONTINUED_EVALUATION:
         parameters.check_evaluation(values)
         package = compiling.continued_evaluation(wish.config, wish.overrides, target, "kubeflow")
-    # part: }
-    # part: batch_prediction {
     if wish.which == Which.BATCH_PREDICT:
         package = batch.package(config, wish.config, wish.overrides, target)
-    # part: }
     compiling.check([package], "kubeflow")
     compiled = compiling.write_package(package, target, "kubeflow", compiling.BUILD)
     now = datetime.now(UTC)

@@ -79,12 +79,10 @@ def settings(problem: str) -> dict[str, Any]:
                 {**_METRICS[problem], "at_least": 0.0, "slices": [OVER, KIND]},
             ],
         },
-        # part: continued_evaluation {
-        "continued_evaluation": {
+        "continued_evaluation?": {
             "limits": [{**_METRICS[problem], "at_least": 0.1, "slices": [KIND]}],
             "retraining": {"start": False},
         },
-        # part: }
     }
 
 

@@ -1,10 +1,10 @@
 """A fork's first hour, by its own commands: clone, adopt a table, run it to version 1, predict."""
 
 import csv
-import json  # part: serving
+import json
 import os
 import random
-import re  # part: serving
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 from sklearn import datasets
 
 from components.registry import store
-from tests.parts import clones
+from tests import clones
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
@@ -78,7 +78,6 @@ def write(folder: Path, name: str, rows: list[Row], separator: str = ",") -> str
     return str(path)
 
 
-# part: serving {
 def typed(field: str) -> Any:
     """What stands in a field of CSV, as callers send it."""
     try:
@@ -87,7 +86,6 @@ def typed(field: str) -> Any:
         return field
 
 
-# part: }
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     return clones.make(tmp_path / "clone")
@@ -113,14 +111,11 @@ def test_a_table_becomes_version_1(
     assert "filed as version 1" in told, told
     manifest = store.read_manifest(str(clone / "workspace" / "registry" / name), 1)
     assert manifest["signature"]["problem"] == problem
-    # part: serving {
     row = {column: typed(value) for column, value in rows[7].items() if column != label}
     given = [json.dumps(row), "--config", name, "--version", "1"]
     [answer] = re.findall(r"^{.*", clones.pipeline(clone, "predict", *given), re.M)
     [values] = json.loads(answer)["predictions"]
     assert len(values) == (3 if problem == "multiclass" else 1)
-    # part: }
-    # part: batch_prediction {
     to = str(tmp_path / "predicted")
     told = clones.pipeline(
         clone,
@@ -128,7 +123,6 @@ def test_a_table_becomes_version_1(
         *("--input", data, "--output", to),
     )
     assert f"{len(rows)} rows predicted by {name}, version 1" in told
-    # part: }
 
 
 def test_the_first_table_names_the_project_and_others_stand_beside_it(
@@ -149,7 +143,7 @@ def test_the_first_table_names_the_project_and_others_stand_beside_it(
 
 def test_without_the_example_the_tests_still_pass(clone: Path) -> None:
     clones.adopt_and_delete_the_example(clone)
-    some = ["tests/parts", "tests/pipeline/patterns", "tests/pipeline/test_loading.py"]
+    some = ["tests/pipeline/test_loading.py"]
     tests = ["tests"] if os.environ.get("PARTS_FULL") else some
     options = ("-q", "-n0", "-p", "no:cacheprovider", "-m", "not prove", "-W", "ignore")
     clones.run(clone, sys.executable, "-m", "pytest", *options, *tests)

@@ -1,26 +1,26 @@
 """The whole pipeline on a table whose names and values nobody has tidied up."""
 
-import json  # part: predicting
+import json
 import re
-import subprocess  # part: serving
-import sys  # part: serving
-from collections.abc import Iterator  # part: serving
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc  # part: serving
-import httpx  # part: serving
+import grpc
+import httpx
 import numpy as np
 import pytest
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb  # part: serving
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs  # part: serving
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
-from components.continued_evaluation import history  # part: continued_evaluation
+from components.continued_evaluation import history
 from components.evaluation.slices import columns_of
 from components.inference.columns import from_rows
 from components.inference.model import LoadedVersion, choose
 from components.registry import store
-from tests import small  # part: serving
+from tests import small
 from tests.end_to_end import hostile
 from tests.end_to_end.hostile import KEY, KIND, PRICE
 from tests.end_to_end.project import Project
@@ -64,7 +64,6 @@ def test_of_names_that_look_alike_only_the_right_one_counts(project: Project) ->
     assert sorted(moved, key=moved.__getitem__)[-2:] in ([PRICE, KIND], [KIND, PRICE])
 
 
-# part: serving {
 def test_predict_takes_the_names_as_they_are(project: Project) -> None:
     rows = asked()
     answer = json.loads(project.call("predict", json.dumps(rows)).output)
@@ -73,8 +72,6 @@ def test_predict_takes_the_names_as_they_are(project: Project) -> None:
     assert given == pytest.approx(expected(project, rows), abs=1e-5)
 
 
-# part: }
-# part: batch_prediction {
 def test_bulk_predictions_are_the_same(project: Project) -> None:
     rows = asked()
     empty = dict.fromkeys((*hostile.NUMBERS, *hostile.TEXTS), "")
@@ -90,9 +87,6 @@ def test_bulk_predictions_are_the_same(project: Project) -> None:
     assert [a["key"] for a in answers] == [row[KEY] for row in rows]
     assert [a[hostile.OVER] for a in answers] == [row.get(hostile.OVER) for row in rows]
     assert [[a["prediction"]] for a in answers] == pytest.approx(expected(project, rows), abs=1e-5)
-
-
-# part: }
 
 
 def test_slices_are_judged_and_told_apart(project: Project) -> None:
@@ -118,7 +112,6 @@ def test_the_second_run_is_cached_and_told_in_order(project: Project) -> None:
     assert any(r"| leak \| " in line for line in table)
 
 
-# part: serving {
 @pytest.fixture
 def ports(project: Project) -> Iterator[tuple[str, str]]:
     """A server's addresses for REST and gRPC."""
@@ -172,10 +165,6 @@ def test_the_server_takes_the_names_by_both_protocols(
     assert [key.decode() for key in keys.contents.bytes_contents] == [row[KEY] for row in rows]
 
 
-# part: }
-
-
-# part: continued_evaluation {
 @pytest.mark.prove
 def test_a_fresh_span_is_judged_and_a_column_that_was_never_there_is_no_news(
     project: Project,
@@ -190,10 +179,6 @@ def test_a_fresh_span_is_judged_and_a_column_that_was_never_there_is_no_news(
     assert project.call("evaluations").code == 0
 
 
-# part: }
-
-
-# part: serving {
 @pytest.mark.prove
 @pytest.mark.parametrize("problem", ["multiclass", "regression"])
 def test_other_labels_come_through(tmp_path: Path, problem: str) -> None:
@@ -207,6 +192,3 @@ def test_other_labels_come_through(tmp_path: Path, problem: str) -> None:
         assert predictions[:, classes.index("never")].max() < 0.1
     else:
         assert np.abs(predictions).max() > 1e6
-
-
-# part: }

@@ -9,11 +9,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path  # part: batch_prediction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq  # part: batch_prediction
+import pyarrow.parquet as pq
 import pytest
 
 from components.inference.columns import from_rows
@@ -138,7 +138,6 @@ def test_the_line_that_it_prints_works_as_typed(server: Server) -> None:
     assert 0 < json.loads(done.stdout)["predictions"][0][0] < 1
 
 
-# part: batch_prediction {
 def test_bulk_and_online_predictions_are_the_same(project: Project, server: Server) -> None:
     rows = [
         {name: value for name, value in row.items() if value != ""} for row in small.rows(40, 7)
@@ -171,8 +170,6 @@ def test_bulk_and_online_predictions_are_the_same(project: Project, server: Serv
     check_log(project, [row["when"] for row in rows])
 
 
-# part: }
-# part: batch_prediction {
 def check_log(project: Project, keys: list[int]) -> None:
     """Both ways of predicting have logged every key, with the same features and predictions."""
     logged: dict[str, list[Any]] = {}
@@ -185,6 +182,3 @@ def check_log(project: Project, keys: list[int]) -> None:
         assert online["features"] == bulk["features"]
         assert online["version"] == bulk["version"] == 2
         assert online["prediction"] == pytest.approx(bulk["prediction"], abs=1e-6)
-
-
-# part: }

@@ -173,11 +173,9 @@ def test_artifacts_in_s3_and_rows_of_your_own(tmp_path):
     assert first.tasks["trainer"].outputs["model"].uri.startswith("s3://bucket/deep/root/small/")
     spans = [walking.manifest(registry, n)["data"][0]["spans"] for n in (1, 2)]
     assert spans == ["[1]", "[2]"]
-    # part: batch_prediction {
     rows = backend.cluster.claim("workspace") / "rows.csv"
     small.write_csv(rows, small.rows(200))
     predicting = package.with_name("small-batch-predict.yaml")
     run = backend.submit(predicting, {"input": "/mnt/workspace/rows.csv"})
     assert run.state == "SUCCEEDED", run.log()
     [_] = rows.parent.glob(f"predicted/{run.id}/predictions/*.parquet")
-    # part: }

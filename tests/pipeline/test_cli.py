@@ -22,14 +22,11 @@ def test_help_lists_the_commands_in_groups() -> None:
     assert done.returncode == 0
     for word in (
         "Daily",
-        "Training",  # part: tpu
         "Data and settings",
         "Models",
-        "Serving",  # part: serving
         "Housekeeping",
         "run",
         "gc",
-        "check-tpu",  # part: tpu
     ):
         assert word in done.stdout
 
@@ -57,8 +54,6 @@ def test_config_prints_the_whole_configuration() -> None:
         "schema",
         "checkpoints",
         "gc",
-        "check-tpu",  # part: tpu
-        "serve",  # part: serving
     ],
 )
 def test_mistakes_end_with_2_and_no_traceback(command: str) -> None:

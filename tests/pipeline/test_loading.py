@@ -82,10 +82,8 @@ MISTAKES = [
     ("evaluation.thresholds=[{metric: auc}]", "set at_least, at_most"),
     ("hiden=[3]", "did you mean 'model.hidden'?"),
     ("training=fast", "training: input should be"),
-    # part: prediction_log {
     ("prediction_log.exclude=[farre]", "the model reads no column 'farre'; no other is logged"),
-    # part: }
-    ("serving.http_port=70000", "less than or equal to 65535, got 70000"),  # part: serving
+    ("training.strategy=mirored", "did you mean 'mirrored'?"),
     ("registry.retention.versions=0", "greater than 0, got 0"),
 ]
 

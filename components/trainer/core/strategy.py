@@ -7,9 +7,9 @@ repeated nor gone on with exactly.
 import contextlib
 import json
 import os
-import socket  # part: tpu
+import socket
 from typing import Any
-from urllib.parse import urlsplit  # part: tpu
+from urllib.parse import urlsplit
 
 import keras
 import tensorflow as tf
@@ -29,23 +29,20 @@ def check(options: dict[str, Any]) -> None:
       StrategyError: this machine or its environment does not have what the strategy needs.
     """
     name = options["strategy"]
-    # part: multi_worker {
     if name == "multi_worker":
         _check_cluster(options)
         return
-    # part: }
     if cluster_size() > 1:
         raise StrategyError(
             f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
             "would train a model of its own. Unset TF_CONFIG"
-            ", or set training.strategy=multi_worker"  # part: multi_worker
+            ", or set training.strategy=multi_worker"
             "."
         )
     if name == "mirrored":
         _copies()
 
 
-# part: multi_worker {
 def _check_cluster(options: dict[str, Any]) -> None:
     tasks = cluster()
     if not tasks and not options["workers"]:
@@ -61,7 +58,6 @@ def _check_cluster(options: dict[str, Any]) -> None:
         )
 
 
-# part: }
 def create(options: dict[str, Any]) -> tf.distribute.Strategy:
     """Makes the strategy; call it before anything else of TensorFlow runs.
 
@@ -99,19 +95,16 @@ def _copies() -> list[str]:
             "training.strategy is 'mirrored', which copies the model to several GPUs, but "
             f"TensorFlow finds {len(gpus)} GPUs and {len(cpus)} CPU device here. Set "
             "training.strategy=auto"
-            ", or multi_worker to use several processes"  # part: multi_worker
+            ", or multi_worker to use several processes"
             "."
         )
     return gpus or cpus
 
 
-# part: multi_worker {
 def _multi_worker(options: dict[str, Any]) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-# part: }
-# part: tpu {
 def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
     tpu = options["tpu"] or {"name": "local", "zone": None, "project": None}
     try:
@@ -140,7 +133,6 @@ def _knock(master: str) -> None:
 
 
 _SECONDS_TO_REACH = 20.0
-# part: }
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -148,8 +140,8 @@ _STRATEGIES = {
     "auto": _auto,
     "one_device": _one_device,
     "mirrored": _mirrored,
-    "multi_worker": _multi_worker,  # part: multi_worker
-    "tpu": _tpu,  # part: tpu
+    "multi_worker": _multi_worker,
+    "tpu": _tpu,
 }
 
 

@@ -30,10 +30,8 @@ def prepare(step: Step) -> Any:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
     )
-    # part: multi_worker {
     if "train_job" in step:
         return None  # its workers import it
-    # part: }
     tfx_internals.import_no_more_than_needed()
     return _class(step["executor"])
 
@@ -63,12 +61,10 @@ def execute(executor: Any, step: Step, executor_input: dict[str, Any]) -> None:
     Raises:
       PipelineStop: what a person has to put right.
     """
-    # part: multi_worker {
     if "train_job" in step:
         from pipeline.kubeflow.train_job import execution as train_job
 
         return train_job.execute(step, executor_input)
-    # part: }
     inputs = artifacts.read(executor_input["inputs"].get("artifacts", {}), step["inputs"])
     inputs = {
         name: found

@@ -14,10 +14,10 @@ import json, sys
 from pipeline.kubeflow.step import execution
 execution.prepare(json.loads(sys.argv[1]))
 from ml_metadata import metadata_store
-import pipeline.kubeflow.retraining  # part: continued_evaluation
+import pipeline.kubeflow.retraining
 import pipeline.kubeflow.submit.client
-import pipeline.kubeflow.train_job.execution  # part: multi_worker
-import pipeline.kubeflow.train_job.worker  # part: multi_worker
+import pipeline.kubeflow.train_job.execution
+import pipeline.kubeflow.train_job.worker
 import tensorflow_model_analysis
 tensorflow_model_analysis.default_eval_shared_model
 """
@@ -52,14 +52,13 @@ def main(only: list[str]) -> int:
 
 
 def _steps() -> list[dict[str, Any]]:
-    from pipeline import loading
+    from pipeline import loading, parts
     from pipeline.kubeflow import compiling
 
     target = compiling.load_target("kubeflow")
     packages = [compiling.training(loading.load("automated"), target)]
-    # part: continued_evaluation {
-    packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
-    # part: }
+    if "pipeline.continued_evaluation" in parts.present():
+        packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
     return [
         json.loads(executor["container"]["args"][1])
         for package in packages

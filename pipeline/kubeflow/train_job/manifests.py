@@ -88,7 +88,7 @@ def _spec(config: Config, target: Target) -> Document:
         "action": "FailJobSet",
         "onJobFailureReasons": ["PodFailurePolicy"],
     }
-    failure_policy = {"maxRestarts": config.training.restarts, "rules": [rule]}
+    failure_policy = {"maxRestarts": config.training.model_dump()["restarts"], "rules": [rule]}
     network = {"enableDNSHostnames": True, "publishNotReadyAddresses": True}
     return {
         "mlPolicy": {"numNodes": 1},  # each TrainJob says its own number

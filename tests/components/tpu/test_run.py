@@ -21,8 +21,7 @@ from components.features.table import FeatureTable
 from components.tpu import environment, run
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import Job, Trained
-from pipeline.config import Model
-from pipeline.config import Training as TrainingSettings
+from pipeline.config import Model, training_model
 from tests.components.trainer import small_training
 from tests.end_to_end.project import Project
 from tests.small import SETTINGS as SMALL
@@ -67,9 +66,9 @@ def _fn_args(project: Project, **training: Any) -> Any:
     examples = _output(project, "Transform", "transformed_examples")
     settings = {
         "model": Model.model_validate(SMALL["model"]).model_dump(mode="json"),
-        "training": TrainingSettings.model_validate(SMALL["training"] | training).model_dump(
-            mode="json"
-        ),
+        "training": training_model()
+        .model_validate(SMALL["training"] | training)
+        .model_dump(mode="json"),
     }
     return SimpleNamespace(
         custom_config={

@@ -11,8 +11,7 @@ from components.trainer.core.checkpoints import Store
 from components.trainer.core.data import InMemory
 from components.trainer.core.job import Job
 from components.trainer.core.rows import Rows
-from pipeline.config import Model
-from pipeline.config import Training as TrainingSettings
+from pipeline.config import Model, training_model
 
 INPUTS: dict[str, Any] = {
     "problem": "binary",
@@ -42,7 +41,7 @@ def settings(model: dict[str, Any] | None = None, **training: Any) -> dict[str, 
         chosen["epochs"] = None
     return {
         "model": Model.model_validate(MODEL | (model or {})).model_dump(mode="json"),
-        "training": TrainingSettings.model_validate(chosen).model_dump(mode="json"),
+        "training": training_model().model_validate(chosen).model_dump(mode="json"),
     }
 
 

@@ -99,7 +99,6 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
     ("name", "tf_config", "words"),
     [
         ("mirrored", None, "finds 0 GPUs and 1 CPU device here. Set training.strategy=auto"),
-        # part: multi_worker {
         (
             "multi_worker",
             None,
@@ -118,9 +117,8 @@ CLUSTER = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
             json.dumps({"cluster": {"worker": ["a:1"], "ps": ["b:2"]}}),
             "tasks of type ps; only 'chief' and 'worker'",
         ),
-        # part: }
         ("auto", json.dumps(CLUSTER), "TF_CONFIG names 2 workers, but training.strategy is 'auto'"),
-        ("tpu", None, "the TPU 'local' cannot be found or reached"),  # part: tpu
+        ("tpu", None, "the TPU 'local' cannot be found or reached"),
     ],
 )
 def test_impossible_choice_says_what_was_found_and_what_to_set(

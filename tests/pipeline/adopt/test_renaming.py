@@ -51,7 +51,7 @@ def test_variants_start_from_the_fork_and_have_its_name(project: Path) -> None:
     assert (development.name, development.registry.model) == ("houses-development",) * 2
     assert development.data.sample < 1
     assert loading.load("automated", configs=configs).name == "houses-automated"
-    assert "experiment: houses\n" in (configs / "kubeflow.yaml").read_text()  # part: kubeflow
+    assert "experiment: houses\n" in (configs / "kubeflow.yaml").read_text()
     assert len(told) == 3 + (configs / "kubeflow.yaml").is_file()
 
 
@@ -99,7 +99,7 @@ def test_what_is_adopted_later_renames_nothing(project: Path) -> None:
 def test_the_row_of_a_wide_table_is_not_typed(project: Path) -> None:
     rename(replace(fork(20_000), row={f"x{number}": 1 for number in range(500)}), project)
     readme = (project / "README.md").read_text()
-    assert "predict --config houses - < row.json" in readme  # part: serving
+    assert "predict --config houses - < row.json" in readme
     assert "x499" not in readme
 
 

@@ -13,7 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.errors import PipelineStop
 from pipeline import loading
 from pipeline.kubeflow import (
-    batch,  # part: batch_prediction
+    batch,
     compiling,
     vertex,
 )
@@ -52,9 +52,7 @@ def test_the_command_writes_the_same_bytes_each_time(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "build/taxi-automated.yaml: 10 steps" in done.stdout
-    # part: continued_evaluation {
     assert "build/taxi-automated-continued-evaluation.yaml: 9 steps" in done.stdout
-    # part: }
     settings = compiling.load_target("kubeflow")
     for made in compiling.compile_all("automated", [], settings, "kubeflow", tmp_path):
         first = (compiling.BUILD / made.path.name).read_bytes()
@@ -67,9 +65,7 @@ def test_the_command_writes_the_same_bytes_each_time(tmp_path):
     "overrides",
     [
         [],
-        # part: tuning {
         ["tuning={trials: 2, search: {training.learning_rate.initial: {min: 0.001, max: 0.01}}}"],
-        # part: }
         ["training.warm_start={version: champion}"],
         ["data.spans={count: 3}"],
         ["training.epochs=null", "training.steps=100"],
@@ -169,7 +165,6 @@ def test_the_registry_is_mounted_where_it_is_used():
     assert mounted == {"exec-trainer", "exec-baseline-lookup", "exec-registry-push"}
 
 
-# part: continued_evaluation {
 def evaluation(*overrides: str, on="kubeflow", **changes):
     return compiling.continued_evaluation("automated", [*overrides], target(**changes), on)
 
@@ -228,8 +223,6 @@ def test_with_nothing_fresh_the_steps_that_judge_are_left_out():
     assert conditions == {"drift-from-training", "drift-from-before", "evaluator", "skew", "decide"}
 
 
-# part: }
-# part: batch_prediction {
 def test_batch_prediction_is_a_pipeline_of_one_step():
     config = loading.load("automated")
     package = batch.package(config, "automated", ["serving.port=8081"], target())
@@ -243,7 +236,6 @@ def test_batch_prediction_is_a_pipeline_of_one_step():
     assert "pvcMount" in package.executors["exec-batch-predict"]
 
 
-# part: }
 def test_vertex_gets_a_pipeline_job():
     needs = {"cpu": "500m", "memory": "2Gi", "accelerator": {"type": "NVIDIA_TESLA_T4", "count": 1}}
     settings = target(

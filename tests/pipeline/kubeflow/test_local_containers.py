@@ -117,14 +117,12 @@ def test_data_on_a_volume_needs_a_folder(start, tmp_path, monkeypatch):
     assert not found.created
 
 
-# part: multi_worker {
 def test_several_workers_need_a_cluster(start, tmp_path):
     start()
     with pytest.raises(PipelineStop, match="multi_worker, which takes a cluster"):
         run(tmp_path / "workspace", "training.strategy=multi_worker")
 
 
-# part: }
 @needs_namespaces
 def test_kfp_calls_a_crash_a_success(start, tmp_path):
     """If this fails, kfp has changed, and half of `_Container.run` may go."""

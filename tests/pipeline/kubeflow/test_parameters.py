@@ -75,7 +75,6 @@ def test_the_layers_that_the_configuration_names_stay():
     assert found["settings"]["training"]["warm_start"] == wanted
 
 
-# part: continued_evaluation {
 def test_the_steps_of_continued_evaluation_read_theirs_themselves():
     for name, given in (("Decide", {"data_path": "/mnt/x"}), ("LabelledLog", {"span": "7"})):
         properties = dict(given)
@@ -93,7 +92,6 @@ def test_continued_evaluation_judges_one_span():
         parameters.check_evaluation({"steps": 3})
 
 
-# part: }
 def test_defaults_change_nothing(components):
     for name in ("ExampleGen", "Trainer", "RegistryPush"):
         found = worked_in(components, name)

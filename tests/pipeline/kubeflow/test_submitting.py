@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.errors import PipelineStop  # part: continued_evaluation
+from components.errors import PipelineStop
 from pipeline.kubeflow import compiling, submitting
 from tests.pipeline.kubeflow.submit.fake_api import FakeApi, served
 
@@ -37,7 +37,6 @@ def spec_of(api: FakeApi, run: dict[str, Any]) -> dict[str, Any]:
     return api.specs[run["pipeline_version_reference"]["pipeline_version_id"]]
 
 
-# part: continued_evaluation {
 def test_continued_evaluation_on_a_schedule(api: FakeApi) -> None:
     assert submit(which="continued-evaluation", schedule="0 0 6 * * *") == 0
     (recurring,) = api.recurring
@@ -56,7 +55,6 @@ def test_continued_evaluation_of_a_span(api: FakeApi) -> None:
     assert len(api.runs) == 1
 
 
-# part: }
 def test_numbers_are_numbers_and_texts_texts(api: FakeApi) -> None:
     submit("span={count: 4, last: 17}", "steps=500", "warm_start=3", "data_fingerprint=2026-11-20")
     (run,) = api.runs.values()

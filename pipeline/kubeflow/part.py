@@ -1,4 +1,4 @@
-"""The commands of this part: compile, submit, run-kubeflow-local."""
+"""The graph as a package for Kubeflow Pipelines or Vertex AI, submitted and followed."""
 
 import os
 import signal
@@ -21,8 +21,8 @@ class Which(StrEnum):
     """The pipelines that can be submitted."""
 
     TRAINING = "training"
-    CONTINUED_EVALUATION = "continued-evaluation"  # part: continued_evaluation
-    BATCH_PREDICT = "batch-predict"  # part: batch_prediction
+    CONTINUED_EVALUATION = "continued-evaluation"
+    BATCH_PREDICT = "batch-predict"
 
 
 def register(app: typer.Typer) -> None:

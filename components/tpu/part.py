@@ -1,13 +1,25 @@
-"""The commands of `components/tpu`: check-tpu, tpu-environment."""
+"""Training on TPUs, in an environment of its own, and a check for it on CPUs."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from pipeline.command_line import ConfigName, Overrides, told
 
+if TYPE_CHECKING:
+    from pipeline.config import Training
+
 PANEL = "Training"
+TRAINERS = {"tpu": "components.tpu.run"}
+
+
+def training() -> type["Training"]:
+    """`training.tpu`: which TPU."""
+    from components.tpu.settings import TpuTraining
+
+    return TpuTraining
 
 
 def register(app: typer.Typer) -> None:

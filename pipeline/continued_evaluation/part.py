@@ -1,4 +1,4 @@
-"""The commands of this part: continued-evaluation, evaluations, replay, replay-faults."""
+"""The graph and the commands of continued evaluation, and its replays."""
 
 from typing import Annotated
 

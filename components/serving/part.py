@@ -1,4 +1,4 @@
-"""The commands of `components/serving`: serve, predict, inference-service."""
+"""KServe's model server for the champion; `predict` for single rows; the InferenceService."""
 
 import gc
 import json
@@ -15,6 +15,13 @@ from pipeline.command_line import ConfigName, Overrides, told
 PANEL = "Serving"
 
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="A number or a label.")]
+
+
+def settings() -> dict[str, Any]:
+    """`serving`: where the server listens, and its bounds."""
+    from components.serving.settings import Serving
+
+    return {"serving": (Serving, Serving())}
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +73,7 @@ def _serve(config_name: str, overrides: list[str], version: str) -> int:
     from components.serving import server
 
     folder = workspace.registry / config.registry.model
-    return server.main(str(folder), version, config.serving, log)
+    return server.main(str(folder), version, config.part("serving"), log)
 
 
 def _predict(config_name: str, overrides: list[str], version: str, text: str) -> int:

@@ -1,4 +1,4 @@
-"""Clones of the project, as it stands here, from which parts are taken off."""
+"""Clones of the project, as it stands here."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests import small
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 
 
 def make(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The command of this part: adopt."""
+"""Your own data: a configuration from a table and its label, by the command adopt."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,12 @@ from pipeline.adopt.request import ProblemType, Request
 from pipeline.command_line import told
 
 _Columns = list[str] | None
+PANEL = "Data and settings"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(rich_help_panel=PANEL)(adopt)
 
 
 def adopt(

@@ -1,4 +1,4 @@
-"""The command of `components/batch_prediction`: batch-predict."""
+"""Bulk prediction of files of rows, in Beam: the command batch-predict."""
 
 import csv
 import logging

@@ -1,0 +1,14 @@
+##@ Benchmarks
+.PHONY: bench bench-training bench-adopt bench-serving bench-batch bench-kubeflow
+bench: env ## Measure against TFX's own template              [ROWS=10000000]
+	@$(PY) -m benchmarks $(call option,--rows,ROWS)
+bench-adopt: env ## Measure tables from `adopt` to version 1
+	@$(PY) -m benchmarks.adopting
+bench-training: env ## Measure speed, checkpoints, memory in training  [ROWS=10000000]
+	@$(PY) -m benchmarks.training $(call option,--rows,ROWS)
+bench-serving: env ## Measure the server's latency
+	@$(PY) -m benchmarks.serving
+bench-batch: env ## Measure bulk prediction against TFX's       [ROWS=1000000]
+	@$(PY) -m benchmarks.batch_prediction $(call option,--rows,ROWS)
+bench-kubeflow: env ## Measure how long a step of the package takes to start
+	@$(PY) -m benchmarks.step_start
