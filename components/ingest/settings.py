@@ -118,7 +118,8 @@ class CsvFormat(Strict):
             close = difflib.get_close_matches(self.encoding.lower(), [*aliases, *_USUAL], 1)
             guess = f"; did you mean '{close[0]}'?" if close and codec is None else ""
             usual = guess or f"; usual: {', '.join(_USUAL)}"
-            yield ("encoding",), f"'{self.encoding}' is no encoding of text files{usual}"
+            what = "that Python knows" if codec is None else "of text files"
+            yield ("encoding",), f"'{self.encoding}' is no encoding {what}{usual}"
 
 
 def _is_mark(text: str) -> bool:
