@@ -93,7 +93,7 @@ def schema() -> Path:
 
 def _judge(examples: Path, models: dict[str, Trained], result: Path) -> dict[str, dict[str, float]]:
     named = [f"{name}={model.folder}" for name, model in models.items()]
-    command = ["-m", "benchmarks.quality", str(examples), str(result), *named]
+    command = ["-m", "benchmarks.taxi_quality", str(examples), str(result), *named]
     processes.run(command, loading.PROJECT)
     found: dict[str, dict[str, float]] = json.loads(result.read_text())
     return found

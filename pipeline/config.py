@@ -74,6 +74,11 @@ class Model(Strict):
     batch_norm: bool = Field(False, description="Normalise each of them.")
     wide: bool = Field(True, description="Add the linear part over all features.")
     l2: NonNegativeFloat = Field(0.0, description="Weight of the L2 penalty on kernels.")
+    members: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="An ensemble in one network: so many share the kernels and train together; the "
+        "prediction is their mean, and their spread its uncertainty.",
+    )
 
 
 class LearningRate(Strict):

@@ -22,6 +22,8 @@ import tensorflow_transform.beam as tft_beam
 from tfx_bsl import sketches
 
 _QUANTILE_ERROR = 0.001
+_QUANTILES = 1000
+"""From which edges are taken."""
 _MAX_VALUES = 1 << 32
 
 
@@ -34,26 +36,40 @@ class VocabularyPlan:
     min_count: int | None
 
 
+@dataclass(frozen=True)
+class RangePlan:
+    """How the range of one numeric column is cut."""
+
+    buckets: int
+    edges: bool = False
+    """Not the inner quantiles of equally many rows each, but `buckets + 1` different values."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers the cuts are."""
+        return self.buckets + 1 if self.edges else self.buckets - 1
+
+
 def learn_numbers(
-    numbers: Sequence[tf.Tensor], ranges: Sequence[tuple[tf.Tensor, int]]
+    numbers: Sequence[tf.Tensor], ranges: Sequence[tuple[tf.Tensor, RangePlan]]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Learns moments and quantile boundaries in one pass.
+    """Learns moments, and where ranges are cut, in one pass.
 
     Args:
       numbers: float32 [batch] columns for moments, NaN where missing.
-      ranges: float32 [batch] columns, NaN where missing, with their number of buckets.
+      ranges: float32 [batch] columns, NaN where missing, with how each is cut.
 
     Returns:
       float32 [columns, 4], the numbers first: mean, standard deviation, minimum, maximum; and for
-      each of the ranges its inner quantiles, float32 [buckets - 1].
+      each of the ranges its cuts, float32 [size of the plan].
     """
     if not numbers and not ranges:
         return tf.zeros([0, 4]), []
-    sizes = [buckets - 1 for _, buckets in ranges]
+    sizes = [plan.size for _, plan in ranges]
     columns = [*numbers, *(column for column, _ in ranges)]
     moments, cuts = tft.experimental.ptransform_analyzer(
         [tf.stack(columns, axis=1)],
-        _LearnNumbers(len(columns), [buckets for _, buckets in ranges]),
+        _LearnNumbers(len(columns), [plan for _, plan in ranges]),
         output_dtypes=[tf.float32, tf.float32],
         output_shapes=[[len(columns), 4], [sum(sizes) + 1]],
     )
@@ -144,18 +160,18 @@ def _merged(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class _LearnNumbers(beam.PTransform):
-    """Batches of float32 [batch, columns] -> moments, and the inner quantiles of all ranges."""
+    """Batches of float32 [batch, columns] -> moments, and the cuts of all ranges."""
 
-    def __init__(self, num_columns: int, buckets: list[int]):
+    def __init__(self, num_columns: int, plans: list[RangePlan]):
         super().__init__()
-        self._num_columns, self._buckets = num_columns, buckets
+        self._num_columns, self._plans = num_columns, plans
 
     def expand(self, batches: Any) -> tuple[Any, Any]:
-        combine = _NumbersFn(self._num_columns, len(self._buckets))
+        combine = _NumbersFn(self._num_columns, len(self._plans))
         learned = batches | "Combine" >> beam.CombineGlobally(combine)
         return (
             learned | "Moments" >> beam.Map(lambda numbers: _final_moments(numbers.moments)),
-            learned | "Cuts" >> beam.Map(_cuts, self._buckets),
+            learned | "Cuts" >> beam.Map(_cuts, self._plans),
         )
 
 
@@ -165,13 +181,30 @@ def _final_moments(moments: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.stack(final, axis=1), posinf=0.0, neginf=0.0).astype(np.float32)
 
 
-def _cuts(numbers: _Numbers, buckets: list[int]) -> np.ndarray:
-    """All inner quantiles one behind the other, and a zero: the analyzer's output must have one."""
+def _cuts(numbers: _Numbers, plans: list[RangePlan]) -> np.ndarray:
+    """All cuts one behind the other, and a zero: the analyzer's output must have one."""
+    counts = {_QUANTILES if plan.edges else plan.buckets for plan in plans}
+    found = {count: numbers.sketch.GetQuantiles(count).to_pylist() for count in counts}
     cuts: list[float] = []
-    for column, count in enumerate(buckets):
-        quantiles = np.array(numbers.sketch.GetQuantiles(count).to_pylist()[column], np.float32)
-        cuts += [0.0] * (count - 1) if np.isnan(quantiles).any() else list(quantiles[1:-1])
+    for column, plan in enumerate(plans):
+        count = _QUANTILES if plan.edges else plan.buckets
+        quantiles = np.array(found[count][column], np.float32)
+        if np.isnan(quantiles).any():
+            cuts += [0.0] * plan.size
+        else:
+            cuts += list(_edges(quantiles, plan.buckets) if plan.edges else quantiles[1:-1])
     return np.array([*cuts, 0.0], dtype=np.float32)
+
+
+def _edges(quantiles: np.ndarray, bins: int) -> np.ndarray:
+    """Up to `bins + 1` of the different quantiles; the highest is repeated where there are fewer.
+
+    Of different ones: else a value that most rows share takes most of the edges.
+    """
+    different = np.unique(quantiles)
+    count = min(bins + 1, len(different))
+    chosen = different[np.round(np.linspace(0, len(different) - 1, count)).astype(int)]
+    return np.pad(chosen, (0, bins + 1 - count), mode="edge")
 
 
 class _CountsFn(beam.CombineFn):

@@ -16,14 +16,16 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
     """Describes the transformed examples.
 
     Returns:
-      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "cross"}]}`;
-      `name` is the feature's safe one, `size` the number of ids, or None for a number.
+      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "bins"}]}`;
+      `name` is the feature's safe one, `size` the number of ids, or None for a number; `bins` is
+      there if the number is a position among so many bins, -1 if it is missing.
     """
     features: list[dict[str, Any]] = []
     safe = table.safe_names()
     for name, feature in table.columns.items():
         if isinstance(feature, Numeric):
-            features.append({"name": safe[name], "size": None})
+            bins = {"bins": feature.bins} if feature.scale == "quantile" else {}
+            features.append({"name": safe[name], "size": None, **bins})
         else:
             size = _num_ids(safe[name], feature, transformed) + (feature.missing == "own")
             features.append({"name": safe[name], "size": size, "embed": feature.embed})

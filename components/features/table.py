@@ -34,12 +34,25 @@ class Numeric(_Column):
     """A number used as a number."""
 
     kind: Literal["numeric"]
-    scale: Literal["standard", "minmax", "none"] = Field(
-        "standard", description="Zero mean and unit variance, range 0 to 1, or as it is."
+    scale: Literal["standard", "minmax", "quantile", "none"] = Field(
+        "standard",
+        description="Zero mean and unit variance; range 0 to 1; as it is; or the position among "
+        "the training data's quantiles, read by the network as a piecewise linear function.",
     )
-    missing: Literal["mean", "error"] | float = Field(
-        description="What stands in for a missing value: the training mean, a number, or an error."
+    bins: Annotated[int, Field(ge=2, le=1000)] = Field(
+        48, description="scale: quantile: between so many pairs of neighbouring quantiles."
     )
+    missing: Literal["mean", "own", "error"] | float = Field(
+        description="What stands in for a missing value: the training mean, a number, an error; "
+        "with scale: quantile also an input of its own."
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (setting, mistake) for contradictions within the feature."""
+        if self.scale != "quantile" and "bins" in self.model_fields_set:
+            yield "bins", f"needs scale: quantile; it is '{self.scale}'"
+        if self.scale != "quantile" and self.missing == "own":
+            yield "missing", "'own' needs scale: quantile; else choose mean, a number, or error"
 
 
 class Bucketized(_Categorical):
@@ -226,7 +239,7 @@ class FeatureTable(Strict):
             if column in self.exclude:
                 reason = self.exclude[column]
                 yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
-            if isinstance(feature, Bucketized):
+            if isinstance(feature, Bucketized | Numeric):
                 for setting, message in feature.problems():
                     yield ("columns", name, setting), message
         if self.label.column in self.exclude:

@@ -9,7 +9,12 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.features.analysis import VocabularyPlan, learn_numbers, learn_vocabularies
+from components.features.analysis import (
+    RangePlan,
+    VocabularyPlan,
+    learn_numbers,
+    learn_vocabularies,
+)
 from components.features.missing import MISSING
 from components.features.scaling import scaled
 from components.features.table import Bucketized, Cross, FeatureTable, Hashed, Numeric, Vocabulary
@@ -73,17 +78,21 @@ class _Learned:
         }
         numeric = {n: f for n, f in features.items() if isinstance(f, Numeric)}
         numbers = [self._numbers[table.column_of(name)] for name in numeric]
-        self._quantiles = {
-            n: f.buckets for n, f in features.items() if isinstance(f, Bucketized) and f.buckets
+        plans = {
+            n: RangePlan(f.buckets)
+            for n, f in features.items()
+            if isinstance(f, Bucketized) and f.buckets
         }
+        plans |= {n: RangePlan(f.bins, True) for n, f in numeric.items() if f.scale == "quantile"}
         self._vocabularies = {n: f for n, f in features.items() if isinstance(f, Vocabulary)}
         moments, cuts = learn_numbers(
             numbers,
-            [(self._numbers[table.column_of(n)], count) for n, count in self._quantiles.items()],
+            [(self._numbers[table.column_of(n)], plan) for n, plan in plans.items()],
         )
-        made = scaled(numbers, [*numeric.values()], moments[: len(numeric)])
+        self._cuts = dict(zip(plans, cuts, strict=True))
+        edges = [self._cuts[name] for name, plan in plans.items() if plan.edges]
+        made = scaled(numbers, [*numeric.values()], moments[: len(numeric)], edges)
         self._scaled = dict(zip(numeric, made, strict=True))
-        self._boundaries = dict(zip(self._quantiles, cuts, strict=True))
         self._files = self._learn_vocabularies()
 
     def _learn_vocabularies(self) -> dict[str, tf.Tensor]:
@@ -117,7 +126,7 @@ class _Learned:
         if feature.boundaries is not None:
             boundaries = tf.constant(feature.boundaries, tf.float32)
         else:
-            boundaries = self._boundaries[name]
+            boundaries = self._cuts[name]
         filled = tf.where(missing, fill, numbers)
         return missing, tf.searchsorted(boundaries, filled, side="right", out_type=tf.int64)
 

@@ -6,6 +6,8 @@ Signatures, n rows each:
 - `raw(<column>: [n], ...)`: named columns as in JSON -> `predictions`. Missing is "" for text, NaN
   for floats and the lowest int64 for integers.
 - `keyed(key: string [n], <column>: [n], ...)`: the same, and `key` comes back (Keyed Predictions).
+- `uncertain(<column>: [n], ...)`: `predictions`, and their `uncertainty`: the standard deviation
+  of the members' predictions. Only of a network with several members (Ensembles).
 - `transform_features(examples)`: what the network sees, and the label.
 - `label_index(examples)`: the label as the Evaluator compares it, where it has classes.
 
@@ -64,6 +66,8 @@ class ServingModule(tf.Module):
             ),
             "transform_features": _graph(self._transform_examples, examples),
         }
+        if len(self._network.output_shape) > 2:
+            signatures["uncertain"] = _graph(self._serve_uncertain, columns)
         if self._table.label.classes is not None:
             signatures["label_index"] = _graph(self._label_index, examples)
         return signatures
@@ -72,8 +76,17 @@ class ServingModule(tf.Module):
         return {"predictions": self._predict(tf.io.parse_example(examples, self._columns))}
 
     def _serve_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        parsed = {name: columns[safe] for name, safe in self._safe.items()}
-        return {"predictions": self._predict(parsed)}
+        return {"predictions": self._predict(self._named(columns))}
+
+    def _serve_uncertain(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logits = self._logits(self._named(columns))
+        return {
+            "predictions": self._head.predict(self._network, logits),
+            "uncertainty": self._head.uncertainty(self._network, logits),
+        }
+
+    def _named(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {name: columns[safe] for name, safe in self._safe.items()}
 
     def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._transformed(tf.io.parse_example(examples, self._all_columns))
@@ -86,19 +99,21 @@ class ServingModule(tf.Module):
 
     @tf.function(autograph=False, reduce_retracing=True)
     def _predict(self, raw: dict[str, Any]) -> tf.Tensor:
+        return self._head.predict(self._network, self._logits(raw))
+
+    def _logits(self, raw: dict[str, Any]) -> tf.Tensor:
         transformed = self._transformed(raw)
         features = {name: transformed[name] for name in self._features}
         numbers = [v for v in features.values() if v.dtype == tf.float32]
         ids = [tf.cast(v, tf.int32) for v in features.values() if v.dtype != tf.float32]
         rows = tf.shape(next(iter(features.values())))[0]
-        logits = self._network(
+        return self._network(
             {
                 "numbers": tf.stack(numbers, 1) if numbers else tf.zeros([rows, 0]),
                 "ids": tf.stack(ids, 1) if ids else tf.zeros([rows, 0], tf.int32),
             },
             training=False,
         )
-        return self._head.predict(self._network, logits)
 
     def _transformed(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
         """Runs Transform's graph; columns that no feature needs are missing."""

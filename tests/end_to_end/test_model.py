@@ -183,3 +183,24 @@ def test_report_documents_features_and_slices(project: Project) -> None:
     for row in ("| overall | ", "| method=card | ", "| method=cash | "):
         assert row in text
     assert "| heuristic | " in text
+
+
+@pytest.mark.prove
+def test_an_ensemble_says_how_sure_it_is(lived: tuple[Project, Result]) -> None:
+    project = lived[0]
+    project.restore()
+    result = project.run(
+        "--set=model.members=4",
+        "--set=features.columns.amount.scale=quantile",
+        "--set=features.columns.amount.missing=own",
+    )
+    assert result.code == 0, result.output
+    root = project.folder / "workspace" / "pipeline_root" / "small" / "Trainer" / "model"
+    newest = max(root.iterdir(), key=lambda folder: int(folder.name)) / "Format-Serving"
+    model = tf.saved_model.load(str(newest))
+    rows = _columns(_records(project, "ExampleGen", "examples", "test"))
+    answer = model.signatures["uncertain"](**rows)
+    raw = model.signatures["raw"](**rows)
+    np.testing.assert_array_equal(answer["predictions"], raw["predictions"])
+    assert float(tf.reduce_min(answer["uncertainty"])) > 0
+    assert float(tf.reduce_max(answer["uncertainty"])) < 0.5

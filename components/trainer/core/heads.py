@@ -1,4 +1,8 @@
-"""What each problem type means: its loss, its metrics, and what the logits stand for."""
+"""What each problem type means: its loss, its metrics, and what the logits stand for.
+
+Logits are float32 [n, outputs], or [n, members, outputs] of a network with several members: then a
+row's loss is the mean of the members' losses, and its prediction the mean of their predictions.
+"""
 
 from typing import Any
 
@@ -20,10 +24,30 @@ class Head:
 
     def losses(self, model: keras.Model, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """The loss of each row, float32 [n]."""
-        return self.loss(labels[:, None], logits)
+        targets = self.targets(model, labels)
+        if logits.shape.rank == 2:
+            return self.loss(targets[:, None], logits)
+        members, outputs = logits.shape[1:]
+        repeated = tf.repeat(targets, members)[:, None]
+        each = self.loss(repeated, tf.reshape(logits, [-1, outputs]))
+        return tf.reduce_mean(tf.reshape(each, [-1, members]), axis=1)
 
     def predict(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
         """Predictions, float32 [n, outputs]: probabilities, or values in the label's units."""
+        each = self.activated(model, logits)
+        return each if logits.shape.rank == 2 else tf.reduce_mean(each, axis=1)
+
+    def uncertainty(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
+        """Standard deviation of the members' predictions, float32 [n, outputs]; 0 of one member."""
+        each = self.activated(model, logits)
+        return tf.zeros_like(each) if logits.shape.rank == 2 else tf.math.reduce_std(each, axis=1)
+
+    def targets(self, model: keras.Model, labels: tf.Tensor) -> tf.Tensor:
+        """What the network learns for each label, [n]."""
+        return labels
+
+    def activated(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
+        """Predictions of each member, of the logits' shape."""
         return tf.sigmoid(logits)
 
 
@@ -36,8 +60,8 @@ class Multiclass(Head):
         """Fresh metrics of predictions, by the name that settings use."""
         return {"accuracy": keras.metrics.SparseCategoricalAccuracy()}
 
-    def predict(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
-        """Probabilities, float32 [n, classes]."""
+    def activated(self, model: keras.Model, logits: tf.Tensor) -> tf.Tensor:
+        """Probabilities of the classes, of the logits' shape."""
         return tf.nn.softmax(logits)
 
 
@@ -58,13 +82,12 @@ class Regression(Head):
             weight = model.add_weight(shape=(), initializer=initial, trainable=False, name=name)
             setattr(model, name, weight)
 
-    def losses(self, model: Any, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """The squared error of each row in standard deviations of the label, float32 [n]."""
-        standardised = (labels - model.label_mean) / model.label_deviation
-        return self.loss(standardised[:, None], logits)
+    def targets(self, model: Any, labels: tf.Tensor) -> tf.Tensor:
+        """The labels in standard deviations from their mean: losses are squared errors of these."""
+        return (labels - model.label_mean) / model.label_deviation
 
-    def predict(self, model: Any, logits: tf.Tensor) -> tf.Tensor:
-        """Values in the label's units, float32 [n, 1]."""
+    def activated(self, model: Any, logits: tf.Tensor) -> tf.Tensor:
+        """Values in the label's units, of the logits' shape."""
         return logits * model.label_deviation + model.label_mean
 
 

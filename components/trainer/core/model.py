@@ -1,8 +1,19 @@
-"""The wide-and-deep network (Cheng et al. 2016, arxiv.org/abs/1606.07792) of a feature spec."""
+"""The wide-and-deep network (Cheng et al. 2016, arxiv.org/abs/1606.07792) of a feature spec.
 
+With several members the hidden layers are a cheap ensemble (book pattern: Ensembles): the members
+share the kernels and have signs, biases and a last layer of their own (BatchEnsemble, Wen et al.
+2020, arxiv.org/abs/2002.06715; TabM, Gorishniy et al. 2024, arxiv.org/abs/2410.24210).
+"""
+
+import random
+from itertools import accumulate
 from typing import Any
 
 import keras
+
+MOST_WIDE = 64
+"""With several members, features of more ids are left out of the wide part: they would be learned
+by heart."""
 
 
 def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.Model:
@@ -10,17 +21,20 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
 
     Args:
       inputs: the feature spec (`components.features.model_inputs`).
-      settings: `hidden`, `dropout`, `batch_norm`, `wide` and `l2` as in `configs/*.yaml`.
-      seed: of the dropout masks.
+      settings: `hidden`, `dropout`, `batch_norm`, `wide`, `l2` and `members` as in
+        `configs/*.yaml`.
+      seed: of the dropout masks and the members.
 
     Returns:
       A model from {"numbers": float32 [n, numeric], "ids": int32 [n, categorical]} to logits
-      float32 [n, outputs] (a standardised value for regression).
+      float32 [n, outputs], or [n, members, outputs] with several members (a standardised value for
+      regression).
     """
     features = inputs["features"]
     categorical = [f for f in features if f["size"] is not None]
     numbers = keras.Input([len(features) - len(categorical)], name="numbers")
     ids = keras.Input([len(categorical)], name="ids", dtype="int32")
+    unfolded = _unfolded(numbers, [f.get("bins") for f in features if f["size"] is None])
     one_hots = [
         keras.ops.one_hot(ids[:, i], f["size"]) for i, f in enumerate(categorical) if not f["embed"]
     ]
@@ -29,19 +43,105 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         for i, f in enumerate(categorical)
         if f["embed"]
     ]
-    deep = _joined([numbers, *one_hots, *embedded])
+    deep = _joined([unfolded, *one_hots, *embedded])
     for layer, units in enumerate(settings["hidden"]):
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
-    outputs = max(1, inputs["num_classes"])
-    logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
+    outputs, members = max(1, inputs["num_classes"]), settings["members"]
+    if members == 1:
+        logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
+    else:
+        logits = MemberLogits(outputs, seed, name="deep", dtype="float32")(deep)
     if settings["wide"]:
-        logits += _wide(numbers, ids, [f["size"] for f in categorical], outputs)
+        most = None if members == 1 else MOST_WIDE
+        wide = _wide(unfolded, ids, [f["size"] for f in categorical], outputs, most)
+        logits += wide if members == 1 else wide[:, None, :]
     return keras.Model({"numbers": numbers, "ids": ids}, logits, name="wide_and_deep")
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class Members(keras.layers.Layer):
+    """[n, units] -> [n, members, units]: each member has its own sign and bias of a unit."""
+
+    def __init__(self, members: int, seed: int, **kwargs: Any):
+        """Takes how many there are, and the seed of their signs and first biases."""
+        super().__init__(**kwargs)
+        self.members, self.seed = members, seed
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        size = (self.members, shape[-1])
+        chance = random.Random(self.seed)
+        signs = [[chance.choice([-1.0, 1.0]) for _ in range(size[1])] for _ in range(size[0])]
+        self.scale = self.add_weight(shape=size, initializer="ones", name="scale")
+        self.scale.assign(signs)
+        self.bias = self.add_weight(
+            shape=size, initializer=_uniform(shape[-1], self.seed), name="bias"
+        )
+
+    def call(self, units: Any) -> Any:
+        """Copies the units for each member."""
+        return units[:, None, :] * self.scale + self.bias
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class MemberLogits(keras.layers.Layer):
+    """[n, members, units] -> [n, members, outputs]: a last layer for each member."""
+
+    def __init__(self, outputs: int, seed: int, **kwargs: Any):
+        """Takes the number of outputs, and the seed of the first kernels."""
+        super().__init__(**kwargs)
+        self.outputs, self.seed = outputs, seed
+
+    def build(self, shape: Any) -> None:
+        """Makes the weights."""
+        members, units = shape[1:]
+        self.kernel = self.add_weight(
+            shape=(members, units, self.outputs),
+            initializer=_uniform(units, self.seed),
+            name="kernel",
+        )
+        self.bias = self.add_weight(shape=(members, self.outputs), initializer="zeros", name="bias")
+
+    def call(self, units: Any) -> Any:
+        """Applies each member's kernel to its units."""
+        return keras.ops.einsum("nmu,muo->nmo", units, self.kernel) + self.bias
+
+
+def _uniform(units: int, seed: int) -> keras.initializers.Initializer:
+    return keras.initializers.RandomUniform(-(units**-0.5), units**-0.5, seed)
+
+
+def _unfolded(numbers: Any, bins: list[int | None]) -> Any:
+    """Numbers as they are; positions as 0 to 1 in each bin, and 1 behind them if it is missing.
+
+    The model is so a piecewise linear function of the number, with a knot at each edge.
+    """
+    plain = [i for i, count in enumerate(bins) if count is None]
+    by_position = [(i, count) for i, count in enumerate(bins) if count is not None]
+    if not by_position:
+        return numbers
+    parts = [_taken(numbers, plain)] if plain else []
+    bin_of = [(i, float(number)) for i, count in by_position for number in range(count)]
+    starts = keras.ops.array([number for _, number in bin_of], "float32")
+    parts.append(keras.ops.clip(_taken(numbers, [i for i, _ in bin_of]) - starts, 0.0, 1.0))
+    places = _taken(numbers, [i for i, _ in by_position])
+    parts.append(keras.ops.cast(places < 0, places.dtype))
+    return keras.ops.concatenate(parts, axis=-1)
+
+
+def _taken(columns: Any, indices: list[int]) -> Any:
+    return keras.ops.take(columns, keras.ops.array(indices, "int32"), axis=1)
 
 
 def _hidden_layer(deep: Any, number: int, units: int, settings: dict[str, Any], seed: int) -> Any:
     penalty = keras.regularizers.L2(settings["l2"]) if settings["l2"] else None
-    deep = keras.layers.Dense(units, kernel_regularizer=penalty, name=f"hidden_{number}")(deep)
+    split = number == 0 and settings["members"] > 1
+    dense = keras.layers.Dense(
+        units, use_bias=not split, kernel_regularizer=penalty, name=f"hidden_{number}"
+    )
+    deep = dense(deep)
+    if split:
+        deep = Members(settings["members"], seed, name="members")(deep)
     if settings["batch_norm"]:
         # Over the whole global batch, so that the number of replicas does not matter.
         name = f"batch_norm_{number}"
@@ -52,10 +152,10 @@ def _hidden_layer(deep: Any, number: int, units: int, settings: dict[str, Any], 
     return deep
 
 
-def _wide(numbers: Any, ids: Any, sizes: list[int], outputs: int) -> Any:
+def _wide(numbers: Any, ids: Any, sizes: list[int], outputs: int, most: int | None) -> Any:
     """A linear model over the numbers and the one-hots: a weight for each number and each id.
 
-    All start with zero. The ids of all features are in one table.
+    All start with zero. The ids of all features of at most `most` ids are in one table.
     """
     parts = []
     if numbers.shape[-1]:
@@ -63,14 +163,20 @@ def _wide(numbers: Any, ids: Any, sizes: list[int], outputs: int) -> Any:
             outputs, use_bias=False, kernel_initializer="zeros", name="linear", dtype="float32"
         )
         parts.append(linear(numbers))
-    if sizes:
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    kept = [i for i, size in enumerate(sizes) if most is None or size <= most]
+    if kept:
+        *starts, count = accumulate((sizes[i] for i in kept), initial=0)
         table = keras.layers.Embedding(
-            sum(sizes), outputs, embeddings_initializer="zeros", name="wide", dtype="float32"
+            count,
+            outputs,
+            embeddings_initializer="zeros",
+            name="wide",
+            dtype="float32",
         )
-        weights = table(ids + keras.ops.array([starts], "int32"))
+        chosen = ids if len(kept) == len(sizes) else _taken(ids, kept)
+        weights = table(chosen + keras.ops.array([starts], "int32"))
         parts.append(keras.ops.sum(weights, axis=1))
-    return sum(parts[1:], parts[0])
+    return sum(parts[1:], parts[0]) if parts else keras.ops.zeros_like(numbers[:, :1])
 
 
 def _joined(parts: list[Any]) -> Any:

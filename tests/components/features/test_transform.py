@@ -177,3 +177,21 @@ CUTS = [
 def test_vocabulary_is_cut_as_planned(plan: VocabularyPlan, expected: list[bytes]) -> None:
     counts = Counter({b"a": 2, b"b": 3, b"c": 1, b"": 9, b"x\ny": 9})
     assert vocabulary(counts, plan) == expected
+
+
+def test_quantile_edges_are_different_values_though_most_rows_share_one(tmp_path: Path) -> None:
+    numeric = {"kind": "numeric", "scale": "quantile", "missing": "own"}
+    columns = {"hour": numeric | {"bins": 4}, "amount": numeric, "leak": numeric | {"bins": 2}}
+    table = FeatureTable.model_validate(small.SETTINGS["features"] | {"columns": columns, **_ALONE})
+    output, transformed = _transformed(table, tmp_path)
+    hours = np.array([row["hour"] for row in ROWS])
+    edges = np.unique(hours)[np.round(np.linspace(0, 23, 5)).astype(int)]
+    np.testing.assert_allclose(output["hour"], np.interp(hours, edges, range(5)), atol=1e-6)
+    missing = np.array([row["amount"] == "" for row in ROWS])
+    np.testing.assert_array_equal(output["amount"] == -1, missing)
+    assert output["amount"].max() == 48
+    spec = model_inputs(table, transformed)["features"]
+    assert [(f["name"], f["bins"]) for f in spec] == [("hour", 4), ("amount", 48), ("leak", 2)]
+
+
+_ALONE: dict[str, Any] = {"crosses": {}, "exclude": {"when": "time"}}
