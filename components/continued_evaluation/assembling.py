@@ -192,7 +192,8 @@ def _anomalies(inputs: Inputs) -> Iterator[Anomaly]:
 
 def _rows(hashes: np.ndarray, model: str, span: int, past: list[history.Record]) -> Rows:
     earlier = {record.evidence.span: record.id for record in past if record.evidence.span != span}
-    known = (np.load(history.path_of(model, name, history.HASHES)) for name in earlier.values())
+    paths = (history.path_of(model, name, history.HASHES) for name in earlier.values())
+    known = (np.load(path, mmap_mode="r") for path in paths)
     repeated, seen_before = rows.shares(hashes, known)
     return Rows(total=len(hashes), repeated=repeated, seen_before=seen_before)
 

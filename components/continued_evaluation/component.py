@@ -13,7 +13,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components import files
-from components.continued_evaluation import following, history
+from components.continued_evaluation import following, history, rows
 from components.continued_evaluation.assembling import assemble, statistics
 from components.continued_evaluation.decision import decide
 from components.continued_evaluation.settings import ContinuedEvaluation
@@ -65,7 +65,7 @@ class DecideExecutor(base_executor.BaseExecutor):
                 settings=settings.model_dump(mode="json"),
             ),
             statistics(input_dict),
-            hashes,
+            rows.sketch(hashes),
         )
         decided = artifact_utils.get_single_instance(output_dict["decided"])
         decided.set_string_custom_property("action", record.decision.action)

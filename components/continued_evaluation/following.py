@@ -1,10 +1,13 @@
 """What follows from a decision, once: a retraining, or the champion before."""
 
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from components.continued_evaluation import history
 from components.continued_evaluation.evidence import Record
 from components.continued_evaluation.settings import ContinuedEvaluation
+from components.errors import PipelineStop
 from components.registry import labels, store
 
 _ALL = 1_000_000
@@ -55,6 +58,68 @@ def retraining(record: history.Record) -> Retraining:
     return Retraining(
         spans=spans, warm_start=record.evidence.champion if wanted["warm_start"] else None
     )
+
+
+def settle(model: str) -> None:
+    """Notes the outcome of retrainings that were killed after their version was filed.
+
+    It is read from the registry: a version belongs to the newest evaluation before it that asked
+    for its window of spans. So it does not matter who saw it filed, or who promotes it.
+
+    Args:
+      model: `registry/<model>`.
+    """
+    waiting = [
+        record
+        for record in history.read_all(model)
+        if record.decision.action == "retrain" and history.followed(model, record.id) is None
+    ]
+    if not waiting:
+        return
+    manifests = list(_manifests(model))
+    for record in waiting:
+        filed = [one for one in manifests if _newest_asker(one, waiting) == record]
+        if filed:
+            note_version(model, record, max(one["version"] for one in filed))
+
+
+def note_version(model: str, record: history.Record, version: int | None) -> None:
+    """Notes what a retraining came to: its version, or None where none was filed."""
+    if version is None:
+        note(model, record, "retrained; the new model was not blessed, and no version was filed")
+        return
+    held = [name for name, number in store.read_labels(model).items() if number == version]
+    now = ", now champion" if store.CHAMPION in held else ""
+    now = ", a candidate" if store.CANDIDATE in held else now
+    note(model, record, f"retrained: version {version}{now}", version=version)
+
+
+def _manifests(model: str) -> Iterator[store.Manifest]:
+    for version in store.list_versions(model):
+        try:
+            yield store.read_manifest(model, version)
+        except PipelineStop as stop:
+            logging.warning("passed over: %s", stop)
+
+
+def _newest_asker(
+    manifest: store.Manifest, records: Sequence[history.Record]
+) -> history.Record | None:
+    """The last evaluation before a version was filed that asked for what it was trained on."""
+    askers = [
+        record
+        for record in records
+        if record.time <= manifest.get("time", "") and _is_of(manifest, retraining(record))
+    ]
+    return max(askers, key=lambda record: record.number, default=None)
+
+
+def _is_of(manifest: store.Manifest, wanted: Retraining) -> bool:
+    """Whether a version was trained on the spans that a retraining asks for."""
+    trained = manifest.get("config", {}).get("data", {}).get("spans")
+    if wanted.spans is None:
+        return not isinstance(trained, dict)
+    return isinstance(trained, dict) and wanted.spans.items() <= trained.items()
 
 
 def roll_back(model: str, record: history.Record) -> int:

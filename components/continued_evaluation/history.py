@@ -9,6 +9,7 @@ evaluated, so the same evaluation, run again, is the one that is there.
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,15 +90,17 @@ def add(model: str, record: Record, statistics: bytes, hashes: np.ndarray) -> Re
       model: `registry/<model>`.
       record: Its number is set here.
       statistics: The span's, a serialised DatasetFeatureStatisticsList.
-      hashes: uint64 [rows], of the span's rows.
+      hashes: uint64 [at most rows.SKETCH], the `rows.sketch` of the span's rows.
     """
     with files.locked(model):
         folder = Path(model) / FOLDER
         if (folder / record.id / EVALUATION_FILE).exists():
             return read(model, record.id)
         record = record.model_copy(update={"number": len(_ids(model)) + 1})
+        for left in folder.glob(f"{files.TEMPORARY}*"):  # under the lock nobody is at work in one
+            shutil.rmtree(left)
         made = folder / f"{files.TEMPORARY}{record.id}"
-        made.mkdir(parents=True, exist_ok=True)
+        made.mkdir(parents=True)
         (made / STATISTICS).write_bytes(statistics)
         np.save(made / HASHES, hashes)
         (made / EVALUATION_FILE).write_text(record.model_dump_json(indent=1))

@@ -23,6 +23,7 @@ from components.evaluation.thresholds import HEURISTIC
 from components.registry import store
 from components.registry.finding import FindingDriver
 
+_PROGRESS = logging.getLogger("progress")
 JUDGED_FILE = "judged.json"
 FRESH = "fresh"
 """The outputs' custom property: 0 if there is nothing to judge the champion on, else 1."""
@@ -71,11 +72,26 @@ def find(model: str, span: int, fingerprint: str | None) -> Judged:
         )
     if damage := store.damage(model, champion):
         raise store.damaged(model, champion, damage)
-    if previous not in versions or previous == champion or store.damage(model, previous):
+    if previous not in versions or previous == champion or not _is_whole(model, previous):
         previous = None
     if fingerprint is not None:
         _check_fresh(store.read_manifest(model, champion), span, fingerprint)
     return Judged(champion=champion, previous=previous, before=_before(model, span))
+
+
+def _is_whole(model: str, previous: int) -> bool:
+    """Whether the version before the champion can be judged beside it; says why not."""
+    try:
+        problems = store.damage(model, previous)
+    except PipelineStop as stop:  # its manifest cannot be read
+        problems = [str(stop)]
+    if problems:
+        _PROGRESS.warning(
+            "Version %s, the champion before, is damaged and passed over: %s",
+            previous,
+            ", ".join(problems),
+        )
+    return not problems
 
 
 def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:

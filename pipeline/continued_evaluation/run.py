@@ -10,7 +10,6 @@ from rich.console import Console
 
 from components.continued_evaluation import following, history
 from components.errors import NothingToDo
-from components.registry import store
 from pipeline import loading
 from pipeline import run as training
 from pipeline.config import Config
@@ -50,6 +49,7 @@ def _main(config_name: str, overrides: list[str], span: int | None) -> int:
     log = workspace.logs / f"{config.name}-continued-evaluation-{started}.log"
     workspace.make()
     model = str(workspace.registry / config.registry.model)
+    following.settle(model)
     with output_to(log) as console:
         console.print(f"{config.registry.model}: fresh rows of {config.data.path}, {shown(log)}")
         try:
@@ -129,19 +129,12 @@ def _retrain(
 ) -> int:
     config = loading.load(config_name, [*overrides, *retraining_overrides(record)])
     console.print(f"\nRetraining on the spans up to {record.evidence.span}:")
-    before = store.list_versions(model)
     workspace = Workspace(loading.PROJECT / config.workspace)
     code = training.train(config_name, config, workspace, console, log)
     if code == 0:
-        made = [version for version in store.list_versions(model) if version not in before]
-        champion = store.read_labels(model).get(store.CHAMPION)
-        if not made:
-            what = "retrained; the new model was not blessed"
-        elif champion in made:
-            what = f"retrained: version {made[-1]}, now champion"
-        else:
-            what = f"retrained: version {made[-1]}, a candidate"
-        following.note(model, record, what, version=made[-1] if made else None)
+        following.settle(model)
+        if history.followed(model, record.id) is None:
+            following.note_version(model, record, None)
     return code
 
 

@@ -19,6 +19,7 @@ MOMENTS = [
     "Retraining",
     "Transform ",
     "Trainer",
+    "RegistryPush",
 ]
 """What it says before it is killed: each time it comes a little further."""
 

@@ -77,6 +77,44 @@ def test_a_retraining_has_a_rolling_or_a_growing_window(
     assert following.retraining(plain).spans is None
 
 
+def trained(model: str, saved: Path, last: int, time: str = "") -> int:
+    """Files what the retraining of a span's evaluation makes."""
+    spans = {"count": 4, "start": 0, "skip": 0, "last": last}
+    config = {"data": {"spans": spans}}
+    time = time or history.now()
+    name = f"trained {last} {time}"
+    return registries.add(model, str(saved_model(saved)), name, config=config, time=time)
+
+
+@pytest.mark.parametrize("promote", ["automatic", "manual"])
+def test_a_retraining_killed_after_its_version_was_filed_is_known_from_the_registry(
+    model: str, tmp_path: Path, promote: str
+) -> None:
+    made = filed(model, **OLD)
+    version = trained(model, tmp_path, 12)
+    if promote == "automatic":
+        labels.promote(model, version, BY, 3)
+    else:
+        labels.assign(model, store.CANDIDATE, version, BY)
+    following.settle(model)
+    noted = history.followed(model, made.id)
+    assert noted is not None
+    assert noted.version == version == 4
+    assert noted.what.endswith("now champion" if promote == "automatic" else "a candidate")
+    assert following.due(model, made, SETTINGS) == "nothing"
+
+
+def test_a_version_of_other_spans_or_of_before_is_not_its_outcome(
+    model: str, tmp_path: Path
+) -> None:
+    made = filed(model, **OLD)
+    trained(model, tmp_path, 12, time="2020-01-01T00:00:00+00:00")
+    trained(model, tmp_path, 11)
+    following.settle(model)
+    assert history.followed(model, made.id) is None
+    assert following.due(model, made, SETTINGS) == "retrain"
+
+
 def test_a_step_that_is_tried_again_rolls_back_once(model: str) -> None:
     made = filed(model, **WORSE)
     assert following.roll_back(model, made) == 2

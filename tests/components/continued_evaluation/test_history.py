@@ -79,6 +79,16 @@ def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
         history.read_all(model)
 
 
+def test_what_a_killed_filing_left_is_swept(tmp_path: Path) -> None:
+    """Also if the next evaluation is of other data or settings, and so has another id."""
+    model = str(tmp_path / "small")
+    left = Path(model, history.FOLDER, ".tmp-span-7-v3-00000000")
+    left.mkdir(parents=True)
+    (left / history.STATISTICS).write_bytes(b"half")
+    history.add(model, record(8), b"", HASHES)
+    assert not left.exists()
+
+
 _FILE = """
 import os, signal, sys
 import numpy as np

@@ -98,6 +98,20 @@ def test_the_version_before_is_the_baseline(registry: Registry) -> None:
     assert registry.look(3).previous is None
 
 
+@pytest.mark.parametrize("manifest", ["", "{"])
+def test_a_version_before_without_its_manifest_is_passed_over_with_a_warning(
+    registry: Registry, manifest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.add(1.0, [1])
+    registry.add(2.0, [2])
+    path = Path(registry.model) / "1" / store.MANIFEST
+    path.write_text(manifest)
+    if not manifest:
+        path.unlink()
+    assert registry.look(3) == lookup.Judged(champion=2, previous=None, before=None)
+    assert "Version 1, the champion before, is damaged and passed over" in caplog.text
+
+
 def test_the_span_before_is_the_newest_that_is_trusted(registry: Registry) -> None:
     registry.add(1.0, [1])
     hashes = np.zeros(1, np.uint64)

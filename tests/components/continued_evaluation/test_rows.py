@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tfx.utils import io_utils
 
 from components.continued_evaluation import rows
@@ -33,8 +34,37 @@ def test_shares(tmp_path: Path) -> None:
     assert rows.shares(twice, []) == (0.5, 0.0)
     assert rows.shares(half, [hashes(tmp_path / "own", own)]) == (0.0, 0.5)
     parts = [hashes(tmp_path / "one", own[:50]), hashes(tmp_path / "two", other[100:])]
-    assert rows.shares(half, parts) == (0.0, 100 / 300)
+    assert rows.shares(half, parts) == pytest.approx((0.0, 100 / 300))
     assert rows.shares(np.zeros(0, np.uint64), parts) == (0.0, 0.0)
+
+
+def drawn(rows: range) -> np.ndarray:
+    """Hashes of numbered rows, sorted: as even as FarmHash's."""
+    generator = np.random.default_rng(1)
+    return np.sort(generator.integers(0, 2**64, 2_000_000, np.uint64)[rows])
+
+
+def test_what_is_kept_of_a_span_is_bounded_and_small_spans_are_exact() -> None:
+    large, small = drawn(range(1_000_000)), drawn(range(300))
+    assert rows.sketch(large).nbytes == 800_000
+    assert rows.sketch(np.concatenate([small, small])).tolist() == small.tolist()
+    seen = rows.shares(drawn(range(200, 400)), [rows.sketch(small), rows.sketch(drawn(range(0)))])
+    assert seen == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_the_share_of_large_spans_is_estimated(share: float) -> None:
+    """Half of what was seen is in one earlier span, half in another, smaller one."""
+    count = 600_000
+    half = int(count * share / 2)
+    first = np.sort(np.concatenate([drawn(range(half)), drawn(range(1_000_000, 1_400_000))]))
+    second = np.sort(
+        np.concatenate([drawn(range(half, 2 * half)), drawn(range(1_400_000, 1_500_000))])
+    )
+    _, seen = rows.shares(drawn(range(count)), [rows.sketch(first), rows.sketch(second)])
+    assert seen == pytest.approx(share, abs=0.01)
+    if share in (0.0, 1.0):
+        assert seen == share
 
 
 def test_a_value_that_is_missing_is_not_one_that_is_empty(tmp_path: Path) -> None:
