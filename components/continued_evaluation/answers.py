@@ -11,7 +11,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.continued_evaluation.evidence import Answers
 from components.continued_evaluation.reading import PREDICTION
-from components.evaluation.extractors import scalars
+from components.evaluation.arrays import scalars
 
 _ROWS = 4096
 

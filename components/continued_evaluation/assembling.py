@@ -26,8 +26,8 @@ from components.continued_evaluation.evidence import (
 )
 from components.continued_evaluation.lookup import JUDGED_FILE, Judged
 from components.continued_evaluation.settings import ContinuedEvaluation
-from components.evaluation.results import GAIN, METRICS_FILE
-from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC, LOGGED
+from components.evaluation.results import METRICS_FILE
+from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HEURISTIC, LOGGED
 from components.registry import store
 
 SPLIT = "test"

@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
 from tfx.types import artifact_utils
 from tfx_bsl.coders import example_coder
 
-from components.evaluation.extractors import scalars
-from components.ingest.splitting import fingerprints
+from components.evaluation.arrays import row_hashes
 
 _BATCH = 4096
 SKETCH = 100_000
@@ -25,19 +23,8 @@ def hashes(examples: types.Artifact, split: str, schema: schema_pb2.Schema) -> n
     found: list[np.ndarray] = [np.zeros(0, np.uint64)]
     for path in sorted(tf.io.gfile.glob(pattern)):
         for batch in tf.data.TFRecordDataset(path, "GZIP").batch(_BATCH):
-            found.append(_hash(decoder.DecodeBatch(batch.numpy())))
+            found.append(row_hashes([decoder.DecodeBatch(batch.numpy())]))
     return np.sort(np.concatenate(found))
-
-
-def _hash(batch: pa.RecordBatch) -> np.ndarray:
-    names = sorted(batch.schema.names)
-    columns = [_narrow(scalars([batch], name)) for name in names]
-    return fingerprints(pa.record_batch(columns, names))
-
-
-def _narrow(column: pa.Array) -> pa.Array:
-    """The type that ingest has for a column's values."""
-    return column.cast(pa.binary()) if pa.types.is_large_binary(column.type) else column
 
 
 def sketch(hashes: np.ndarray) -> np.ndarray:
@@ -66,7 +53,8 @@ def shares(own: np.ndarray, earlier: Iterable[np.ndarray]) -> tuple[float, float
     """
     if not len(own):
         return 0.0, 0.0
-    fresh, unknown = 1.0, np.ones(len(own), bool)
+    fresh = 1.0
+    unknown: np.ndarray = np.ones(len(own), bool)
     for kept in sorted(earlier, key=_reach, reverse=True):
         in_view = int(np.searchsorted(own, _reach(kept), "right"))
         left = unknown[:in_view]

@@ -1,16 +1,62 @@
 """TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
 
-from typing import ClassVar
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
 
 from tfx import types
 from tfx.components import Evaluator
+from tfx.components.evaluator import constants
+from tfx.components.evaluator import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import json_utils
+from tfx.utils import json_utils, proto_utils
 
-from components.evaluation.executor import SlicedExecutor
+from components.evaluation import extractors
+from components.evaluation.config import eval_config
+from components.evaluation.results import describe, read_baseline, write_results
+from components.evaluation.slices import OVERALL
+from components.evaluation.thresholds import CANDIDATE, Judgement
+from components.features.table import FeatureTable
+
+
+class SlicedExecutor(tfx_executor.Executor):
+    """Fills in the EvalConfig for the baseline given, and writes `metrics.json`."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates, blesses or not, and writes the results; see TFX's executor."""
+        baseline = read_baseline(input_dict[specs.BASELINE_MODEL_KEY][0].uri)
+        table = FeatureTable.model_validate_json(exec_properties["features"])
+        judgement = Judgement.model_validate_json(exec_properties["judgement"])
+        config = eval_config(table, judgement, baseline["kind"])
+        settings = {
+            specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
+            specs.EXAMPLE_SPLITS_KEY: json_utils.dumps(["test"]),
+            specs.MODULE_PATH_KEY: extractors.__name__,
+        }
+        super().Do(input_dict, output_dict, {**exec_properties, **settings})
+        evaluation = output_dict[specs.EVALUATION_KEY][0]
+        results = write_results(evaluation.uri, baseline, judgement)
+        for metric, value in results["metrics"][CANDIDATE][OVERALL].items():
+            if value is not None:
+                evaluation.set_float_custom_property(metric, value)
+        for failure in results["failures"]:
+            logging.info("not blessed: %s", describe(failure))
+        _bless(output_dict[specs.BLESSING_KEY][0], not results["failures"])
+
+
+def _bless(blessing: types.Artifact, is_blessed: bool) -> None:
+    """Writes what TFX's executor writes, where it knows the thresholds."""
+    name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
+    Path(blessing.uri, name).touch()
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
 
 
 class SlicedEvaluatorSpec(specs.EvaluatorSpec):
@@ -44,7 +90,7 @@ class SlicedEvaluator(Evaluator):
         judgement: str,
         code: str,
     ) -> None:
-        """Takes the channels, and as JSON the FeatureTable and the `config.Judgement`.
+        """Takes the channels, and as JSON the FeatureTable and the `thresholds.Judgement`.
 
         Args:
             examples: Raw examples; the split `test` is used.

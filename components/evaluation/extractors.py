@@ -5,6 +5,7 @@ TFMA's own extractors unbatch the rows and work out slices and metrics one row a
 of many rows at once, so `components.evaluation.metrics` can work on arrays.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from apache_beam.transforms.window import GlobalWindows
@@ -20,7 +20,10 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 
 from components.errors import PipelineStop
+from components.evaluation import heuristic
+from components.evaluation.arrays import SliceKey, frame, row_hashes, scalars, slice_rows
 from components.evaluation.config import LABEL_INDEX
+from components.evaluation.metrics import BLOCK, BLOCKS
 from components.evaluation.thresholds import (
     BASELINE,
     CANDIDATE,
@@ -31,13 +34,8 @@ from components.evaluation.thresholds import (
 
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""
-_BLOCKS = 200
-"""For confidence intervals a slice's share comes in so many parts, drawn at random: TFMA puts each
-element into one of 20 buckets, and looks at how much the metrics differ without one of them."""
-
-SliceKey = tuple[tuple[str, str | int | float], ...]
 Part = tuple[np.ndarray, dict[str, np.ndarray]]
-"""Some rows of a slice: labels [N], and by model predictions [N, C]."""
+"""Some rows of a slice: labels [N], and by model predictions [N, C]; under BLOCK int64 [N]."""
 
 
 def custom_extractors(
@@ -59,12 +57,12 @@ def custom_extractors(
     eval_config.options.min_slice_size.value = 1
     slices = [tuple(spec.feature_keys) for spec in eval_config.slicing_specs]
     label = eval_config.model_specs[0].label_key
-    predict = _Predict(paths, label, slices, LOGGED in named)
-    blocks = _BLOCKS if eval_config.options.compute_confidence_intervals.value else 1
+    configured = json.loads(eval_config.metrics_specs[0].metrics[0].config)
+    predict = _Predict(paths, label, slices, LOGGED in named, configured["intervals"])
     return [
         tfma.extractors.Extractor(
             stage_name=tfma.extractors.slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME,
-            ptransform=_ExtractSlices(predict, min_rows, blocks),
+            ptransform=_ExtractSlices(predict, min_rows),
         )
     ]
 
@@ -72,42 +70,36 @@ def custom_extractors(
 class _ExtractSlices(beam.PTransform):
     """From Arrow record batches to one element per slice and chunk of rows."""
 
-    def __init__(self, predict: "_Predict", min_rows: int, blocks: int) -> None:
+    def __init__(self, predict: "_Predict", min_rows: int) -> None:
         super().__init__()
         self._predict = predict
         self._min_rows = min_rows
-        self._blocks = blocks
 
     def expand(self, extracts: beam.PCollection) -> beam.PCollection:
         return (
             extracts
             | "Predict" >> beam.ParDo(self._predict)
             | "BySlice" >> beam.GroupByKey()
-            | "DropSmall" >> beam.FlatMap(large_slice, self._min_rows, self._blocks)
+            | "DropSmall" >> beam.FlatMap(large_slice, self._min_rows)
         )
 
 
-def large_slice(
-    grouped: tuple[SliceKey, Iterable[Part]], min_rows: int, blocks: int = 1
-) -> Iterator[Any]:
+def large_slice(grouped: tuple[SliceKey, Iterable[Part]], min_rows: int) -> Iterator[Any]:
     """Yields TFMA's extracts for each part of a slice, if all together have enough rows.
 
     Args:
         grouped: The slice, and its rows in chunks.
         min_rows: A slice with fewer is left out; all rows together never are.
-        blocks: Into how many random parts of equal size a chunk is cut.
     """
     key, parts = grouped
     if key and sum(len(labels) for labels, _ in parts) < min_rows:
         return
     for labels, predictions in parts:
-        order = np.random.default_rng(0).permutation(len(labels))
-        for rows in np.array_split(order, min(blocks, len(labels))):
-            yield {
-                tfma.SLICE_KEY_TYPES_KEY: slicer_lib.slice_keys_to_numpy_array([key]),
-                tfma.LABELS_KEY: labels[rows],
-                tfma.PREDICTIONS_KEY: {name: made[rows] for name, made in predictions.items()},
-            }
+        yield {
+            tfma.SLICE_KEY_TYPES_KEY: slicer_lib.slice_keys_to_numpy_array([key]),
+            tfma.LABELS_KEY: labels,
+            tfma.PREDICTIONS_KEY: predictions,
+        }
 
 
 class Served:
@@ -123,6 +115,10 @@ class Served:
             loaded = tf.compat.v1.saved_model.load(self._session, tags, path)
         self._signatures = loaded.signature_def
 
+    def predict(self, batches: list[pa.RecordBatch]) -> np.ndarray:
+        """The predictions float32 [N, C] for decoded tf.Examples, which carry their bytes."""
+        return self.call("serving_default", _serialized(batches))
+
     def call(self, signature: str, examples: np.ndarray) -> np.ndarray:
         """The one output of a signature for serialised examples [N]."""
         (given,) = self._signatures[signature].inputs.values()
@@ -130,20 +126,48 @@ class Served:
         return self._session.run(wanted.name, {given.name: examples})
 
 
+class Rule:
+    """A heuristic, as a model: see `components.evaluation.heuristic`."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the heuristic of a folder."""
+        self._heuristic = heuristic.read(path)
+
+    def predict(self, batches: list[pa.RecordBatch]) -> np.ndarray:
+        """The predictions float32 [N, C] for decoded tf.Examples."""
+        return self._heuristic.predict(frame(batches, self._heuristic.buckets.columns))
+
+
+def _serialized(batches: list[pa.RecordBatch]) -> np.ndarray:
+    return scalars(batches, tfma.ARROW_INPUT_COLUMN).to_numpy(False)
+
+
+def _load(path: str) -> Rule | Served:
+    """The model of a folder; older versions were filed with a heuristic that is a SavedModel."""
+    is_rule = os.path.exists(os.path.join(path, heuristic.FILE))
+    return Rule(path) if is_rule else Served(path)
+
+
 class _Predict(beam.DoFn):
     """Collects batches into chunks, predicts them with every model, and cuts them into slices."""
 
     def __init__(
-        self, paths: dict[str, str], label: str, slices: list[tuple[str, ...]], logged: bool
+        self,
+        paths: dict[str, str],
+        label: str,
+        slices: list[tuple[str, ...]],
+        logged: bool,
+        intervals: bool,
     ) -> None:
         super().__init__()
         self._logged = logged
+        self._intervals = intervals
         self._paths = paths
         self._label = label
         self._slices = slices
 
     def setup(self) -> None:
-        self._models = {name: Served(path) for name, path in self._paths.items()}
+        self._models = {name: _load(path) for name, path in self._paths.items()}
 
     def start_bundle(self) -> None:
         self._batches: list[pa.RecordBatch] = []
@@ -161,18 +185,25 @@ class _Predict(beam.DoFn):
         batches, self._batches = self._batches, []
         if not batches:
             return
-        examples = scalars(batches, tfma.ARROW_INPUT_COLUMN).to_numpy(False)
-        served = self._models.items()
-        predictions = {name: model.call("serving_default", examples) for name, model in served}
+        predictions = {name: model.predict(batches) for name, model in self._models.items()}
         if self._logged:
-            predictions[LOGGED] = logged_predictions(examples)
-        labels = self._labels(batches, examples)
+            predictions[LOGGED] = logged_predictions(_serialized(batches))
+        predictions[BLOCK] = self._blocks(batches)
+        labels = self._labels(batches)
         for key, rows in slice_rows(batches, self._slices):
             yield key, (labels[rows], {name: p[rows] for name, p in predictions.items()})
 
-    def _labels(self, batches: list[pa.RecordBatch], examples: np.ndarray) -> np.ndarray:
-        if self._label == LABEL_INDEX:
-            labels = self._models[CANDIDATE].call(LABEL_INDEX, examples)[:, 0]
+    def _blocks(self, batches: list[pa.RecordBatch]) -> np.ndarray:
+        """The row's block of the jackknife, by its hash: int64 [N]."""
+        if not self._intervals:
+            return np.zeros(sum(batch.num_rows for batch in batches), np.int64)
+        values = [batch.drop_columns([tfma.ARROW_INPUT_COLUMN]) for batch in batches]
+        return (row_hashes(values) % BLOCKS).astype(np.int64)
+
+    def _labels(self, batches: list[pa.RecordBatch]) -> np.ndarray:
+        candidate = self._models[CANDIDATE]
+        if self._label == LABEL_INDEX and isinstance(candidate, Served):
+            labels = candidate.call(LABEL_INDEX, _serialized(batches))[:, 0]
             unknown = int((labels < 0).sum())
         else:
             column = scalars(batches, self._label)
@@ -190,47 +221,3 @@ def logged_predictions(examples: np.ndarray) -> np.ndarray:
     spec = {LOGGED_PREDICTION: tf.io.RaggedFeature(tf.float32)}
     lists = tf.io.parse_example(tf.constant(examples, tf.string), spec)[LOGGED_PREDICTION]
     return lists.to_tensor().numpy()
-
-
-def scalars(batches: list[pa.RecordBatch], column: str) -> pa.Array:
-    """The first value of each row of a list column over all batches; null where it is empty."""
-    parts = []
-    for batch in batches:
-        lists = batch[column] if column in batch.schema.names else pa.nulls(batch.num_rows)
-        filled = pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)
-        parts.append(_first(lists) if filled else pa.nulls(batch.num_rows))
-    typed = [part.type for part in parts if not pa.types.is_null(part.type)]
-    return pa.concat_arrays([part.cast(typed[0]) if typed else part for part in parts])
-
-
-def _first(lists: pa.ListArray) -> pa.Array:
-    """The first element of each list, null for a missing or an empty one."""
-    starts, ends = lists.offsets[:-1], lists.offsets[1:]
-    filled = pc.and_(pc.less(starts, ends), lists.is_valid())
-    return lists.values.take(pc.if_else(filled, starts, None))
-
-
-def slice_rows(
-    batches: list[pa.RecordBatch], slices: list[tuple[str, ...]]
-) -> Iterator[tuple[SliceKey, np.ndarray]]:
-    """Yields each slice's key and the numbers of its rows; a row without a value is in none."""
-    columns = {column for names in slices for column in names}
-    coded = {column: scalars(batches, column).dictionary_encode() for column in columns}
-    total = sum(batch.num_rows for batch in batches)
-    for names in slices:
-        codes = np.zeros(total, np.int64)
-        present = np.ones(total, bool)
-        for name in names:
-            present &= coded[name].is_valid().to_numpy(False)
-            own = coded[name].indices.fill_null(0).to_numpy(False)
-            codes = codes * max(len(coded[name].dictionary), 1) + own
-        rows = np.flatnonzero(present)
-        order = rows[np.argsort(codes[rows], kind="stable")]
-        cuts: np.ndarray = np.flatnonzero(np.diff(codes[order])) + 1
-        for part in np.split(order, cuts) if len(order) else ():
-            yield tuple((name, _value(coded[name], part[0])) for name in sorted(names)), part
-
-
-def _value(column: pa.DictionaryArray, row: int) -> str | int | float:
-    value = column[int(row)].as_py()
-    return value.decode() if isinstance(value, bytes) else value

@@ -1,100 +1,115 @@
-"""The Heuristic Benchmark (book pattern 28): a rule on one column that a model has to beat.
+"""The Heuristic Benchmark (book pattern 28): a rule that a model has to beat.
 
-`COLUMN OP VALUE`, the column quoted where its name needs it, or 'mined' for the best such rule on
-one of the model's columns. Either way it is a division of one raw column's values into buckets, a
-missing value in a bucket of its own, with predictions learned from the training rows
-(`components.evaluation.heuristic_model`).
+A rule is a condition on raw columns, as `pandas.DataFrame.eval` reads it, or 'mined' for the best
+division of one of the model's columns. Either way it divides rows into buckets, the last of them
+for rows with a missing value, and predicts the mean of the training rows in each.
 """
 
 import ast
 import difflib
+import glob
 import itertools
-import math
+import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.errors import PipelineStop
 from components.features.table import FeatureTable
+from components.settings import Strict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MINED = "mined"
+FILE = "heuristic.json"
+_QUOTED = re.compile("`([^`]*)`")
+_EXAMPLE = "\"payment_type == 'Cash'\""
+_SAMPLES: dict[str, Any] = {"BYTES": "", "INT": 0, "FLOAT": np.float32(0)}
+_BATCH = 16_384
+_MINED_ROWS = 500_000
+"""A mined rule is chosen on so many rows; its predictions are learned from all of them."""
+_MOST_BUCKETS = 32
+_CLIP = 1e-7
 
-_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_RULE = re.compile(
-    rf"\s*(?P<column>{_QUOTED}|[^'\"].*?)\s*(?P<op>==|!=|<=|>=|<|>)\s*(?P<value>.+?)\s*", re.DOTALL
-)
-
-Value = str | int | float
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A comparison of a raw column with a value."""
-
-    column: str
-    op: str
-    value: Value
+Rows = tuple["pd.DataFrame", np.ndarray]
+"""Raw columns, and the targets float32 [N, D] (one-hot for multiclass, else D is 1)."""
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """Which values of a raw column are treated alike.
+class Buckets(Strict):
+    """A division of rows; the last bucket is for those with a missing value.
 
-    Either `values`: each has a bucket of its own, after bucket 0 for all others; or `boundaries`:
-    increasing, each the start of a bucket. The last bucket is for missing values.
+    Attributes:
+      columns: What it looks at; of a condition all columns, else one.
+      condition: Bucket 0 where it does not hold, 1 where it does.
+      values: Texts, each with a bucket of its own, after bucket 0 for all others.
+      boundaries: Increasing numbers, each the start of a bucket.
     """
 
-    column: str
-    values: tuple[Value, ...] = ()
+    columns: tuple[str, ...]
+    condition: str = ""
+    values: tuple[str, ...] = ()
     boundaries: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.values) + len(self.boundaries) + 2
 
     def names(self) -> list[str]:
         """What each bucket holds, in words."""
+        if self.condition:
+            return ["does not hold", "holds", "missing"]
         if self.values:
             return ["other", *(f"{value!r}" for value in self.values), "missing"]
         starts = [f"{start:g}" for start in self.boundaries]
         between = [f"{low} to {high}" for low, high in itertools.pairwise(starts)]
         return [f"below {starts[0]}", *between, f"from {starts[-1]}", "missing"]
 
+    def of(self, rows: "pd.DataFrame") -> np.ndarray:
+        """The bucket int64 [N] of each row."""
+        looked_at = rows[list(self.columns)]
+        there = looked_at.notna().all(axis=1).to_numpy()
+        ids: np.ndarray = np.full(len(rows), len(self.names()) - 1, np.int64)
+        ids[there] = self._of_whole(looked_at[there].infer_objects())
+        return ids
 
-def parse_rule(text: str) -> Rule:
-    """Reads `COLUMN OP VALUE`.
-
-    A column with an operator or a quotation mark in its name is quoted, as Python quotes a text:
-    `'net price >= 3' == 1`.
-
-    Raises:
-        ValueError: With a sentence that says what is wrong.
-    """
-    match = _RULE.fullmatch(text)
-    if not match:
-        raise ValueError(
-            f"'{text}' is not a rule: write COLUMN OP VALUE with one of == != < <= > >=, "
-            f"such as \"payment_type == 'Cash'\", or '{MINED}'"
-        )
-    value = _literal(match["value"])
-    if isinstance(value, bool) or not isinstance(value, Value):
-        raise ValueError(
-            f"{match['value']} in the rule '{text}' must be a number or a quoted text; "
-            "a column with operators or quotation marks in its name is quoted, too"
-        )
-    column = match["column"]
-    if column[0] in "'\"":
-        column = _literal(column)
-    return Rule(column, match["op"], value)
+    def _of_whole(self, rows: "pd.DataFrame") -> Any:
+        if self.condition:
+            return _holds(self.condition, rows)
+        values = rows[self.columns[0]]
+        if self.values:
+            numbers = {value: number for number, value in enumerate(self.values, 1)}
+            return values.map(numbers).fillna(0)
+        return np.searchsorted(self.boundaries, values.astype(np.float64), "right")
 
 
-def _literal(text: str) -> Any:
-    """A Python literal's value; None if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return None
+class Heuristic(Strict):
+    """Buckets; what is predicted [D] in each, and from how many training rows it was learned."""
+
+    buckets: Buckets
+    predictions: list[list[float]]
+    rows: list[int]
+
+    def predict(self, rows: "pd.DataFrame") -> np.ndarray:
+        """The predictions float32 [N, D]."""
+        table: np.ndarray = np.array(self.predictions, np.float32)
+        return table[self.buckets.of(rows)]
+
+    def describe(self) -> dict[str, Any]:
+        """The rule as JSON: its columns, and each bucket's content, rows and prediction."""
+        parts = zip(self.buckets.names(), self.rows, self.predictions, strict=True)
+        buckets = [{"holds": name, "rows": n, "prediction": p} for name, n, p in parts]
+        return {"column": ", ".join(self.buckets.columns), "buckets": buckets}
+
+    def write(self, folder: str) -> None:
+        """Writes `heuristic.json` into a folder, which is made if it isn't there."""
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, FILE), "w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=1))
+
+
+def read(folder: str) -> Heuristic:
+    """What `Heuristic.write` wrote."""
+    with open(os.path.join(folder, FILE), encoding="utf-8") as file:
+        return Heuristic.model_validate_json(file.read())
 
 
 def heuristic_problems(
@@ -110,41 +125,199 @@ def heuristic_problems(
     if rule == MINED:
         return
     try:
-        parsed = parse_rule(rule)
-    except ValueError as error:
-        yield str(error)
+        columns = _parsed(rule)[1]
+    except (SyntaxError, ValueError):
+        yield (
+            f"'{rule}' is not a rule: write a condition on columns, such as {_EXAMPLE}, or "
+            f"'{MINED}'; a column whose name is no plain word stands between backticks (`)"
+        )
         return
-    column = parsed.column
+    mistakes = (_column_problems(name, table, schema_columns) for name in columns.values())
+    problems = [problem for of_one in mistakes for problem in of_one]
+    yield from problems or _type_problems(rule, schema_columns)
+
+
+def _parsed(rule: str) -> tuple[str, dict[str, str]]:
+    """The rule with a plain word for each column, and the columns by these words.
+
+    Raises:
+        SyntaxError: It is no expression.
+        ValueError: There is no column in it, or what Python cannot read.
+    """
+    quoted = {f"quoted_column_{n}": name for n, name in enumerate(_QUOTED.findall(rule))}
+    words = iter(quoted)
+    text = _QUOTED.sub(lambda _: next(words), rule).strip()
+    nodes = ast.walk(ast.parse(text, mode="eval"))
+    names = sorted({node.id for node in nodes if isinstance(node, ast.Name)})
+    if not names:
+        raise ValueError("there is no column in it")
+    return text, {name: quoted.get(name, name) for name in names}
+
+
+def _column_problems(
+    column: str, table: FeatureTable, schema_columns: Mapping[str, str]
+) -> Iterator[str]:
     if column not in schema_columns:
         close = difflib.get_close_matches(column, schema_columns, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else f": {', '.join(schema_columns)}"
-        yield f"the rule's column '{column}' is not in the schema{hint}"
+        yield f"the rule's column '{column}' is not in the schema{hint}. (A text needs quotes.)"
     elif column == table.label.column:
         yield f"the rule's column '{column}' is the label"
     elif table.exclude.get(column) == "leakage":
         yield f"the rule's column '{column}' is excluded as leakage: it knows the label"
-    else:
-        yield from _type_problems(parsed, schema_columns[column])
 
 
-def _type_problems(rule: Rule, kind: str) -> Iterator[str]:
-    is_text = kind == "BYTES"
-    if is_text != isinstance(rule.value, str):
-        wanted = "a quoted text" if is_text else "a number"
-        yield f"the rule's column '{rule.column}' is {kind}, so {rule.value!r} must be {wanted}"
-    elif is_text and rule.op not in ("==", "!="):
-        yield f"the rule's column '{rule.column}' is text, which has only == and !=, not {rule.op}"
+def _type_problems(rule: str, schema_columns: Mapping[str, str]) -> Iterator[str]:
+    """A number is compared with a text, or the whole is no condition."""
+    text, columns = _parsed(rule)
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name):
+            column = columns[node.left.id]
+            wanted = "a quoted text" if schema_columns[column] == "BYTES" else "a number"
+            for value in (n.value for n in node.comparators if isinstance(n, ast.Constant)):
+                if isinstance(value, str) != (schema_columns[column] == "BYTES"):
+                    kind = schema_columns[column]
+                    yield f"the rule's column '{column}' is {kind}, so {value!r} must be {wanted}"
+                    return
+    import pandas as pd
+
+    sample = {name: [_SAMPLES[schema_columns[name]]] for name in columns.values()}
+    try:
+        _holds(rule, pd.DataFrame(sample))
+    except Exception as error:  # pandas raises whatever its operators do
+        yield f"the rule '{rule}' cannot be computed: {' '.join(str(error).split())[:200]}"
 
 
-def rule_buckets(rule: Rule, kind: str) -> Buckets:
-    """The buckets in which the rule does and does not hold; `kind` is the column's type.
+def _holds(rule: str, rows: "pd.DataFrame") -> np.ndarray:
+    """Where a condition holds, bool [N]; no value is missing.
 
-    A number is compared as the column stores it: 10.1 means the float32 nearest to it.
+    Raises:
+        Exception: pandas cannot compute it, or it is no condition.
     """
-    if rule.op in ("==", "!="):
-        return Buckets(rule.column, values=(rule.value,))
-    stored = np.float32 if kind == "FLOAT" else np.float64
-    start = stored(rule.value)
-    if rule.op in ("<=", ">"):
-        start = np.nextafter(start, stored(math.inf))
-    return Buckets(rule.column, boundaries=(float(start),))
+    text, columns = _parsed(rule)
+    named = rows[list(columns.values())].set_axis(list(columns), axis=1)
+    held = named.eval(text, engine="python")
+    if str(getattr(held, "dtype", "")) != "bool":
+        raise ValueError("it is neither true nor false for a row")
+    return held.to_numpy()
+
+
+def learn(rule: str, table: FeatureTable, split_folders: list[str]) -> Heuristic:
+    """Learns the predictions of a rule, or mines one, from the TFRecords of the training split.
+
+    Args:
+        rule: A condition or 'mined', already checked by `heuristic_problems`.
+        table: The feature table.
+        split_folders: Where the training rows are.
+    """
+    files = sorted(f for folder in split_folders for f in glob.glob(os.path.join(folder, "*")))
+    if rule == MINED:
+        buckets = mine(table.problem, *_first_rows(read_rows(files, table, table.raw_columns())))
+    else:
+        columns = sorted(set(_parsed(rule)[1].values()))
+        buckets = Buckets(columns=tuple(columns), condition=rule)
+    batches = read_rows(files, table, list(buckets.columns))
+    parts = ((buckets.of(columns), targets) for columns, targets in batches)
+    predictions, rows = _means(len(buckets.names()), parts)
+    return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=rows.tolist())
+
+
+def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iterator[Rows]:
+    """Yields the columns batch by batch; rows without a known label are left out."""
+    import tensorflow as tf
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+    from components.evaluation.arrays import frame
+
+    decoder, label = ExamplesToRecordBatchDecoder(), table.label.column
+    compression = "GZIP" if files and files[0].endswith(".gz") else ""
+    for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH):
+        rows = frame([decoder.DecodeBatch(examples.numpy())], [*columns, label])
+        labels = _known_labels(rows[label], table)
+        yield rows.loc[labels.index, columns], _targets(labels.to_numpy(), table)
+
+
+def _known_labels(column: "pd.Series", table: FeatureTable) -> "pd.Series":
+    """The labels as numbers, the classes as theirs; without those that are missing or none."""
+    there = column.dropna().infer_objects()
+    if table.label.classes is None:
+        return there
+    kind = {"O": "BYTES", "i": "INT"}.get(there.dtype.kind, "FLOAT")
+    return there.map({name: n for n, name in enumerate(table.label.values(kind))}).dropna()
+
+
+def _targets(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
+    if table.problem == "multiclass":
+        return np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
+    return labels.astype(np.float32)[:, None]
+
+
+def _first_rows(batches: Iterator[Rows]) -> Rows:
+    import pandas as pd
+
+    kept: list[Rows] = []
+    while sum(len(targets) for _, targets in kept) < _MINED_ROWS and (batch := next(batches, None)):
+        kept.append(batch)
+    return pd.concat([rows for rows, _ in kept]), np.concatenate([targets for _, targets in kept])
+
+
+def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:
+    """The buckets, of one column, that learned on every other row predict the remaining best.
+
+    Raises:
+        PipelineStop: No column has two different values.
+    """
+    learning = np.arange(len(targets)) % 2 == 0
+    losses = {}
+    for name in rows:
+        if (buckets := _candidate(name, rows[name])) is None:
+            continue
+        ids = buckets.of(rows)
+        means, _ = _means(len(buckets.names()), [(ids[learning], targets[learning])])
+        losses[buckets] = _loss(problem, targets[~learning], means[ids[~learning]])
+    if not losses:
+        raise PipelineStop(
+            "No column has two different values to mine a heuristic from. Look at the data, or set "
+            "evaluation.heuristic to a rule."
+        )
+    return min(losses, key=losses.__getitem__)
+
+
+def _candidate(column: str, values: "pd.Series") -> Buckets | None:
+    """The most frequent texts, or a number's values if they are few, or its quantiles."""
+    there = values.dropna().infer_objects()
+    distinct = (
+        there.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
+    )
+    if len(distinct) == 0 or (len(distinct) == 1 and len(there) == len(values)):
+        return None
+    if there.dtype == object:
+        return Buckets(columns=(column,), values=tuple(distinct.index[:_MOST_BUCKETS]))
+    starts = np.sort(distinct.index.to_numpy())
+    if len(distinct) > _MOST_BUCKETS:
+        starts = np.unique(there.quantile(np.linspace(0, 1, _MOST_BUCKETS + 1)[1:-1]))
+    return Buckets(columns=(column,), boundaries=tuple(float(start) for start in starts))
+
+
+def _loss(problem: str, targets: np.ndarray, predictions: np.ndarray) -> float:
+    if problem == "regression":
+        return float(((targets - predictions) ** 2).mean())
+    clipped = np.clip(predictions, _CLIP, 1 - _CLIP)
+    log_loss = -(targets * np.log(clipped))
+    if problem == "binary":
+        log_loss -= (1 - targets) * np.log(1 - clipped)
+    return float(log_loss.sum(axis=1).mean())
+
+
+def _means(
+    count: int, parts: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean target of each bucket, with one row of the overall mean added to each; and rows."""
+    rows, sums = np.zeros(count), np.zeros((count, 1))
+    for ids, targets in parts:
+        rows = rows + np.bincount(ids, minlength=count)
+        columns = [np.bincount(ids, weights=column, minlength=count) for column in targets.T]
+        sums = sums + np.stack(columns, axis=1)
+    overall = sums.sum(axis=0) / max(rows.sum(), 1)
+    predictions = (sums + overall) / (rows[:, None] + 1)
+    return predictions.astype(np.float32), rows.astype(np.int64)

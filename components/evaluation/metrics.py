@@ -1,11 +1,17 @@
-"""The metrics, computed for many rows at a time, as a metric of TFMA.
+"""The metrics and their intervals, computed for many rows at a time, as a metric of TFMA.
 
 TFMA's own metrics take one row at a time through Python for every metric, model and slice, and its
 binary log loss is infinite or NaN when one prediction is exactly 0 or 1. These take arrays, and
 clip probabilities where Keras does. `components.evaluation.extractors` feeds them.
+
+Totals add up, so an interval is a delete-a-block jackknife: the rows are divided into blocks by
+their hash, and it matters how much a metric differs without one of them. TFMA's own jackknife
+draws its blocks anew each time; here two evaluations of the same rows are equal.
 """
 
-from collections.abc import Callable, Iterable
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +20,20 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.errors import PipelineStop
-from components.evaluation.thresholds import ROWS, metrics_of
+from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HIGH, LOW, ROWS, metrics_of
 
 _CLIP = 1e-7
 _BUCKETS = 100_000
 """Predictions are told apart to 1e-5 for the areas under curves (TFMA: 1e-4)."""
 
+BLOCKS = 20
+BLOCK = "__block"
+"""Beside the models' predictions: int64 [N], each row's block of the jackknife."""
+_T = 2.093
+"""Student's t, two-sided 95 %, of BLOCKS - 1 degrees of freedom."""
+
 _EMPTY = np.zeros(0)
-Sums = dict[str, float]
+Sums = Mapping[str, float]
 
 
 @dataclass
@@ -32,17 +44,18 @@ class Totals:
     positives in each.
     """
 
-    sums: Sums = field(default_factory=dict)
+    sums: Mapping[str, float] = field(default_factory=lambda: defaultdict(float))
     buckets: np.ndarray = field(default_factory=lambda: _EMPTY.astype(np.int64))
     counts: np.ndarray = field(default_factory=lambda: _EMPTY.reshape(0, 2))
 
-    def plus(self, other: "Totals") -> "Totals":
-        """The totals of both sets of rows."""
-        names = self.sums.keys() | other.sums.keys()
-        sums = {name: self.sums.get(name, 0.0) + other.sums.get(name, 0.0) for name in names}
+    def plus(self, other: "Totals", sign: int = 1) -> "Totals":
+        """The totals of both sets of rows; with the sign -1, of those that are not in the other."""
+        sums: defaultdict[str, float] = defaultdict(float, self.sums)
+        for name, value in other.sums.items():
+            sums[name] += sign * value
         merged = _counted(
             np.concatenate([self.buckets, other.buckets]),
-            np.concatenate([self.counts, other.counts]),
+            np.concatenate([self.counts, sign * other.counts]),
         )
         return Totals(sums, *merged)
 
@@ -50,7 +63,9 @@ class Totals:
 def _counted(buckets: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     unique, where = np.unique(buckets, return_inverse=True)
     columns = [np.bincount(where, weights=column, minlength=len(unique)) for column in counts.T]
-    return unique, np.stack(columns, axis=1)
+    added = np.stack(columns, axis=1)
+    there = added.any(axis=1)
+    return unique[there], added[there]
 
 
 def _doubles(values: np.ndarray) -> np.ndarray:
@@ -170,29 +185,78 @@ def measure(problem: str, totals: Totals) -> dict[str, float]:
     return {name: FORMULAS[name](totals) for name in (ROWS, *metrics_of(problem))}
 
 
+def interval(value: float, without: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a metric from its values without each of the blocks (jackknife)."""
+    left_out: np.ndarray = np.array(without)
+    squares = ((left_out - left_out.mean()) ** 2).sum()
+    half = _T * float(np.sqrt(squares * (len(left_out) - 1) / len(left_out)))
+    return value - half, value + half
+
+
 class _Combine(beam.CombineFn):
     """From elements with labels [N] and predictions by model [N, C] to TFMA's metrics."""
 
-    def __init__(self, problem: str, model: str) -> None:
+    def __init__(self, problem: str, models: Sequence[str], intervals: bool) -> None:
         self._problem = problem
-        self._model = model
+        self._models = models
+        self._intervals = intervals
 
-    def create_accumulator(self) -> Totals:
-        return Totals()
+    def create_accumulator(self) -> dict[tuple[str, int], Totals]:
+        return {}
 
-    def add_input(self, totals: Totals, element: tfma.metrics.StandardMetricInputs) -> Totals:
-        predictions = element[tfma.PREDICTIONS_KEY][self._model]
-        return totals.plus(_TOTALS[self._problem](element[tfma.LABELS_KEY], predictions))
+    def add_input(
+        self, totals: dict[tuple[str, int], Totals], element: tfma.metrics.StandardMetricInputs
+    ) -> dict[tuple[str, int], Totals]:
+        labels, predictions = element[tfma.LABELS_KEY], element[tfma.PREDICTIONS_KEY]
+        blocks = predictions[BLOCK]
+        for block in np.unique(blocks).tolist():
+            rows = blocks == block
+            for model in self._models:
+                own = _TOTALS[self._problem](labels[rows], predictions[model][rows])
+                totals[model, block] = totals.get((model, block), Totals()).plus(own)
+        return totals
 
-    def merge_accumulators(self, accumulators: Iterable[Totals]) -> Totals:
-        merged = Totals()
+    def merge_accumulators(
+        self, accumulators: Iterable[dict[tuple[str, int], Totals]]
+    ) -> dict[tuple[str, int], Totals]:
+        merged: dict[tuple[str, int], Totals] = {}
         for totals in accumulators:
-            merged = merged.plus(totals)
+            for key, own in totals.items():
+                merged[key] = merged.get(key, Totals()).plus(own)
         return merged
 
-    def extract_output(self, totals: Totals) -> dict[tfma.metrics.MetricKey, float]:
-        values = measure(self._problem, totals)
-        return {_key(name, self._model): value for name, value in values.items()}
+    def extract_output(
+        self, totals: dict[tuple[str, int], Totals]
+    ) -> dict[tfma.metrics.MetricKey, float]:
+        found, without = {}, {}
+        for model in self._models:
+            blocks = [totals.get((model, block), Totals()) for block in range(BLOCKS)]
+            whole = functools.reduce(Totals.plus, blocks)
+            found[model] = measure(self._problem, whole)
+            if self._intervals:
+                rest = (whole.plus(block, -1) for block in blocks)
+                without[model] = [measure(self._problem, others) for others in rest]
+        values = {_key(name, m): value for m in found for name, value in found[m].items()}
+        if self._intervals:
+            values |= dict(self._bounds(found, without))
+        return values
+
+    def _bounds(
+        self, found: dict[str, dict[str, float]], without: dict[str, list[dict[str, float]]]
+    ) -> Iterator[tuple[tfma.metrics.MetricKey, float]]:
+        """Yields each metric's interval, and the gain over the baseline with its own."""
+        for name in metrics_of(self._problem):
+            for model, value in found.items():
+                ends = interval(value[name], [others[name] for others in without[model]])
+                keys = (_key(f"{name}/{end}", model) for end in (LOW, HIGH))
+                yield from zip(keys, ends, strict=True)
+            if BASELINE in found:
+                gain = found[CANDIDATE][name] - found[BASELINE][name]
+                pairs = zip(without[CANDIDATE], without[BASELINE], strict=True)
+                ends = interval(gain, [ours[name] - theirs[name] for ours, theirs in pairs])
+                yield _key(f"{name}/{GAIN}", CANDIDATE), gain
+                keys = (_key(f"{name}/{GAIN}/{end}", CANDIDATE) for end in (LOW, HIGH))
+                yield from zip(keys, ends, strict=True)
 
 
 def _key(name: str, model: str) -> tfma.metrics.MetricKey:
@@ -200,21 +264,15 @@ def _key(name: str, model: str) -> tfma.metrics.MetricKey:
 
 
 def _computations(
-    problem: str, model_names: list[str] | None = None, **unused: Any
+    problem: str, intervals: bool, model_names: list[str] | None = None, **unused: Any
 ) -> list[tfma.metrics.MetricComputation]:
-    names = (ROWS, *metrics_of(problem))
-    return [
-        tfma.metrics.MetricComputation(
-            keys=[_key(name, model) for name in names],
-            preprocessors=None,
-            combiner=_Combine(problem, model),
-        )
-        for model in model_names or [""]
-    ]
+    combiner = _Combine(problem, model_names or [""], intervals)
+    keys = list(combiner.extract_output({}))
+    return [tfma.metrics.MetricComputation(keys=keys, preprocessors=None, combiner=combiner)]
 
 
 class ProblemMetrics(tfma.metrics.Metric):
     """All metrics of a problem type in one, by the names of `thresholds.METRICS`."""
 
-    def __init__(self, problem: str, name: str = "problem_metrics") -> None:
-        super().__init__(_computations, name=name, problem=problem)
+    def __init__(self, problem: str, intervals: bool, name: str = "problem_metrics") -> None:
+        super().__init__(_computations, name=name, problem=problem, intervals=intervals)

@@ -7,15 +7,26 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
+from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
 from components.evaluation import slices
-from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC, METRICS, ROWS
+from components.evaluation.thresholds import (
+    BASELINE,
+    CANDIDATE,
+    GAIN,
+    HEURISTIC,
+    HIGH,
+    LOW,
+    METRICS,
+    ROWS,
+    Judgement,
+    Threshold,
+)
 
 BASELINE_FILE = "baseline.json"
 METRICS_FILE = "metrics.json"
-GAIN = "gain"
-"""Beside the models: the candidate's values less the baseline's."""
+ByPlace = dict[str, dict[str, float | None]]
+"""Values by slice and metric."""
 
 
 def read_baseline(uri: str) -> dict[str, Any]:
@@ -24,29 +35,23 @@ def read_baseline(uri: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def write_results(uri: str, baseline: dict[str, Any]) -> dict[str, Any]:
+def write_results(uri: str, baseline: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
     """Writes and returns `metrics.json` beside TFMA's own results in the evaluation artifact.
 
     It holds `baseline` (its kind and version), `metrics` {model: {slice: {metric: value}}},
     `rows` {slice: count} and `failures` (see `failures`). A value that can't be computed, such as
-    the AUC of a slice with one class, is null. Where the judgement asks for intervals,
-    `intervals` has [value, low, high] in place of a value, and beside the models `gain`: the
-    candidate's value less the baseline's.
+    the AUC of a slice with one class, is null. With intervals, `intervals` has [value, low, high]
+    in place of a value, and beside the models `gain`: the candidate's value less the baseline's.
     """
-    loaded = list(tfma.load_metrics(uri))
-    metrics, rows = metrics_by_slice(loaded)
-    intervals = intervals_by_slice(loaded)
+    metrics, rows = metrics_by_slice(tfma.load_metrics(uri))
     if baseline["kind"] == "heuristic":
         metrics[HEURISTIC] = metrics.pop(BASELINE)
-        if intervals:
-            intervals[HEURISTIC] = intervals.pop(BASELINE)
-    found = {
-        "baseline": baseline,
-        "metrics": metrics,
-        "rows": rows,
-        **({"intervals": intervals} if intervals else {}),
-        "failures": list(failures(tfma.load_validation_result(uri), baseline["kind"])),
-    }
+    gain = {GAIN: metrics.pop(GAIN)} if GAIN in metrics else {}
+    plain = {model: _plain(by_slice) for model, by_slice in metrics.items()}
+    found: dict[str, Any] = {"baseline": baseline, "metrics": plain, "rows": rows}
+    if judgement.intervals:
+        found["intervals"] = dict(_all_intervals(metrics | gain))
+    found["failures"] = list(failures(plain, judgement.thresholds, baseline["kind"]))
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
     return found
@@ -64,75 +69,83 @@ def _value(part: metrics_for_slice_pb2.SingleSliceKey) -> str | int | float:
 
 def metrics_by_slice(
     loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice],
-) -> tuple[dict[str, dict[str, dict[str, float | None]]], dict[str, int]]:
-    """Metrics by model, slice and name, and the number of rows by slice."""
-    metrics: dict[str, dict[str, dict[str, float | None]]] = {}
+) -> tuple[dict[str, ByPlace], dict[str, int]]:
+    """Metrics by model (or GAIN), slice and name ('auc', 'auc/low', 'auc/high'), and row counts."""
+    metrics: dict[str, ByPlace] = {}
     rows: dict[str, int] = {}
     for entry in sorted(loaded, key=lambda entry: slice_name(entry.slice_key)):
-        name = slice_name(entry.slice_key)
+        place = slice_name(entry.slice_key)
         for pair in entry.metric_keys_and_values:
             value = pair.value.double_value.value
+            if pair.key.is_diff:
+                continue
             if pair.key.name == ROWS:
-                rows[name] = int(value) if not pair.key.is_diff else rows.get(name, 0)
-            elif not pair.key.is_diff:
-                by_slice = metrics.setdefault(pair.key.model_name, {})
-                by_slice.setdefault(name, {})[pair.key.name] = _finite(value)
+                rows[place] = int(value)
+                continue
+            metric, *parts = pair.key.name.split("/")
+            model = GAIN if GAIN in parts else pair.key.model_name
+            name = "/".join([metric, *(part for part in parts if part != GAIN)])
+            metrics.setdefault(model, {}).setdefault(place, {})[name] = _finite(value)
     return metrics, rows
 
 
-def intervals_by_slice(
-    loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice],
-) -> dict[str, dict[str, dict[str, list[float | None]]]]:
-    """[value, low, high] by model (or GAIN), slice and metric; empty without intervals."""
-    found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
-    for entry in sorted(loaded, key=lambda entry: slice_name(entry.slice_key)):
-        for pair in entry.metric_keys_and_values:
-            is_gain = pair.key.is_diff and pair.key.model_name == CANDIDATE
-            shown = pair.key.name != ROWS and (is_gain or not pair.key.is_diff)
-            if pair.HasField("confidence_interval") and shown:
-                model = GAIN if is_gain else pair.key.model_name
-                by_slice = found.setdefault(model, {}).setdefault(slice_name(entry.slice_key), {})
-                between = pair.confidence_interval
-                numbers = (pair.value, between.lower_bound, between.upper_bound)
-                by_slice[pair.key.name] = [_finite(n.double_value.value) for n in numbers]
-    return found
+def _plain(by_slice: ByPlace) -> ByPlace:
+    return {
+        place: {name: value for name, value in values.items() if "/" not in name}
+        for place, values in by_slice.items()
+    }
 
 
-def failures(result: validation_result_pb2.ValidationResult, kind: str) -> Iterator[dict[str, Any]]:
+def _all_intervals(metrics: dict[str, ByPlace]) -> Iterator[tuple[str, Any]]:
+    """Yields each model, or GAIN, and its [value, low, high] by slice and metric."""
+    for model, by_slice in metrics.items():
+        found: dict[str, dict[str, list[float | None]]] = {}
+        for place, values in by_slice.items():
+            names = [name for name in values if "/" not in name]
+            found[place] = {
+                n: [values[n], values[f"{n}/{LOW}"], values[f"{n}/{HIGH}"]] for n in names
+            }
+        yield model, found
+
+
+def failures(
+    metrics: dict[str, ByPlace], thresholds: Iterable[Threshold], kind: str
+) -> Iterator[dict[str, Any]]:
     """Yields each limit that does not hold: metric, slice, kind, limit, value and by how much.
 
     `kind` is the setting: at_least, at_most, over_champion or over_heuristic. For the last two the
-    value is the gain over the baseline, in the metric's better direction.
+    value is the gain over the baseline, in the metric's better direction. A value that cannot be
+    computed holds no limit. A limit on slices of which none is large enough does not hold.
+
+    Args:
+        metrics: By model, slice and metric.
+        thresholds: The limits.
+        kind: Of the baseline: 'champion' or 'heuristic'.
     """
-    for per_slice in result.metric_validations_per_slice:
-        where = slice_name(per_slice.slice_key)
-        for failure in per_slice.failures:
-            setting, limit, value = _compared(failure, kind)
-            yield {
-                "metric": failure.metric_key.name,
-                "slice": where,
-                "kind": setting,
-                "limit": limit,
-                "value": _finite(value),
-                "by": _finite(abs(value - limit)),
-            }
-    for missing in result.missing_slices:
-        yield {"metric": None, "slice": ", ".join(missing.feature_keys), "kind": "missing_slice"}
+    rival = metrics[BASELINE if kind == "champion" else HEURISTIC]
+    for limit in thresholds:
+        columns = sorted(limit.slices or [])
+        places = [place for place in metrics[CANDIDATE] if slices.columns_of(place) == columns]
+        names = ("at_least", "at_most", f"over_{kind}")
+        bounds = {name: bound for name in names if (bound := getattr(limit, name)) is not None}
+        if bounds and not places:
+            yield {"metric": None, "slice": ", ".join(columns), "kind": "missing_slice"}
+        for place in places:
+            own = metrics[CANDIDATE][place].get(limit.metric)
+            gain = _gain(limit.metric, own, rival.get(place, {}).get(limit.metric))
+            for setting, bound in bounds.items():
+                value = gain if setting.startswith("over_") else own
+                if value is None or (value > bound if setting == "at_most" else value < bound):
+                    by = None if value is None else abs(value - bound)
+                    found = {"metric": limit.metric, "slice": place, "kind": setting}
+                    yield {**found, "limit": bound, "value": value, "by": by}
 
 
-def _compared(
-    failure: validation_result_pb2.ValidationFailure, kind: str
-) -> tuple[str, float, float]:
-    threshold, value = failure.metric_threshold, failure.metric_value.double_value.value
-    if not failure.HasField("metric_value"):
-        value = math.nan
-    if threshold.HasField("change_threshold"):
-        sign = 1 if METRICS[failure.metric_key.name].higher_is_better else -1
-        return f"over_{kind}", sign * threshold.change_threshold.absolute.value, sign * value
-    bounds = threshold.value_threshold
-    if bounds.HasField("upper_bound") and not value <= bounds.upper_bound.value:
-        return "at_most", bounds.upper_bound.value, value
-    return "at_least", bounds.lower_bound.value, value
+def _gain(metric: str, own: float | None, other: float | None) -> float | None:
+    """By how much a value is better than another; None where one of them is not known."""
+    if own is None or other is None:
+        return None
+    return own - other if METRICS[metric].higher_is_better else other - own
 
 
 def _finite(value: float) -> float | None:

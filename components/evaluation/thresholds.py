@@ -7,7 +7,7 @@ thresholds that `components.evaluation.config` makes from these.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from components.settings import Strict
 
@@ -38,7 +38,11 @@ ROWS = "example_count"
 """The metric that counts rows, beside them."""
 
 CANDIDATE, BASELINE, HEURISTIC, LOGGED = "candidate", "baseline", "heuristic", "logged"
-"""The models' names in TFMA's results; LOGGED: what the candidate answered when it was asked."""
+"""The models' names in the results; LOGGED: what the candidate answered when it was asked."""
+
+LOW, HIGH, GAIN = "low", "high", "gain"
+"""Of TFMA's metrics beside the metrics: 'auc/low', 'auc/high', and of the candidate less the
+baseline 'auc/gain', 'auc/gain/low', 'auc/gain/high'."""
 
 LOGGED_PREDICTION = "__prediction"
 """The column of examples that has it."""
@@ -56,11 +60,28 @@ class Threshold(Strict):
         "champion; negative: may fall short.",
     )
     over_heuristic: float | None = Field(
-        default=None, description="The same against the heuristic, while there is no champion."
+        default=None,
+        description="The same against the heuristic, while there is no champion; negative: may "
+        "fall short, as by chance with few test rows.",
     )
     slices: list[str] | None = Field(
         default=None,
         description="Holds for every slice of these columns, not over all rows.",
+    )
+
+
+class Judgement(Strict):
+    """What the Evaluator needs to know beside the feature table."""
+
+    min_slice_size: PositiveInt
+    thresholds: list[Threshold]
+    intervals: bool = Field(
+        default=False, description="Whether metrics come with confidence intervals (95 %)."
+    )
+    logged: bool = Field(
+        default=False,
+        description="Whether the examples have the candidate's logged predictions, to be judged "
+        "as well.",
     )
 
 

@@ -15,12 +15,11 @@ from tfx.utils import io_utils, path_utils
 
 from components import files
 from components.errors import PipelineStop
-from components.evaluation import heuristic_model
-from components.evaluation.heuristic import heuristic_problems
+from components.evaluation.heuristic import heuristic_problems, learn
 from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
-from components.registry import store
+from components.registry import signature, store
 from components.registry.finding import FindingDriver
 
 TRAINING_FILE = "training.json"
@@ -105,8 +104,8 @@ def BaselineLookup(
 ) -> None:
     """Finds what to compare a model with.
 
-    Output `baseline`, a Model: `Format-Serving/` (the champion's or the heuristic's SavedModel),
-    `heuristic/` (the heuristic's) and `baseline.json` {kind, version, heuristic: its rule, column
+    Output `baseline`, a Model: `Format-Serving/` (the champion's SavedModel or the heuristic),
+    `heuristic/` (the heuristic) and `baseline.json` {kind, version, heuristic: its rule, column
     and buckets}.
 
     Args:
@@ -143,10 +142,10 @@ def _export_heuristic(
     """Learns the heuristic from the training split, exports it, and returns it in words."""
     table = FeatureTable.model_validate_json(features)
     described = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    columns = heuristic_model.column_types(described)
+    columns = signature.column_types(described)
     if problems := list(heuristic_problems(rule, table, columns)):
         raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
     training = artifact_utils.get_split_uris([examples], "train")
-    learned = heuristic_model.learn(rule, table, columns, training)
-    heuristic_model.export(learned, table, columns, folder)
+    learned = learn(rule, table, training)
+    learned.write(folder)
     return {"rule": rule, **learned.describe()}

@@ -15,7 +15,6 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import io_utils, path_utils
 
 from components.errors import PipelineStop
-from components.evaluation.heuristic_model import column_types
 from components.evaluation.results import METRICS_FILE, read_baseline
 from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
@@ -120,7 +119,7 @@ def _manifest(
         "model": settings["model_name"],
         "time": store.now(),
         "run_id": run,
-        "signature": signature.describe(table, column_types(schema)),
+        "signature": signature.describe(table, signature.column_types(schema)),
         "config": config,
         "config_hash": settings["config_hash"],
         "code": settings["code"],

@@ -9,6 +9,8 @@ ignored are the data's other columns, which a caller may send and which change n
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tensorflow_metadata.proto.v0 import schema_pb2
+
 from components.errors import PipelineStop
 from components.features.table import FeatureTable
 
@@ -29,6 +31,11 @@ def describe(table: FeatureTable, types: Mapping[str, str]) -> Signature:
         "problem": table.problem,
         "classes": table.label.classes,
     }
+
+
+def column_types(schema: schema_pb2.Schema) -> dict[str, str]:
+    """The schema's columns, each with its type: BYTES, INT or FLOAT."""
+    return {f.name: schema_pb2.FeatureType.Name(f.type) for f in schema.feature}
 
 
 def of(manifest: Mapping[str, Any]) -> Signature:

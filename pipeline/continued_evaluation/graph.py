@@ -21,8 +21,8 @@ from components.continued_evaluation.component import RECORD_FILE, Decide
 from components.continued_evaluation.joined import LabelledLog
 from components.continued_evaluation.lookup import BEFORE, TRAINING, JudgedModels
 from components.continued_evaluation.served import ServedInputs
-from components.evaluation.config import Judgement
 from components.evaluation.evaluator import SlicedEvaluator
+from components.evaluation.thresholds import Judgement
 from pipeline import graph
 from pipeline.beam import beam_flags
 from pipeline.config import Config

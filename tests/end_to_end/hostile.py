@@ -72,7 +72,7 @@ def settings(problem: str) -> dict[str, Any]:
         "features": features(problem),
         "training": {**small.SETTINGS["training"], "epochs": 12},
         "evaluation": {
-            "heuristic": r"'it\'s \"a\" >= b' == 'e\nf'",
+            "heuristic": "`it's \"a\" >= b` == 'e\\nf'",
             "min_slice_size": 20,
             "thresholds": [
                 _METRICS[problem],

@@ -1,49 +1,47 @@
 from typing import Any
 
 import pytest
-from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluation.config import Judgement, eval_config, metric_threshold
-from components.evaluation.thresholds import Threshold, metric_problems
+from components.evaluation.config import eval_config
+from components.evaluation.results import failures
+from components.evaluation.thresholds import Judgement, Threshold, metric_problems
 from tests.components.evaluation.samples import MOODS, TABLE
 
-HIGHER = config_pb2.MetricDirection.HIGHER_IS_BETTER
-LOWER = config_pb2.MetricDirection.LOWER_IS_BETTER
+
+def overall(**metrics: float | None) -> dict[str, dict[str, float | None]]:
+    return {"overall": metrics}
 
 
 @pytest.mark.parametrize(
-    ("limits", "baseline", "direction", "absolute"),
+    ("limit", "kind", "own", "other", "value"),
     [
-        ({"metric": "auc", "over_champion": 0.01}, "champion", HIGHER, 0.01),
-        ({"metric": "auc", "over_champion": -0.01}, "champion", HIGHER, -0.01),
-        ({"metric": "log_loss", "over_champion": 0.01}, "champion", LOWER, -0.01),
-        ({"metric": "log_loss", "over_champion": -0.01}, "champion", LOWER, 0.01),
-        ({"metric": "rmse", "over_heuristic": 2.0}, "heuristic", LOWER, -2.0),
-        ({"metric": "auc", "over_heuristic": 0.0}, "heuristic", HIGHER, 0.0),
+        ({"metric": "auc", "at_least": 0.8}, "champion", 0.8, 0.9, None),
+        ({"metric": "auc", "at_least": 0.8}, "champion", 0.7, 0.6, 0.7),
+        ({"metric": "log_loss", "at_most": 0.3}, "champion", 0.4, 0.9, 0.4),
+        ({"metric": "auc", "at_least": 0.8}, "champion", None, 0.6, "unknown"),
+        ({"metric": "auc", "over_champion": 0.01}, "champion", 0.92, 0.9, None),
+        ({"metric": "auc", "over_champion": 0.01}, "champion", 0.9, 0.9, 0.0),
+        ({"metric": "auc", "over_champion": -0.01}, "champion", 0.895, 0.9, None),
+        ({"metric": "log_loss", "over_champion": -0.01}, "champion", 0.305, 0.3, None),
+        ({"metric": "log_loss", "over_champion": -0.01}, "champion", 0.32, 0.3, -0.02),
+        ({"metric": "log_loss", "over_champion": 0.1}, "heuristic", 0.9, 0.3, None),
+        ({"metric": "auc", "over_heuristic": 0.1}, "champion", 0.9, 0.9, None),
+        ({"metric": "auc", "over_heuristic": 0.0}, "heuristic", 0.898, 0.9, -0.002),
+        ({"metric": "auc", "over_heuristic": -0.005}, "heuristic", 0.898, 0.9, None),
+        ({"metric": "rmse", "over_heuristic": 2.0}, "heuristic", 8.0, 9.0, 1.0),
     ],
 )
-def test_margins_are_in_the_better_direction(
-    limits: dict[str, Any], baseline: str, direction: int, absolute: float
+def test_what_a_limit_asks_for(
+    limit: dict[str, Any], kind: str, own: float | None, other: float, value: Any
 ) -> None:
-    threshold = metric_threshold(Threshold.model_validate(limits), baseline)
-    assert threshold is not None
-    assert threshold.change_threshold.direction == direction
-    assert threshold.change_threshold.absolute.value == absolute
-    assert not threshold.HasField("value_threshold")
-
-
-@pytest.mark.parametrize(
-    ("margin", "baseline"), [("over_champion", "heuristic"), ("over_heuristic", "champion")]
-)
-def test_a_margin_over_the_other_kind_of_baseline_says_nothing(margin: str, baseline: str) -> None:
-    assert metric_threshold(Threshold(metric="auc", **{margin: 0.1}), baseline) is None
-
-
-def test_bounds_are_kept_whatever_the_baseline() -> None:
-    threshold = metric_threshold(Threshold(metric="auc", at_least=0.5, at_most=0.9), "champion")
-    assert threshold is not None
-    bounds = threshold.value_threshold
-    assert (bounds.lower_bound.value, bounds.upper_bound.value) == (0.5, 0.9)
+    """Margins are in the better direction, and of the baseline there is; `value`: what failed."""
+    rival = {"champion": "baseline"}.get(kind, kind)
+    name = limit["metric"]
+    metrics = {"candidate": overall(**{name: own}), rival: overall(**{name: other})}
+    found = [f["value"] for f in failures(metrics, [Threshold.model_validate(limit)], kind)]
+    assert found == (
+        [] if value is None else [None if value == "unknown" else pytest.approx(value)]
+    )
 
 
 def test_all_slices_are_computed_once() -> None:
@@ -55,18 +53,6 @@ def test_all_slices_are_computed_once() -> None:
     config = eval_config(table, Judgement(min_slice_size=7, thresholds=limits), "heuristic")
     slices = [list(spec.feature_keys) for spec in config.slicing_specs]
     assert slices == [[], ["shop"], ["hour", "shop"]]
-
-
-def test_the_heuristic_is_shown_beside_a_champion_and_is_the_baseline_without() -> None:
-    judgement = Judgement(min_slice_size=1, thresholds=[])
-    names = {
-        kind: [list(spec.model_names) for spec in eval_config(TABLE, judgement, kind).metrics_specs]
-        for kind in ("champion", "heuristic")
-    }
-    assert names == {
-        "champion": [["candidate", "baseline"], ["heuristic"]],
-        "heuristic": [["candidate", "baseline"]],
-    }
 
 
 def test_named_classes_are_compared_by_index() -> None:

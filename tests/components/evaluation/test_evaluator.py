@@ -14,7 +14,8 @@ from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components.errors import PipelineStop
-from components.evaluation.executor import SlicedExecutor
+from components.evaluation.evaluator import SlicedExecutor
+from components.evaluation.heuristic import Buckets, Heuristic
 from components.evaluation.results import describe, metrics_by_slice
 from components.features.table import FeatureTable
 from tests.components.evaluation import samples
@@ -223,6 +224,35 @@ def test_named_classes_are_judged_by_the_label_index(tmp_path: Path) -> None:
     inputs["examples"] = [samples.examples(tmp_path / "unknown", test=unknown)]
     with pytest.raises(PipelineStop, match="1 rows of the test split have no label, or one that"):
         evaluate(inputs, tmp_path / "again", [], "heuristic", table)
+
+
+def test_two_evaluations_of_the_same_rows_are_equal(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    """Whatever the order of the rows; a decision near a limit would else depend on chance."""
+    first, _ = evaluate(inputs, tmp_path / "first", [], intervals=True)
+    second, _ = evaluate(inputs, tmp_path / "second", [], intervals=True)
+    assert first == second
+    turned = {**inputs, "examples": [samples.examples(tmp_path / "turned", test=TEST_ROWS[::-1])]}
+    third, _ = evaluate(turned, tmp_path / "third", [], intervals=True)
+    for name, interval in first["intervals"]["candidate"]["overall"].items():
+        assert third["intervals"]["candidate"]["overall"][name] == pytest.approx(interval)
+
+
+def test_a_heuristic_is_judged_as_a_rule_and_as_the_model_of_an_older_version(
+    inputs: dict[str, list[types.Artifact]], tmp_path: Path
+) -> None:
+    baseline = samples.artifact(standard_artifacts.Model, tmp_path / "baseline", 2)
+    flat = Buckets(columns=("hour",), condition="hour < 99")
+    rule = Heuristic(buckets=flat, predictions=[[0.1], [0.3], [0.2]], rows=[0, 1, 0])
+    for folder in ("Format-Serving", "heuristic"):
+        rule.write(str(tmp_path / "baseline" / folder))
+    given = {**inputs, "baseline_model": [baseline]}
+    results, _ = evaluate(given, tmp_path / "out", [], kind="heuristic")
+    assert results["metrics"]["heuristic"]["overall"]["auc"] == pytest.approx(0.5)
+    share = np.mean([row["bought"] for row in TEST_ROWS])
+    calibration = results["metrics"]["heuristic"]["overall"]["calibration"]
+    assert calibration == pytest.approx(0.3 / share)
 
 
 def test_intervals_are_as_wide_as_a_bootstrap_says(

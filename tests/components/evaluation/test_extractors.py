@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.evaluation.extractors import large_slice, scalars, slice_rows
+from components.evaluation.arrays import row_hashes, scalars, slice_rows
+from components.evaluation.extractors import large_slice
 
 
 def batch(**columns: tuple[list[Any], pa.DataType]) -> pa.RecordBatch:
@@ -33,6 +34,15 @@ def test_all_rows_are_the_slice_without_columns() -> None:
 def test_rows_are_found_by_value_over_all_batches_and_a_missing_value_is_in_none() -> None:
     assert found("shop") == {(("shop", "A"),): [0, 3, 4], (("shop", "B"),): [1, 5]}
     assert found("hour") == {(("hour", 1),): [0, 2, 4, 5], (("hour", 2),): [1]}
+
+
+def test_a_rows_hash_does_not_depend_on_columns_around_or_batches() -> None:
+    whole = row_hashes([FIRST, SECOND])
+    assert len(set(whole.tolist())) == 5
+    assert whole[0] == whole[4]
+    assert whole[1] != whole[5]
+    turned = batch(hour=([2], pa.int64()), shop=([b"B"], pa.large_binary()))
+    assert row_hashes([turned])[0] == whole[1]
 
 
 def test_columns_are_crossed() -> None:
