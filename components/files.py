@@ -76,13 +76,18 @@ def new_folder(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def new_file(path: str) -> Iterator[str]:
+def new_file(path: str, ending: str = "") -> Iterator[str]:
     """Yields a temporary path beside `path`; the file there gets its name when the block ends well.
 
     A file that is there already is replaced; after an exception nothing is left.
+
+    Args:
+        path: Of the file.
+        ending: Of the temporary path, after the file's own, for files that others look for by
+            their ending.
     """
     parent, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(parent, f"{TEMPORARY}{name}")
+    temporary = os.path.join(parent, f"{TEMPORARY}{name}{ending}")
     try:
         yield temporary
         with open(temporary, "rb") as file:

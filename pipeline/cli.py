@@ -10,6 +10,7 @@ import typer
 from pipeline import parts
 from pipeline.command_line import ConfigName, Overrides
 from pipeline.command_line import told as _told
+from pipeline.predict import predict
 from pipeline.versions.commands import app as versions
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ def config_(config: ConfigName = "development", set_: Overrides = None) -> None:
     raise SystemExit(_told(show))
 
 
+app.command(rich_help_panel=_MODELS)(predict)
 app.add_typer(versions, name="versions", rich_help_panel=_MODELS)
 
 

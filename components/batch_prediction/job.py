@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from components import files
 from components.batch_prediction.writing import FORMATS, PREDICTIONS, REJECTED, Format
 from components.errors import PipelineStop
+from components.files import TEMPORARY
 from components.inference.model import Chosen, choose
-from components.inference.prediction_log import TEMPORARY
 from components.ingest.settings import CsvFormat
 from components.registry import store
 from components.settings import Strict

@@ -12,10 +12,10 @@ from components.batch_prediction.reading import Block
 from components.batch_prediction.writing import as_json
 from components.inference import arrow
 from components.inference.columns import Columns
-from components.inference.model import LoadedVersion
+from components.inference.model import LoadedVersion, likeliest
 from components.ingest.arrow_types import is_text, parse
 
-OWN_COLUMNS = ("key", "prediction", "version")
+OWN_COLUMNS = ("key", "prediction", "predicted_label", "version")
 _ROWS = 1 << 13
 """Predicted at a time: the model's layers of so many rows stay small."""
 
@@ -24,7 +24,8 @@ class Predicted(NamedTuple):
     """What came of a block."""
 
     table: pa.Table
-    """key, prediction, version, and the columns asked for, of the good rows."""
+    """key, prediction, version, and the columns asked for, of the good rows; where the classes have
+    names, also predicted_label."""
     columns: Columns
     """What was predicted."""
     predictions: np.ndarray
@@ -50,6 +51,7 @@ def predict(item: Item, block: Block, wanted: Wanted, version: LoadedVersion) ->
         {
             "key": keys.filter(kept),
             "prediction": _as_column(predictions),
+            **_label(version, predictions),
             "version": pa.array(np.full(len(predictions), version.version)),
             **{name: given[name].filter(kept) for name in wanted.columns},
         }
@@ -57,6 +59,14 @@ def predict(item: Item, block: Block, wanted: Wanted, version: LoadedVersion) ->
     told = [*_rejected(item, block, rows, keys, reasons)]
     told += _malformed(item, block, has_key=wanted.key is not None)
     return Predicted(table, columns, predictions, [line for _, line in sorted(told)])
+
+
+def _label(version: LoadedVersion, predictions: np.ndarray) -> dict[str, pa.Array]:
+    """The likeliest class of each row by name, string [rows], where the classes have names."""
+    labels = likeliest(version.signature, predictions)
+    if labels is None:
+        return {}
+    return {"predicted_label": pa.array([str(label) for label in labels], pa.string())}
 
 
 def _as_batch(table: pa.Table) -> pa.RecordBatch:

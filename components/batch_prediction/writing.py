@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.inference.prediction_log import whole_file, write_file
+from components import files
+from components.inference.prediction_log import write_file
 
 Format = Literal["parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
@@ -43,8 +44,9 @@ def write_shard(path: Path, table: pa.Table) -> None:
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Writes lines of text."""
-    with whole_file(path) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.new_file(str(path), ".part") as temporary:
+        Path(temporary).write_text("".join(f"{line}\n" for line in lines))
 
 
 def count_rows(path: Path) -> int:

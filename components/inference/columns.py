@@ -160,16 +160,17 @@ def _int(value: Any) -> int | None:
     return int(value) if -_MOST_INT <= value <= _MOST_INT else None
 
 
-def _text(value: Any) -> bytes | None:
+def as_utf8(value: Any) -> bytes | None:
+    """A text as UTF-8, or None if it is none or half of a surrogate pair, which JSON can spell."""
     if isinstance(value, str):
         try:
             return value.encode()
-        except UnicodeEncodeError:  # a lone half of a surrogate pair, which JSON can spell
+        except UnicodeEncodeError:
             return None
     return value if isinstance(value, bytes) else None
 
 
-_CONVERT: dict[str, Callable[[Any], Any]] = {"FLOAT": _float, "INT": _int, "BYTES": _text}
+_CONVERT: dict[str, Callable[[Any], Any]] = {"FLOAT": _float, "INT": _int, "BYTES": as_utf8}
 
 
 def _shown(value: Any) -> str:

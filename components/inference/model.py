@@ -14,6 +14,7 @@ from components.errors import PipelineStop
 from components.features.names import safe_names
 from components.inference.columns import DTYPES, MISSING, Columns
 from components.registry import signature, store
+from components.registry.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,23 @@ class LoadedVersion:
         }
         found: np.ndarray = self._raw(**given)["predictions"].numpy()
         return found
+
+
+def likeliest(of: Signature, predictions: np.ndarray) -> list[Any] | None:
+    """The name of each row's likeliest class, as the label has it.
+
+    Args:
+        of: The version's signature. With two classes the one score is the second's probability.
+        predictions: float32 [rows, 1] or [rows, classes].
+
+    Returns:
+        Names, [rows]; None where the label has no classes.
+    """
+    names = of.get("classes")
+    if not names:
+        return None
+    scores = predictions if predictions.shape[1] > 1 else np.hstack([1 - predictions, predictions])
+    return [names[number] for number in scores.argmax(1)]
 
 
 def _load(folder: str) -> Any:

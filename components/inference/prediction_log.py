@@ -23,27 +23,31 @@ import os
 import socket
 import threading
 import time
-import uuid
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from components import files
 from components.inference.columns import MISSING, Columns
 from components.settings import Problem, Strict
 
 _LOG = logging.getLogger(__name__)
-TEMPORARY = ".tmp-"
-"""How the names of files begin that are not whole yet."""
+QUEUE_ROWS = 50_000
+"""So many rows may wait for the thread; more are dropped and counted."""
+_ROWS_PER_FILE = 50_000
+_TICK_SECONDS = 0.25
 _SWEEP_AFTER_SECONDS = 3600
 """A temporary file lives as long as one write; one so old was left by a killed process."""
-_TICK_SECONDS = 1.0
+FULL, UNFIT, UNWRITTEN = "queue_full", "unfit_row", "file_unwritten"
+"""Why rows are dropped: too many waited, the row itself, or its file could not be written."""
 
 
 class LogSettings(Strict):
@@ -58,12 +62,8 @@ class LogSettings(Strict):
         "keys are logged everywhere and always; at random for rows without one.",
     )
     exclude: list[str] = Field(default_factory=list, description="Columns that are not logged.")
-    rows_per_file: PositiveInt = Field(50_000, description="A file is closed at so many rows.")
     seconds_per_file: PositiveFloat = Field(
-        60.0, description="A file is closed so long after its first row, however few it has."
-    )
-    queue_rows: PositiveInt = Field(
-        20_000, description="So many rows may wait for being written; more are dropped, counted."
+        60.0, description="A file is closed so long after its first row, or at 50,000 rows."
     )
 
     def problems(self, columns: Iterable[str]) -> Iterator[Problem]:
@@ -87,6 +87,21 @@ class Predicted(NamedTuple):
     predictions: np.ndarray
     """float32 [rows, outputs]."""
 
+    @property
+    def place(self) -> tuple[int, str]:
+        """Version and day: what the rows of one file share."""
+        day = datetime.fromtimestamp(self.microseconds / 1e6, UTC).date()
+        return self.version, day.isoformat()
+
+    def row(self, number: int) -> "Predicted":
+        """One of the rows, by itself."""
+        one = slice(number, number + 1)
+        return self._replace(
+            keys=self.keys and self.keys[one],
+            columns={name: values[one] for name, values in self.columns.items()},
+            predictions=self.predictions[one],
+        )
+
 
 class PredictionLog:
     """Takes predictions without ever stopping the one who predicts, and writes them in a thread.
@@ -104,15 +119,15 @@ class PredictionLog:
         """
         self.written = 0
         """Rows in files that are there."""
-        self.dropped = 0
-        """Rows that found the queue full or could not be written."""
+        self.dropped: Counter[str] = Counter()
+        """Rows that are in no file, by reason."""
         self._folder, self._settings = folder / model, settings
-        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._lock, self._closed = threading.Lock(), threading.Event()
         self._waiting: list[Predicted] = []
         self._waiting_rows = 0
-        self._closing = not settings.enabled
-        self._told = False
-        self._open: dict[tuple[int, str], _OpenFile] = {}
+        self._open: defaultdict[tuple[int, str], list[pa.Table]] = defaultdict(list)
+        """The tables of the files that are next, by version and day."""
+        self._opened: dict[tuple[int, str], float] = {}
         self._files = 0
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
         if settings.enabled:
@@ -135,18 +150,14 @@ class PredictionLog:
         """
         if not self._settings.enabled:
             return
-        item = Predicted(version, time.time_ns() // 1000, keys, columns, predictions)
         rows = len(predictions)
         with self._lock:
-            full = self._waiting_rows + rows > self._settings.queue_rows
-            if full or self._closing:
-                self.dropped += rows
-            else:
-                self._waiting.append(item)
-                self._waiting_rows += rows
-            hurry = 2 * self._waiting_rows > self._settings.queue_rows
-        if hurry and not self._wake.is_set():
-            self._wake.set()
+            if self._waiting_rows + rows > QUEUE_ROWS or self._closed.is_set():
+                self.dropped[FULL] += rows
+                return
+            now = time.time_ns() // 1000
+            self._waiting.append(Predicted(version, now, keys, columns, predictions))
+            self._waiting_rows += rows
 
     def close(self, timeout: float = 30.0) -> None:
         """Writes what is there, and ends; what is added later is dropped.
@@ -154,85 +165,71 @@ class PredictionLog:
         Args:
             timeout: Seconds to wait for a disk that hangs.
         """
-        with self._lock:
-            self._closing = True
-        self._wake.set()
+        self._closed.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
     def _work(self) -> None:
         _sweep(self._folder)
-        tick = min(_TICK_SECONDS, self._settings.seconds_per_file)
-        closing = False
-        while not closing:
-            self._wake.wait(tick)
-            self._wake.clear()
+        closed = False
+        while not closed:
+            closed = self._closed.wait(min(_TICK_SECONDS, self._settings.seconds_per_file))
             with self._lock:
-                items, self._waiting, self._waiting_rows = self._waiting, [], 0
-                closing = self._closing
-            self._collect(items)
-            self._write_due(everything=closing)
+                came, self._waiting, self._waiting_rows = self._waiting, [], 0
+            together: defaultdict[tuple[int, str], list[Predicted]] = defaultdict(list)
+            for predicted in came:
+                together[predicted.place].append(predicted)
+            for place, group in together.items():
+                self._open[place] += self._tables(group)
+                self._opened.setdefault(place, time.monotonic())
+            for place in [place for place in self._open if closed or self._is_due(place)]:
+                self._write(place)
 
-    def _collect(self, items: list[Predicted]) -> None:
-        """Converts what came, together: one conversion of many rows, not one a request."""
-        grouped: dict[tuple[int, str], list[Predicted]] = {}
-        for item in items:
-            grouped.setdefault((item.version, _day(item.microseconds)), []).append(item)
-        for place, group in grouped.items():
-            with self._counting_failures(sum(len(item.predictions) for item in group)):
-                table = to_table(group, self._settings)
-                if len(table):
-                    self._open.setdefault(place, _OpenFile()).add(table)
+    def _tables(self, group: list[Predicted]) -> list[pa.Table]:
+        """Rows as tables. If that fails, each half by itself, so that a bad row fails alone."""
+        try:
+            return [to_table(group, self._settings)]
+        except Exception as error:
+            rows = [item.row(n) for item in group for n in range(len(item.predictions))]
+            middle = len(rows) // 2
+            if middle:
+                return [*self._tables(rows[:middle]), *self._tables(rows[middle:])]
+            self._drop(UNFIT, 1, error)
+            return []
 
-    def _write_due(self, everything: bool) -> None:
-        limits = (self._settings.rows_per_file, self._settings.seconds_per_file)
-        for place in [p for p, file in self._open.items() if everything or file.due(*limits)]:
-            file = self._open.pop(place)
-            with self._counting_failures(file.rows):
-                write_file(self._folder / place[1] / self._new_name(place[0]), file.table())
-                self.written += file.rows
-                self._told = False
+    def _is_due(self, place: tuple[int, str]) -> bool:
+        waited = time.monotonic() - self._opened[place]
+        rows = sum(map(len, self._open[place]))
+        return rows >= _ROWS_PER_FILE or waited >= self._settings.seconds_per_file
 
-    def _new_name(self, version: int) -> str:
+    def _write(self, place: tuple[int, str]) -> None:
+        version, day = place
+        tables = self._open.pop(place)
+        del self._opened[place]
+        rows = sum(map(len, tables))
         self._files += 1
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return f"{now}-v{version}-{socket.gethostname()}-{os.getpid()}-{self._files}.parquet"
-
-    @contextlib.contextmanager
-    def _counting_failures(self, rows: int) -> Iterator[None]:
-        """The log is not what the service is for: nothing that happens to it may end the thread."""
+        name = f"{now}-v{version}-{socket.gethostname()}-{os.getpid()}-{self._files}.parquet"
         try:
-            yield
-        except Exception as error:
-            with self._lock:
-                self.dropped += rows
-            if not self._told:
-                self._told = True
-                _LOG.warning(
-                    "%s: predictions are not logged: %s. They are dropped and counted until it "
-                    "works again.",
-                    self._folder,
-                    error,
-                )
+            if rows:
+                write_file(self._folder / day / name, pa.concat_tables(tables))
+        except Exception as error:  # whatever happens to the log, the server goes on
+            self._drop(UNWRITTEN, rows, error)
+        else:
+            self.written += rows
 
-
-class _OpenFile:
-    """Rows in memory that will be one file."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._tables: list[pa.Table] = []
-        self._began = time.monotonic()
-
-    def add(self, table: pa.Table) -> None:
-        self._tables.append(table)
-        self.rows += len(table)
-
-    def due(self, rows: int, seconds: float) -> bool:
-        return self.rows >= rows or time.monotonic() - self._began >= seconds
-
-    def table(self) -> pa.Table:
-        return pa.concat_tables(self._tables)
+    def _drop(self, reason: str, rows: int, error: Exception) -> None:
+        """Counts rows, and logs the first error of its kind."""
+        with self._lock:
+            first = not self.dropped[reason]
+            self.dropped[reason] += rows
+        if first:
+            _LOG.warning(
+                "%s: predictions are not logged (%s): %s. Such rows are dropped and counted.",
+                self._folder,
+                reason,
+                error,
+            )
 
 
 def write_named(
@@ -255,7 +252,7 @@ def write_named(
     """
     table = to_table([predicted], settings)
     if len(table):
-        write_file(folder / model / _day(predicted.microseconds) / f"{name}.parquet", table)
+        write_file(folder / model / predicted.place[1] / f"{name}.parquet", table)
     return len(table)
 
 
@@ -314,33 +311,14 @@ def write_file(path: Path, table: pa.Table) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with whole_file(path) as file:
-        pq.write_table(table, file, compression="zstd")
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets its name when its bytes are on the disk; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")  # no *.parquet: others look for it
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with files.new_file(str(path), ".part") as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _sweep(folder: Path) -> None:
     """Removes what killed processes left, on whatever machine they were."""
-    for path in folder.glob(f"*/{TEMPORARY}*"):
+    for path in folder.glob(f"*/{files.TEMPORARY}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _SWEEP_AFTER_SECONDS:
                 path.unlink()
-
-
-def _day(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).date().isoformat()

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from components.inference.columns import Columns
-from components.serving.errors import Unavailable
 
 Predict = Callable[[Columns], np.ndarray]
 
@@ -45,14 +45,15 @@ class Batcher:
         """Predicts checked rows, perhaps together with others.
 
         Raises:
-            Unavailable: If too many rows wait.
+            HTTPException: 503, if too many rows wait.
             Exception: What the model raised for these rows.
         """
         rows = len(next(iter(columns.values())))
         if self._waiting and self._waiting_rows + rows > self._max_waiting_rows:
-            raise Unavailable(
+            raise HTTPException(
+                503,
                 f"{self._waiting_rows} rows wait to be predicted, and at most "
-                f"{self._max_waiting_rows} may; send this request again later"
+                f"{self._max_waiting_rows} may; send this request again later",
             )
         loop = asyncio.get_running_loop()
         waiting = _Waiting(columns, rows, loop.create_future())
@@ -66,7 +67,12 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while batch := self._take():
             columns = [waiting.columns for waiting in batch]
-            answers = await loop.run_in_executor(self._thread, _together, self._predict, columns)
+            try:
+                answers = await loop.run_in_executor(
+                    self._thread, _together, self._predict, columns
+                )
+            except Exception as error:  # whatever it is, no caller waits for ever
+                answers = [error] * len(batch)
             for waiting, answer in zip(batch, answers, strict=True):
                 if waiting.answer.done():  # its caller has gone
                     continue
@@ -93,8 +99,8 @@ def _together(predict: Predict, requests: list[Columns]) -> list[np.ndarray | Ex
     """Predicts requests in one call; if it fails, each by itself, so that one fails alone."""
     if len(requests) == 1:
         return [_alone(predict, requests[0])]
-    merged = {name: np.concatenate([r[name] for r in requests]) for name in requests[0]}
     try:
+        merged = {name: np.concatenate([r[name] for r in requests]) for name in requests[0]}
         predictions = predict(merged)
     except Exception:
         return [_alone(predict, request) for request in requests]

@@ -19,7 +19,12 @@ class Serving(Strict):
     http_port: Port = Field(8080, description="For REST and /metrics; 0 takes a free one.")
     grpc_port: Port = Field(8081, description="For gRPC; 0 takes a free one.")
     follow_seconds: PositiveFloat = Field(
-        1.0, description="How often labels.json is looked at; a label that moved is followed."
+        1.0, description="How often the labels are looked at; one that moved is followed."
+    )
+    receive_seconds: PositiveInt = Field(
+        65,
+        description="A connection on which no whole request came for so long is closed. Load "
+        "balancers keep theirs for 60 seconds, and should be the first to close them.",
     )
     max_body_mib: PositiveInt = Field(4, description="Larger requests are refused.")
     max_request_rows: PositiveInt = Field(

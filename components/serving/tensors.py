@@ -4,22 +4,22 @@ A tensor for each column, [rows] or [rows, 1], and `key` if rows have one. Missi
 SavedModel's signatures take for missing (NaN, the lowest int64, an empty text), or null in JSON.
 """
 
+import json
 import math
 import struct
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
-from kserve.errors import InvalidInput
+from starlette.exceptions import HTTPException
 
 from components.inference.columns import MISSING, Columns, InvalidRows, from_values
+from components.inference.instances import KEY, Keys, has_keys, key_problems
+from components.inference.model import likeliest
 from components.registry.signature import Signature
-from components.serving import keys
-from components.serving.keys import KEY, Keys
 
-PREDICTIONS = "predictions"
+PREDICTIONS, LABEL = "predictions", "label"
 
 _INTEGERS = [f"{sign}{bits}" for sign in ("INT", "UINT") for bits in (8, 16, 32, 64)]
 _FLOATS = ["FP16", "FP32", "FP64"]
@@ -31,11 +31,6 @@ _ACCEPTED = {
 }
 _KEY_TYPES: dict[str, type] = {"BYTES": str, "INT64": int}
 _DATATYPE = {"FLOAT": "FP32", "INT": "INT64", "BYTES": "BYTES"}
-_IS_MISSING: dict[str, Callable[[Any], bool]] = {
-    "FLOAT": lambda value: isinstance(value, float) and math.isnan(value),
-    "INT": lambda value: value == MISSING["INT"],
-    "BYTES": lambda value: value == b"",
-}
 
 
 def describe_inputs(signature: Signature) -> list[dict[str, Any]]:
@@ -46,16 +41,17 @@ def describe_inputs(signature: Signature) -> list[dict[str, Any]]:
     ]
 
 
-def describe_outputs(width: int) -> list[dict[str, Any]]:
+def describe_outputs(signature: Signature, width: int) -> list[dict[str, Any]]:
     """The outputs of a model's metadata."""
-    return [{"name": PREDICTIONS, "datatype": "FP32", "shape": [-1, width]}]
+    label = {"name": LABEL, "datatype": "BYTES", "shape": [-1]}
+    scores = {"name": PREDICTIONS, "datatype": "FP32", "shape": [-1, width]}
+    return [scores, label] if signature.get("classes") else [scores]
 
 
 def count(request: InferRequest) -> int:
-    """How many rows a request seems to have, before it is checked."""
-    lengths = [len(tensor.data) for tensor in request.inputs if isinstance(tensor.data, list)]
-    shapes = [tensor.shape[0] for tensor in request.inputs if _is_shape(tensor.shape)]
-    return max([*lengths, *shapes], default=0)
+    """How many rows a request says that it has: those of its first tensor."""
+    shape = request.inputs[0].shape if request.inputs else []
+    return shape[0] if _is_shape(shape) else 0
 
 
 def read(signature: Signature, request: InferRequest) -> tuple[Columns, Keys | None]:
@@ -67,126 +63,118 @@ def read(signature: Signature, request: InferRequest) -> tuple[Columns, Keys | N
     Raises:
         InvalidRows: If they cannot be predicted.
     """
-    problems: list[str] = []
-    tensors = _by_name(request, problems)
-    rows = next((tensor.shape[0] for tensor in tensors.values()), 0)
-    given: dict[str, list[Any]] = {}
-    for name, tensor in tensors.items():
-        if tensor.shape[0] != rows:
-            problems.append(f"tensor '{name}' has {tensor.shape[0]} rows, the first one {rows}")
-        given[name] = _given(signature, tensor, problems)
-    found = None
-    if KEY in given and keys.are_offered(signature):
-        found = _keys(tensors[KEY].datatype, given.pop(KEY), problems)
+    rows = count(request)
+    problems = [] if request.inputs else ["there are no tensors: 'inputs' is empty"]
+    values: dict[str, list[Any]] = {}
+    for tensor in request.inputs:
+        name, shape = tensor.name, tensor.shape
+        if name in values:
+            problems.append(f"there are two tensors '{name}'")
+        values[name] = []
+        if not _is_shape(shape):
+            problems.append(
+                f"tensor '{name}': its shape must be [rows] or [rows, 1] with at least one row, "
+                f"got {str(shape)[:40]}"
+            )
+        elif shape[0] != rows:
+            problems.append(f"tensor '{name}' has {shape[0]} rows, the first one {rows}")
+        else:
+            values[name] = _checked(signature, tensor, problems)
+    keys = values.pop(KEY, None) if has_keys(signature) else None
     if problems:
         raise InvalidRows(problems)
-    return from_values(signature, given, rows), found
+    return from_values(signature, values, rows), keys
 
 
-def _by_name(request: InferRequest, problems: list[str]) -> dict[str, InferInput]:
-    """The tensors that are sound enough to look into."""
-    tensors: dict[str, InferInput] = {}
-    if not request.inputs:
-        problems.append("there are no tensors: 'inputs' is empty")
-    for number, tensor in enumerate(request.inputs):
-        if not isinstance(tensor.name, str):
-            problems.append(f"tensor {number}: its name must be a text")
-        elif tensor.name in tensors:
-            problems.append(f"there are two tensors '{tensor.name}'")
-        elif not _is_shape(tensor.shape):
-            problems.append(
-                f"tensor '{tensor.name}': its shape must be [rows] or [rows, 1] with at least one "
-                f"row, got {str(tensor.shape)[:40]}"
-            )
-        else:
-            tensors[tensor.name] = tensor
-    return tensors
+def _is_shape(shape: list[int]) -> bool:
+    return len(shape) in (1, 2) and shape[0] > 0 and shape[1:] in ([], [1])
 
 
-def _is_shape(shape: Any) -> bool:
-    if not isinstance(shape, list) or len(shape) not in (1, 2):
-        return False
-    return all(type(size) is int and size > 0 for size in shape) and shape[1:] in ([], [1])
-
-
-def _given(signature: Signature, tensor: InferInput, problems: list[str]) -> list[Any]:
-    """A tensor's values [rows]; of one that the model does not read only the name counts."""
-    column = signature["inputs"].get(tensor.name)
-    is_key = tensor.name == KEY and keys.are_offered(signature)
-    if column is None and not is_key:
-        if tensor.datatype not in DATATYPES:
-            problems.append(f"tensor '{tensor.name}': unknown datatype '{tensor.datatype[:40]}'")
+def _checked(signature: Signature, tensor: InferInput, problems: list[str]) -> list[Any]:
+    """A tensor's values, [rows]; of one that the model does not read only the name counts."""
+    is_key = tensor.name == KEY and has_keys(signature)
+    kind = signature["inputs"].get(tensor.name, {}).get("type")
+    if not is_key and kind is None:
         return []
-    accepted = list(_KEY_TYPES) if is_key else _ACCEPTED[column["type"]]
+    accepted = [*_KEY_TYPES] if is_key else _ACCEPTED[kind]
     if tensor.datatype not in accepted:
         problems.append(
             f"tensor '{tensor.name}' must be {' or '.join(accepted)}, got '{tensor.datatype[:40]}'"
         )
         return []
-    values = _values(tensor, problems)
+    values = _values(tensor)
+    if len(values) != tensor.shape[0] or any(isinstance(value, list) for value in values):
+        problems.append(
+            f"tensor '{tensor.name}': its data does not fit the shape {tensor.shape}; "
+            f"one value for each of the {tensor.shape[0]} rows is needed"
+        )
     if is_key:
-        return values
-    is_missing = _IS_MISSING[column["type"]]
-    return [None if is_missing(value) else value for value in values]
+        return _keys(tensor.datatype, values, problems)
+    if kind == "INT":
+        return [None if value == MISSING["INT"] else value for value in values]
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
 
 
-def _values(tensor: InferInput, problems: list[str]) -> list[Any]:
+def _values(tensor: InferInput) -> list[Any]:
     """The values as a flat list, from JSON, from gRPC's contents, or from raw bytes."""
-    rows = tensor.shape[0]
-    values = tensor.data if isinstance(tensor.data, list) else []
+    values = tensor.data or []
     if not values:
         try:
             values = tensor.as_numpy().ravel().tolist()
         except (ValueError, TypeError, struct.error):
-            values = []
+            return []
     if tensor.shape[1:] and all(isinstance(value, list) and len(value) == 1 for value in values):
-        values = [value[0] for value in values]
-    if len(values) != rows or any(isinstance(value, list) for value in values):
-        problems.append(
-            f"tensor '{tensor.name}': its data does not fit the shape {tensor.shape}; "
-            f"one value for each of the {rows} rows is needed"
-        )
+        return [value[0] for value in values]
     return list(values)
 
 
 def _keys(datatype: str, values: list[Any], problems: list[str]) -> Keys:
     """Keys as texts or integers; gRPC and raw tensors have texts as bytes."""
     try:
-        found = [value.decode() if isinstance(value, bytes) else value for value in values]
+        keys = [value.decode() if isinstance(value, bytes) else value for value in values]
     except UnicodeDecodeError:
         problems.append(f"tensor '{KEY}': texts must be UTF-8")
         return []
-    problems += keys.problems(found)
-    if not problems and len({type(key) for key in found} | {_KEY_TYPES.get(datatype)}) > 1:
+    problems += key_problems(keys)
+    if not problems and any(type(key) is not _KEY_TYPES[datatype] for key in keys):
         problems.append(f"tensor '{KEY}' is {datatype}, and its data is not")
-    return found
+    return keys
+
+
+def outputs(signature: Signature, keys: Keys | None, predictions: np.ndarray) -> list[InferOutput]:
+    """The tensors of an answer.
+
+    Args:
+        signature: The version's. The names of its classes are beside the scores, as a JSON list in
+            the parameter `classes`, since a parameter is one value; `label` is the likeliest.
+        keys: The rows' keys, [rows].
+        predictions: float32 [rows, outputs].
+    """
+    rows = len(predictions)
+    made = [InferOutput(PREDICTIONS, [*predictions.shape], "FP32", predictions.ravel().tolist())]
+    labels = likeliest(signature, predictions)
+    if labels is not None:
+        made[0].parameters = {"classes": json.dumps(signature["classes"], ensure_ascii=False)}
+        made.append(InferOutput(LABEL, [rows], "BYTES", [str(label) for label in labels]))
+    if keys is not None:
+        datatype = "BYTES" if isinstance(keys[0], str) else "INT64"
+        made.append(InferOutput(KEY, [rows], datatype, keys))
+    return made
 
 
 def reply(
-    request: InferRequest, name: str, version: int, found: Keys | None, predictions: np.ndarray
+    request: InferRequest, name: str, version: int, outputs: list[InferOutput]
 ) -> InferResponse:
-    """The answer.
-
-    Args:
-        request: Says which outputs are wanted, and whether as raw bytes.
-        name: The model's.
-        version: That predicted.
-        found: The rows' keys, [rows].
-        predictions: float32 [rows, outputs].
+    """The answer of a model's version, with the outputs that the request wants.
 
     Raises:
-        InvalidInput: If an output is wanted that there isn't.
+        HTTPException: 400 if an output is wanted that there isn't.
     """
-    shape = list(predictions.shape)
-    outputs = [InferOutput(PREDICTIONS, shape, "FP32", predictions.ravel().tolist())]
-    if found is not None:
-        datatype = next(tensor.datatype for tensor in request.inputs if tensor.name == KEY)
-        outputs.append(InferOutput(KEY, [len(found)], datatype, list(found)))
     names = [output.name for output in outputs]
-    for output in request.request_outputs or []:
-        if output.name not in names:
-            raise InvalidInput(
-                f"there is no output '{str(output.name)[:40]}', only {', '.join(names)}"
+    for wanted in request.request_outputs or []:
+        if wanted.name not in names:
+            raise HTTPException(
+                400, f"there is no output '{wanted.name[:40]}', only {', '.join(names)}"
             )
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),

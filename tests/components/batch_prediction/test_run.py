@@ -124,8 +124,10 @@ def test_several_classes_are_a_list_in_class_order(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("hour\n1\n5\n")
     predict(registry, path, tmp_path / "out", version=1)
-    found = [row["prediction"] for row in samples.predicted(tmp_path / "out")]
+    rows = samples.predicted(tmp_path / "out")
+    found = [row["prediction"] for row in rows]
     np.testing.assert_allclose(found, [[0.25, 0.25, 0.5], [0.625, 0.125, 0.25]])
+    assert [row["predicted_label"] for row in rows] == ["c", "a"]
 
 
 _BAD = """id,fare,hour,company

@@ -5,7 +5,7 @@ import pytest
 
 from components.errors import PipelineStop
 from components.inference.columns import from_rows
-from components.inference.model import Chosen, LoadedVersion, choose
+from components.inference.model import Chosen, LoadedVersion, choose, likeliest
 from components.registry import labels
 from components.registry.labels import Mover
 from tests.components.inference import small_versions
@@ -58,3 +58,10 @@ def test_a_damaged_version_says_so(registry: Path) -> None:
     (registry / "1" / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(PipelineStop, match=r"/1 cannot be loaded: .*versions verify"):
         LoadedVersion(Chosen(str(registry), 1))
+
+
+def test_the_likeliest_class_by_name() -> None:
+    several = np.float32([[0.2, 0.5, 0.3], [0.9, 0.1, 0]])
+    assert likeliest({"classes": ["a", "b", "c"]}, several) == ["b", "a"]
+    assert likeliest({"classes": [10, 20]}, np.float32([[0.4], [0.6]])) == [10, 20]
+    assert likeliest({"classes": None}, np.float32([[0.4]])) is None

@@ -1,4 +1,3 @@
-import logging
 import os
 import random
 import subprocess
@@ -13,10 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 
 from components.inference.columns import Columns, from_rows
-from components.inference.prediction_log import LogSettings, Predicted, PredictionLog, write_named
+from components.inference.prediction_log import (
+    FULL,
+    QUEUE_ROWS,
+    UNFIT,
+    UNWRITTEN,
+    LogSettings,
+    Predicted,
+    PredictionLog,
+    write_named,
+)
 
 _SIGNATURE = {
     "inputs": {
@@ -81,18 +88,11 @@ def test_rows_are_logged_with_their_columns_typed_and_null_where_missing(tmp_pat
         "features": {"fare": 1.5, "hour": 7, "shop": "Ä"},
     }
     assert second["features"] == {"fare": None, "hour": None, "shop": None}
-    assert (log.written, log.dropped) == (2, 0)
-
-
-def test_it_is_off_unless_enabled(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", LogSettings())
-    log.add(1, None, columns(1), predictions(1))
-    log.close()
-    assert (log.written, log.dropped, [*tmp_path.iterdir()]) == (0, 0, [])
+    assert (log.written, log.dropped.total()) == (2, 0)
 
 
 def test_many_threads_several_versions_and_a_file_has_one_version(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(rows_per_file=300, queue_rows=10**6))
+    log = PredictionLog(tmp_path, "taxi", settings(seconds_per_file=0.1))
     wide = {"added": np.array([1.0, 2.0], np.float32)}
 
     def work(thread: int) -> None:
@@ -127,13 +127,6 @@ def test_integer_keys_are_their_decimal_text_and_no_keys_are_null(tmp_path):
     assert [row["key"] for row in logged(tmp_path)] == [str(2**62), "-7", None]
 
 
-def test_several_classes_keep_their_order(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings())
-    log.add(1, None, columns(2), np.array([[0.5, 0.25, 0.25], [0, 1, 0]], np.float32))
-    log.close()
-    assert [row["prediction"] for row in logged(tmp_path)] == [[0.5, 0.25, 0.25], [0, 1, 0]]
-
-
 def test_excluded_columns_are_left_out(tmp_path):
     log = PredictionLog(tmp_path, "taxi", settings(exclude=["shop", "fare"]))
     log.add(1, None, columns(1), predictions(1))
@@ -141,29 +134,16 @@ def test_excluded_columns_are_left_out(tmp_path):
     assert [row["features"] for row in logged(tmp_path)] == [{"hour": 0}]
 
 
-def test_all_columns_may_be_excluded(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(exclude=[*_SIGNATURE["inputs"]]))
-    log.add(1, ["a"], columns(1), predictions(1))
-    log.close()
-    assert [row["key"] for row in logged(tmp_path)] == ["a"]
-
-
 def test_an_excluded_column_that_does_not_exist_is_a_mistake():
     found = [*settings(exclude=["shop", "ship"]).problems(["shop", "fare"])]
     assert found == [(("exclude",), "the model reads no column 'ship'; no other is logged")]
 
 
-@pytest.mark.parametrize("sample", [0, 1.5, -1])
-def test_the_sample_is_a_fraction(sample):
-    with pytest.raises(ValidationError):
-        settings(sample=sample)
-
-
 def sample_of(folder: Path, keys: list[str | int] | None, sample: float, rows: int) -> list[Any]:
-    log = PredictionLog(folder, "taxi", settings(sample=sample, queue_rows=10**6))
+    log = PredictionLog(folder, "taxi", settings(sample=sample))
     log.add(1, keys, columns(rows), predictions(rows))
     log.close()
-    assert log.dropped == 0
+    assert not log.dropped
     return logged(folder)
 
 
@@ -182,73 +162,39 @@ def test_a_sampled_row_has_its_own_values(tmp_path):
         assert row["key"] == row["features"]["shop"] == f"s{row['prediction'][0]:.0f}"
 
 
-def test_an_integer_key_is_sampled_as_its_text(tmp_path):
-    texts = sample_of(tmp_path / "a", [str(n) for n in range(500)], 0.3, 500)
-    numbers = sample_of(tmp_path / "b", [*range(500)], 0.3, 500)
-    assert [row["key"] for row in texts] == [row["key"] for row in numbers]
+_PROCESS = """
+import itertools, resource, signal, sys, time
+from pathlib import Path
+import numpy as np
+from components.inference.prediction_log import LogSettings, PredictionLog
+settings = LogSettings(enabled=True, seconds_per_file=0.01)
+log = PredictionLog(Path(sys.argv[1]), "taxi", settings)
+many = {"fare": np.random.default_rng(1).random(2000, np.float32)}
+found = many["fare"][:, None]
+"""
+_FULL_DISK = """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+log.add(1, None, many, found)
+log.close()
+print(log.written, dict(log.dropped))
+"""
+_FOREVER = """
+for number in itertools.count():
+    log.add(1, [f"{number}-{row}" for row in range(2000)], many, found)
+    print(log.written, flush=True)
+    time.sleep(0.002)  # or the thread that writes gets no time
+"""
 
 
-def test_rows_without_keys_are_sampled_at_random(tmp_path):
-    first, second = (sample_of(tmp_path / n, None, 0.1, 2000) for n in "ab")
-    assert all(140 < len(rows) < 260 for rows in (first, second))
-    assert [r["prediction"] for r in first] != [r["prediction"] for r in second]
-
-
-def test_a_full_queue_drops_and_counts_and_does_not_stop_the_caller(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(queue_rows=10))
-    log.add(1, None, columns(11), predictions(11))
-    log.add(1, None, columns(10), predictions(10))
-    log.close()
-    assert (log.written, log.dropped) == (10, 11)
-
-
-def test_what_comes_after_the_end_is_dropped(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings())
-    log.close()
-    log.add(1, None, columns(2), predictions(2))
-    assert (log.written, log.dropped) == (0, 2)
-
-
-def test_a_folder_that_cannot_be_written_is_told_once_and_counted(tmp_path, caplog):
-    (tmp_path / "taxi").write_text("in the way")
-    log = PredictionLog(tmp_path, "taxi", settings(rows_per_file=1))
-    with caplog.at_level(logging.WARNING):
-        log.add(1, None, columns(2), predictions(2))
-        until(lambda: log.dropped == 2)
-        log.add(1, None, columns(3), predictions(3))
-        until(lambda: log.dropped == 5)
-    (record,) = caplog.records
-    assert "taxi: predictions are not logged" in record.message
-
-    (tmp_path / "taxi").unlink()
-    log.add(1, None, columns(4), predictions(4))
-    log.close()
-    assert (log.written, log.dropped) == (4, 5)
-    assert len(logged(tmp_path)) == 4
+def process(script: str, folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _PROCESS + script, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_disk_that_is_full_leaves_no_file(tmp_path):
-    script = (
-        "import resource, sys, pathlib, signal;"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        "from tests.components.inference.test_prediction_log import *;"
-        "log = PredictionLog(pathlib.Path(sys.argv[1]), 'taxi', settings());"
-        "log.add(1, None, columns(5000), predictions(5000)); log.close();"
-        "print(log.written, log.dropped)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout == "0 5000\n", done.stderr
+    assert process(_FULL_DISK, tmp_path).communicate()[0] == "0 {'file_unwritten': 2000}\n"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_file_is_closed_by_rows_before_the_end(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(rows_per_file=3, seconds_per_file=1000))
-    log.add(1, None, columns(2), predictions(2))
-    log.add(1, None, columns(2), predictions(2))
-    until(lambda: len(logged(tmp_path)) == 4)
-    log.close()
 
 
 def test_a_file_is_closed_by_time_before_the_end(tmp_path):
@@ -287,20 +233,7 @@ def test_a_named_file_and_the_thread_have_the_same_columns_and_sample(tmp_path):
     assert named == threaded
 
 
-_FOREVER = """
-import itertools, pathlib, sys
-from tests.components.inference.test_prediction_log import *
-log = PredictionLog(
-    pathlib.Path(sys.argv[1]), "taxi", settings(seconds_per_file=0.01, queue_rows=10**6)
-)
-given, found = columns(2000), predictions(2000)
-for number in itertools.count():
-    log.add(1, [f"{number}-{row}" for row in range(2000)], given, found)
-    print(log.written, flush=True)
-    time.sleep(0.002)  # or the thread that writes gets no time
-"""
-
-
+@pytest.mark.prove
 def test_files_are_whole_when_they_appear_also_if_the_process_is_killed(tmp_path):
     chance, seen, written = random.Random(1), {}, 0
 
@@ -309,18 +242,17 @@ def test_files_are_whole_when_they_appear_also_if_the_process_is_killed(tmp_path
             seen[file] = len(pq.read_table(file))
 
     for _ in range(4):
-        command = [sys.executable, "-c", _FOREVER, str(tmp_path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        busy = process(_FOREVER, tmp_path)
         try:
-            assert process.stdout is not None
-            own = next(int(line) for line in process.stdout if int(line) > 0)
+            assert busy.stdout is not None
+            own = next(int(line) for line in busy.stdout if int(line) > 0)
             deadline = time.monotonic() + chance.random() / 2
             while time.monotonic() < deadline:
-                own = int(process.stdout.readline())
+                own = int(busy.stdout.readline())
                 look()
         finally:
-            process.kill()
-            process.communicate()
+            busy.kill()
+            busy.communicate()
         look()
         written += own
         assert sum(seen.values()) >= written
@@ -335,3 +267,39 @@ def test_what_killed_processes_left_is_swept_when_it_is_old(tmp_path):
     os.utime(old, (time.time() - _TWO_HOURS,) * 2)
     PredictionLog(tmp_path, "taxi", settings()).close()
     assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_a_row_that_cannot_be_written_costs_itself_only(tmp_path, caplog):
+    log = PredictionLog(tmp_path, "taxi", settings())
+    for number in range(40):
+        log.add(1, [f"key {number}"], columns(1), predictions(1))
+    log.add(1, ["good", "\ud800", "fine"], columns(3), predictions(3))
+    log.close()
+    keys = {row["key"] for row in logged(tmp_path)}
+    assert keys == {*(f"key {number}" for number in range(40)), "good", "fine"}
+    assert (log.written, log.dropped) == (42, {UNFIT: 1})
+    assert "surrogates not allowed" in caplog.text
+
+
+def test_a_full_queue_and_a_closed_log_drop_and_count_and_stop_nobody(tmp_path):
+    log = PredictionLog(tmp_path, "taxi", settings())
+    many = QUEUE_ROWS + 1
+    log.add(1, None, {"x": np.zeros(many, np.float32)}, predictions(many))
+    log.add(1, None, columns(10), predictions(10))
+    log.close()
+    log.add(1, None, columns(2), predictions(2))
+    assert (log.written, log.dropped) == (10, {FULL: many + 2})
+
+
+def test_a_folder_that_cannot_be_written_is_told_once_and_counted(tmp_path, caplog):
+    (tmp_path / "taxi").write_text("in the way")
+    log = PredictionLog(tmp_path, "taxi", settings(seconds_per_file=0.01))
+    for rows in (2, 3):
+        log.add(1, None, columns(rows), predictions(rows))
+        until(lambda rows=rows: log.dropped[UNWRITTEN] == (2 if rows == 2 else 5))
+    (record,) = caplog.records
+    assert "taxi: predictions are not logged" in record.message
+    (tmp_path / "taxi").unlink()
+    log.add(1, None, columns(4), predictions(4))
+    log.close()
+    assert (log.written, len(logged(tmp_path))) == (4, 4)

@@ -34,14 +34,18 @@ _START_SECONDS = 120
 _SERVE = """
 import json, sys
 from pathlib import Path
-from components.inference.prediction_log import LogSettings, PredictionLog
-from components.serving import server
-from components.serving.settings import Serving
 folder, wanted, settings, logs = sys.argv[1:]
+sys.argv[1:] = []
+from components.inference.prediction_log import LogSettings, PredictionLog
+from components.serving import run
+from components.serving.settings import Serving
 log = PredictionLog(Path(logs), "m", LogSettings(enabled=True)) if logs else None
-# KServe must not take these for its own.
-sys.argv[1:] = ["serve", "--config", "automated", "--http_port", "none"]
-raise SystemExit(server.main(folder, wanted or None, Serving(**json.loads(settings)), log))
+try:
+    code = run.run(folder, wanted or "champion", Serving(**json.loads(settings)), log)
+finally:
+    if log:
+        log.close()
+raise SystemExit(code)
 """
 
 

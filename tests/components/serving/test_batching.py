@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from components.inference.columns import Columns
 from components.serving.batching import Batcher
-from components.serving.errors import Unavailable
 from tests.components.serving.servers import BREAKS, Server, expected
 
 UNLUCKY = 13
@@ -70,9 +70,9 @@ def test_one_that_fails_fails_alone() -> None:
 
 def test_too_many_that_wait_are_refused() -> None:
     found = ask(Doubling(), [[1], [1, 1], [1], [1], [1]], max_waiting_rows=3)
-    assert [isinstance(answer, Unavailable) for answer in found] == [False] * 3 + [True] * 2
-    assert str(found[3]) == found[3].reason
-    assert "3 rows wait to be predicted, and at most 3 may" in found[3].reason
+    assert [isinstance(answer, HTTPException) for answer in found] == [False] * 3 + [True] * 2
+    assert found[3].status_code == 503
+    assert "3 rows wait to be predicted, and at most 3 may" in found[3].detail
 
 
 def test_a_large_request_is_taken_when_nothing_waits() -> None:

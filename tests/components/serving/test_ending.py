@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.errors import PipelineStop
-from components.serving import running
-from components.serving import server as main
+from components.serving import run
 from components.serving.settings import Serving
 from tests.components.serving import servers
 from tests.components.serving.servers import MODEL, Server, expected, until
@@ -69,7 +68,7 @@ def test_a_port_that_is_taken_is_one_sentence(server: Server, registry: Path, se
     taken = getattr(server, setting)
     settings = Serving.model_validate({"http_port": 0, "grpc_port": 0, setting: taken})
     with pytest.raises(PipelineStop) as stop:
-        main.main(str(registry), None, settings, None)
+        run.run(str(registry), "champion", settings, None)
     assert str(stop.value).startswith(f"Cannot listen on port {taken} of 127.0.0.1: ")
     assert str(stop.value).endswith(f"choose another with `--set serving.{setting}=...`.")
     assert "\n" not in str(stop.value)
@@ -83,7 +82,7 @@ def test_only_its_host_is_listened_on(server: Server) -> None:
 
 
 def test_answers_do_not_wait_for_the_network() -> None:
-    with running.listen("127.0.0.1", 0) as listener:
+    with run.listen("127.0.0.1", 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -91,4 +90,4 @@ def test_without_a_champion_it_says_what_to_type(tmp_path: Path) -> None:
     registry = tmp_path / MODEL
     servers.add(registry, 1)
     with pytest.raises(PipelineStop, match=r"no version or label 'champion'.*Versions: 1"):
-        main.main(str(registry), None, Serving(), None)
+        run.run(str(registry), "champion", Serving(), None)

@@ -14,10 +14,9 @@ import httpx
 import pytest
 
 from components.inference.model import Chosen, LoadedVersion
-from components.serving.following import Follower
+from components.serving.repository import Versions
 from components.serving.served import ServedVersion
 from components.serving.settings import Serving
-from components.serving.versions import Versions
 from tests.components.serving import servers
 from tests.components.serving.servers import MODEL, Server, expected, until
 
@@ -173,49 +172,62 @@ def test_it_goes_on_with_what_it_has_when_the_labels_are_damaged(
     until(lambda: server.metric("serving_label_stale", label="champion") == 0)
 
 
-def test_the_champion_does_not_wait_for_other_labels(registry: Path) -> None:
-    write_labels(registry, champion=1)
-    champions: dict[int, int] = {}
+class Following:
+    """Versions that follow the labels in this process, and what was served while each loaded."""
 
-    def load(number: int) -> ServedVersion:
-        if number != 1:
-            champions[number] = versions.labelled["champion"].version
-        found = LoadedVersion(Chosen(str(registry), number))
+    def __init__(self, registry: Path) -> None:
+        self.versions = Versions(str(registry), "champion", self._load)
+        self.loaded: dict[int, weakref.ref[Any]] = {}
+        self.served_meanwhile: dict[int, dict[str, int]] = {}
+        self._registry = registry
+        self.versions.begin(self._load(1))
+
+    def _load(self, number: int) -> ServedVersion:
+        self.served_meanwhile[number] = dict(self.versions.serves)
+        found = LoadedVersion(Chosen(str(self._registry), number))
+        self.loaded[number] = weakref.ref(found._raw.graph)  # what refers to itself
         return ServedVersion(MODEL, found, Serving(), None)
 
-    versions = Versions(str(registry), "champion", load(1), load)
+    def run(self, *steps: tuple[dict[str, int], Callable[[], bool]]) -> None:
+        """Writes labels, and waits for what should come of them, for each step."""
 
-    async def follow() -> None:
-        write_labels(registry, aa=3, champion=2)
-        following = asyncio.create_task(Follower(versions).follow(0.01))
-        while versions.labelled.keys() != {"aa", "champion"}:
-            await asyncio.sleep(0.01)
-        following.cancel()
+        async def follow() -> None:
+            following = asyncio.create_task(self.versions.follow(0.01))
+            for labels, happened in steps:
+                write_labels(self._registry, **labels)
+                while not happened():
+                    await asyncio.sleep(0.01)
+            following.cancel()
 
-    asyncio.run(asyncio.wait_for(follow(), 30))
-    assert champions == {2: 1, 3: 2}
+        asyncio.run(asyncio.wait_for(follow(), 30))
+
+
+def test_the_champion_does_not_wait_for_other_labels(registry: Path) -> None:
+    write_labels(registry, champion=1)
+    following = Following(registry)
+    labels = {"aa": 3, "champion": 2}
+    following.run((labels, lambda: following.versions.serves == labels))
+    assert following.served_meanwhile[2] == {"champion": 1}
+    assert following.served_meanwhile[3] == {"champion": 2}
+
+
+def test_a_rollback_does_not_wait_for_the_new_previous(registry: Path) -> None:
+    write_labels(registry, champion=1)
+    following = Following(registry)
+    before, after = {"champion": 1, "previous": 2}, {"champion": 2, "previous": 3}
+    following.run(
+        (before, lambda: following.versions.serves == before),
+        (after, lambda: following.versions.serves == after),
+    )
+    assert following.served_meanwhile[3]["champion"] == 2
 
 
 def test_what_is_no_longer_served_is_freed(registry: Path) -> None:
     write_labels(registry, champion=1)
-    loaded: dict[int, weakref.ref[Any]] = {}
-
-    def load(number: int) -> ServedVersion:
-        found = LoadedVersion(Chosen(str(registry), number))
-        loaded[number] = weakref.ref(found._raw.graph)  # what refers to itself
-        return ServedVersion(MODEL, found, Serving(), None)
-
-    async def follow() -> None:
-        versions = Versions(str(registry), "champion", load(1), load)
-        following = asyncio.create_task(Follower(versions).follow(0.01))
-        write_labels(registry, champion=2)
-        while loaded[1]() is not None:
-            await asyncio.sleep(0.01)
-        assert loaded[2]() is not None
-        following.cancel()
-
+    following = Following(registry)
     gc.disable()  # so that only the server's own collecting counts
     try:
-        asyncio.run(asyncio.wait_for(follow(), 30))
+        following.run(({"champion": 2}, lambda: following.loaded[1]() is None))
     finally:
         gc.enable()
+    assert following.loaded[2]() is not None

@@ -89,3 +89,19 @@ def test_rows_with_and_without_keys_are_refused(server: Server) -> None:
         400,
         {"error": "row 1 has a 'key', row 0 has none"},
     )
+
+
+def test_answers_name_the_classes(server: Server) -> None:
+    rows = [{"amount": -40_000, "hour": 1}, {"amount": -40_000, "hour": 0}]
+    found = server.predict(rows, "/versions/4").json()
+    assert found == {
+        "predictions": [[1.0], [0.0]],
+        "classes": ["evening", "noon"],
+        "labels": ["noon", "evening"],
+    }
+    keyed = server.predict([{**row, "key": n} for n, row in enumerate(rows)], "/versions/4").json()
+    assert keyed["classes"] == ["evening", "noon"]
+    assert keyed["predictions"] == [
+        {"key": 0, "predictions": [1.0], "label": "noon"},
+        {"key": 1, "predictions": [0.0], "label": "evening"},
+    ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from typing import Any
 
 import grpc
@@ -122,6 +123,33 @@ def test_keys_come_back(server: Server, ask: Any, binary: bool, keys: list[Any])
     assert (told, found["predictions"]) == (keys, [[value] for value in PREDICTED])
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_answers_name_the_classes(server: Server, stub: Any, binary: bool) -> None:
+    columns = {"amount": np.float32([-40_000] * 2), "hour": np.array([1, 0])}
+    by_path = server.infer(
+        [
+            {"name": name, "shape": [2], "datatype": datatype, "data": columns[name].tolist()}
+            for name, datatype in (("amount", "FP32"), ("hour", "INT64"))
+        ],
+        "/versions/4",
+    ).json()["outputs"]
+    assert [(o["name"], o["data"]) for o in by_path] == [
+        ("predictions", [1.0, 0.0]),
+        ("label", ["noon", "evening"]),
+    ]
+    assert json.loads(by_path[0]["parameters"]["classes"]) == ["evening", "noon"]
+    request = InferRequest(MODEL, inputs(columns, binary), model_version="4")
+    found = by_grpc(server, request)
+    assert outputs(found)["label"] == [b"noon", b"evening"]
+    classes = found.outputs[0].parameters["classes"].string_param
+    assert json.loads(classes) == ["evening", "noon"]
+    described = stub.ModelMetadata(pb.ModelMetadataRequest(name=MODEL, version="4"))
+    assert [(t.name, t.datatype) for t in described.outputs] == [
+        ("predictions", "FP32"),
+        ("label", "BYTES"),
+    ]
+
+
 def test_only_the_outputs_that_are_wanted(server: Server) -> None:
     key = {"name": "key", "shape": [2], "datatype": "BYTES", "data": ["a", "b"]}
     found = server.infer([*INPUTS, key], outputs=[{"name": "key"}]).json()
@@ -145,7 +173,7 @@ def test_health(server: Server, stub: Any) -> None:
     assert get("/v2/health/ready").json() == {"ready": True}
     assert get(f"/v2/models/{MODEL}/ready").json() == {"name": MODEL, "ready": True}
     assert get(f"/v1/models/{MODEL}").json() == {"name": MODEL, "ready": True}
-    assert get("/v1/models").json() == {"models": [MODEL]}
+    assert MODEL in get("/v1/models").json()["models"]
     assert stub.ServerLive(pb.ServerLiveRequest()).live
     assert stub.ServerReady(pb.ServerReadyRequest()).ready
     assert stub.ModelReady(pb.ModelReadyRequest(name=MODEL, version="1")).ready

@@ -25,7 +25,7 @@ TENSOR = [{"name": "hour", "shape": [1], "datatype": "INT64", "data": [1]}]
 )
 def test_by_path(server: Server, path: str, served: int) -> None:
     found = server.predict([ROW], path)
-    assert found.json() == {"predictions": [[expected(served, ROW)]]}
+    assert found.json()["predictions"] == [[expected(served, ROW)]]
     assert found.headers["x-model-version"] == str(served)
     infer = server.infer(TENSOR, path).json()
     assert (infer["model_version"], infer["model_name"]) == (str(served), MODEL)

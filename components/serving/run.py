@@ -1,6 +1,11 @@
-"""Puts the server together, runs it, and ends it in order."""
+"""The online server, as KServe's Python model server (book pattern 16, Stateless Serving Function).
+
+It serves one model of the registry by REST (V1, V2) and gRPC (V2): the champion, any version and
+any label. It follows the labels, and ends on SIGTERM or SIGINT, when what came is answered.
+"""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import json
@@ -10,40 +15,46 @@ import signal
 import socket
 import warnings
 
+import uvicorn
 from fastapi.exceptions import FastAPIDeprecationWarning
 
 from components.errors import PipelineStop
 from components.inference.model import Chosen, LoadedVersion, choose
 from components.inference.prediction_log import PredictionLog
-from components.registry import store
 from components.registry.signature import Signature
-from components.serving import errors, metrics
-from components.serving.following import Follower
-from components.serving.grpc_server import Grpc
-from components.serving.plane import Plane
-from components.serving.rest import Rest
+from components.serving import endpoints, served
+from components.serving.repository import Versions
 from components.serving.served import ServedVersion
 from components.serving.settings import GRACE_SECONDS, Serving
-from components.serving.versions import Versions
 
 _EXAMPLE = {"FLOAT": 1.5, "INT": 1, "BYTES": "text"}
 
 
-def run(folder: str, wanted: str | None, settings: Serving, log: PredictionLog | None) -> int:
-    """Serves until SIGTERM or SIGINT; see `components.serving.server.main`."""
-    chosen = choose(folder, wanted or store.CHAMPION)
+def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) -> int:
+    """Serves until it is told to end; 0 comes back.
+
+    Args:
+        folder: `registry/<model>`.
+        wanted: The version or label for callers that name none.
+        settings: Where to listen, and the bounds.
+        log: Where predictions are logged.
+
+    Raises:
+        PipelineStop: If there is no such version, it cannot be loaded, or a port is taken.
+    """
+    chosen = choose(folder, wanted)
     _set_up_logging()
     if log is not None:
-        metrics.show_log(log)
+        served.show_log(log)
 
     def load(number: int) -> ServedVersion:
         loaded = LoadedVersion(Chosen(folder, number))
         return ServedVersion(chosen.name, loaded, settings, log)
 
     _calm_collector()
-    first = load(chosen.version)
+    versions = Versions(folder, wanted, load)
+    versions.begin(load(chosen.version))
     with listen(settings.host, settings.http_port) as listener:
-        versions = Versions(folder, wanted or store.CHAMPION, first, load)
         asyncio.run(_serve(versions, listener, settings))
     return 0
 
@@ -52,21 +63,32 @@ async def _serve(versions: Versions, listener: socket.socket, settings: Serving)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    plane = Plane(versions)
-    rest = Rest(plane, listener, settings.max_body_mib, GRACE_SECONDS)
-    grpc = Grpc(plane, settings.max_body_mib)
+    rest = uvicorn.Server(
+        uvicorn.Config(
+            endpoints.rest(versions, settings),
+            http=endpoints.Connection,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=settings.receive_seconds,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    # It ends with gRPC, and not by itself.
+    rest.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    grpc = endpoints.grpc_server(versions, settings)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        grpc_port = grpc.listen(settings.host, settings.grpc_port)
-    except OSError as error:
+        grpc_port = grpc.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
         raise _cannot_listen("grpc_port", settings.host, settings.grpc_port, error) from error
     await grpc.start()
-    following = asyncio.create_task(Follower(versions).follow(settings.follow_seconds))
-    serving = asyncio.create_task(rest.start())
+    following = asyncio.create_task(versions.follow(settings.follow_seconds))
+    serving = asyncio.create_task(rest.serve(sockets=[listener]))
     _tell(versions, settings.host, listener.getsockname()[1], grpc_port)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
     following.cancel()
-    rest.stop()
+    rest.should_exit = True
     await asyncio.gather(serving, grpc.stop(GRACE_SECONDS))
 
 
@@ -86,8 +108,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _cannot_listen(setting: str, host: str, port: int, error: OSError) -> PipelineStop:
-    why = "it is taken" if error.errno == errno.EADDRINUSE else str(error)
+def _cannot_listen(setting: str, host: str, port: int, error: Exception) -> PipelineStop:
+    why = "it is taken" if getattr(error, "errno", None) == errno.EADDRINUSE else str(error)
     return PipelineStop(
         f"Cannot listen on port {port} of {host}: {why}. Stop what listens there, or choose "
         f"another with `--set serving.{setting}=...`."
@@ -110,16 +132,13 @@ def _calm_collector() -> None:
 def _set_up_logging() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("components.serving").setLevel(logging.INFO)
-    kserve = logging.getLogger("kserve")
-    kserve.setLevel(logging.WARNING)  # it tells every gRPC call
-    kserve.addFilter(errors.keep_from_log)
-    logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("kserve").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)  # KServe's, a request
 
 
 def _tell(versions: Versions, host: str, http_port: int, grpc_port: int) -> None:
     """Prints where it listens, and a request that can be typed."""
-    default = versions.get_models()[versions.name]
+    default: ServedVersion = versions.get_model(versions.name)
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     reached = f"[{reached}]" if ":" in reached else reached
     body = json.dumps({"instances": [_example(default.signature)]})

@@ -1,0 +1,67 @@
+"""`python -m pipeline predict`: rows from the command line, predicted in this process."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components.errors import PipelineStop
+from pipeline.command_line import ConfigName, Overrides, told
+
+Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="A number or a label.")]
+
+
+def predict(
+    rows: Annotated[
+        str, typer.Argument(metavar="JSON", help="A row {column: value}, a list of rows, or '-'.")
+    ],
+    config: ConfigName = "development",
+    set_: Overrides = None,
+    version: Version = "champion",
+) -> None:
+    """Predict rows in this process, as the server would."""
+    raise SystemExit(told(lambda: _predict(config, set_ or [], version, rows)))
+
+
+def _predict(config_name: str, overrides: list[str], version: str, text: str) -> int:
+    from pipeline import loading
+    from pipeline.console import output_to
+    from pipeline.workspace import Workspace
+
+    rows = _read_rows(text)
+    config = loading.load(config_name, overrides)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    with output_to(Path(os.devnull)):  # what TensorFlow has to say helps nobody here
+        answer = _answer(str(workspace.registry / config.registry.model), version, rows)
+    print(answer)
+    return 0
+
+
+def _answer(folder: str, version: str, rows: list[Any]) -> str:
+    from components.inference import instances
+    from components.inference.columns import InvalidRows
+    from components.inference.model import LoadedVersion, choose
+
+    chosen = choose(folder, version)
+    loaded = LoadedVersion(chosen)
+    try:
+        columns, keys = instances.read(loaded.signature, {"instances": rows})
+    except InvalidRows as error:
+        raise PipelineStop(f"Version {loaded.version} of '{chosen.name}': {error}.") from error
+    reply = instances.reply(loaded.signature, keys, loaded.predict(columns))
+    answer = {"model": chosen.name, "version": loaded.version, **reply}
+    return instances.as_json(answer).decode()
+
+
+def _read_rows(text: str) -> list[Any]:
+    try:
+        rows = json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as error:
+        raise PipelineStop(
+            f'That is not JSON: {error}. A row is {{"column": value, ...}}, in single quotes on '
+            "the command line; several are [{...}, {...}]."
+        ) from error
+    return rows if isinstance(rows, list) else [rows]
