@@ -1,5 +1,8 @@
 """The errors whose messages are written for the person who runs the pipeline."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class PipelineStop(Exception):
     """Stops the run with a message that stands on its own.
@@ -11,3 +14,9 @@ class PipelineStop(Exception):
 
 class NothingToDo(PipelineStop):
     """Stops the run, although nothing is wrong."""
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A hint with the known word that is most like one: "; did you mean 'x'?", or nothing."""
+    close = difflib.get_close_matches(word, [*known], n=1, cutoff=cutoff)
+    return f"; did you mean '{close[0]}'?" if close else ""

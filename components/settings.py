@@ -12,15 +12,28 @@ Problem = tuple[tuple[str, ...], str]
 class Strict(BaseModel):
     """A settings model: frozen, and refusing keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Settings(Strict):
-    """What a file of settings holds."""
+    """Settings that may contradict each other: a file of them, or a group within it."""
 
     def problems(self) -> Iterator[Problem]:
-        """Yields every contradiction between the fields, each with its path."""
+        """Yields the contradictions between the fields, each with its path; without the groups'."""
         yield from ()
+
+
+def problems_of(settings: Settings, at: tuple[str, ...] = ()) -> Iterator[Problem]:
+    """Yields every contradiction in settings and in the groups within, each with its path.
+
+    Args:
+      settings: which.
+      at: their own path.
+    """
+    yield from (((*at, *path), text) for path, text in settings.problems())
+    for name in type(settings).model_fields:
+        if isinstance(group := getattr(settings, name), Settings):
+            yield from problems_of(group, (*at, name))
 
 
 def _without_removed(value: Any) -> Any:

@@ -3,7 +3,6 @@
 `pipeline.loading` reads them from `configs/*.yaml`; nothing else in the project parses settings.
 """
 
-import difflib
 import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from pydantic import (
     create_model,
 )
 
+from components.errors import did_you_mean
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable
 from components.inference.prediction_log import LogSettings
@@ -25,7 +25,7 @@ from components.settings import Problem, Removable, Settings, Strict
 from pipeline import parts
 
 
-class Data(Strict):
+class Data(Settings):
     """Where the rows come from and how they are divided."""
 
     path: str = Field(
@@ -49,11 +49,6 @@ class Data(Strict):
         BadRows(), description="What happens to rows that cannot be used: fail, or quarantine."
     )
 
-    def problems(self) -> Iterator[Problem]:
-        """Yields contradictions between the fields, and values no file can be read with."""
-        yield from _below("split", self.split.problems())
-        yield from _below("csv", self.csv.problems())
-
 
 class Gate(Strict):
     """When data validation stops a run. Anomaly types are TFDV's names."""
@@ -69,7 +64,9 @@ class Gate(Strict):
 class Model(Strict):
     """The shape of the wide-and-deep network."""
 
-    hidden: list[PositiveInt] = Field(description="Units of the deep part's layers.")
+    hidden: list[Annotated[int, Field(gt=0, le=65_536)]] = Field(
+        description="Units of the deep part's layers."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="After each of them.")
     batch_norm: bool = Field(False, description="Normalise each of them.")
     wide: bool = Field(True, description="Add the linear part over all features.")
@@ -81,7 +78,7 @@ class Model(Strict):
     )
 
 
-class LearningRate(Strict):
+class LearningRate(Settings):
     """The learning rate over the run."""
 
     initial: PositiveFloat
@@ -134,7 +131,7 @@ STRATEGIES = ("auto", "one_device", "mirrored")
 """The core's values of `training.strategy`; parts add others."""
 
 
-class Training(Strict):
+class Training(Settings):
     """The training loop."""
 
     seed: NonNegativeInt
@@ -168,10 +165,8 @@ class Training(Strict):
             yield ("steps",), "set either 'epochs' or 'steps', and the other to null"
         known = [*STRATEGIES, *parts.trainers()]
         if self.strategy not in known:
-            close = difflib.get_close_matches(self.strategy, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(self.strategy, known)
             yield ("strategy",), f"'{self.strategy}' is not one of {', '.join(known)}{hint}"
-        yield from _below("learning_rate", self.learning_rate.problems())
 
 
 class Evaluation(Strict):
@@ -196,7 +191,9 @@ class Registry(Strict):
     """Where blessed models are filed, and how long they stay."""
 
     model: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Folder under workspace/registry."
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=100,
+        description="Folder under workspace/registry.",
     )
     promote: Literal["automatic", "manual"] = Field(
         description="Whether a blessed version becomes champion at once."
@@ -236,7 +233,9 @@ class Config(Settings):
     """
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9-]*$", description="Lower-case letters, digits and '-'."
+        pattern=r"^[a-z][a-z0-9-]*$",
+        max_length=100,
+        description="Lower-case letters, digits and '-'.",
     )
     workspace: str = Field("workspace", description="Folder for everything that a run writes.")
     data: Data
@@ -255,13 +254,11 @@ class Config(Settings):
         return getattr(self, key)
 
     def problems(self) -> Iterator[Problem]:
-        """Yields every contradiction between settings, each with its path."""
-        yield from _below("features", self.features.problems())
-        yield from _below("data", self.data.problems())
-        yield from _below("training", self.training.problems())
+        """Yields the contradictions between groups of settings, each with its path."""
         yield from self._early_stopping_problems()
         columns = self.features.raw_columns()
-        yield from _below("prediction_log", self.prediction_log.problems(columns))
+        for path, text in self.prediction_log.problems(columns):
+            yield ("prediction_log", *path), text
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
             for message in metric_problems(threshold, self.features.problem):
@@ -294,16 +291,8 @@ def config_model() -> type[Config]:
     return made
 
 
-ALONE = (("features",), ("data", "split"), ("data", "csv"), ("training",))
-"""Groups of settings that can be checked for contradictions each on its own."""
-
 _WATCHED_METRICS = {
     "binary": ("auc", "accuracy"),
     "multiclass": ("accuracy",),
     "regression": ("mae",),
 }
-
-
-def _below(part: str, problems: Iterator[Problem]) -> Iterator[Problem]:
-    for path, message in problems:
-        yield (part, *path), message

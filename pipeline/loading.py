@@ -6,30 +6,27 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from components.errors import PipelineStop
-from components.settings import Problem, Settings
-from pipeline.config import ALONE, Config, config_model
+from components.errors import PipelineStop, did_you_mean
+from components.settings import Problem, Settings, problems_of
+from pipeline.config import Config, config_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = Path(os.environ.get("PIPELINE_CONFIGS", PROJECT / "configs"))
 """PIPELINE_CONFIGS names another folder, such as a volume on which a team keeps its settings."""
 DEFAULT = "development"
 
-_IS_CONFIG = re.compile(r"^(name|extends):", re.MULTILINE)
+_IS_CONFIG = re.compile(rb"^(name|extends):", re.MULTILINE)
+_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 Path_ = tuple[str, ...]
 Model = TypeVar("Model", bound=Settings)
 Places = dict[Path_, str]
 """Where each setting was written: its path -> `configs/taxi.yaml:12`."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that remembers lines and refuses a key written twice."""
 
 
 def load(name: str = DEFAULT, overrides: Sequence[str] = (), configs: Path = CONFIGS) -> Config:
@@ -45,56 +42,84 @@ def load_as(
     Args:
       model: the settings' class.
       name: a file of `configs`, without its ending.
-      overrides: `a.b=value` each, the value as YAML.
+      overrides: `a.b=value` each, the value as YAML; `a.0.b=value` for the first of a list.
       configs: the folder.
 
     Raises:
       PipelineStop: lists every mistake with its file, line and path.
     """
-    settings, places = _read_with_bases(name, configs, (), [*model.model_fields])
+    places: Places = {}
+    settings = _read_with_bases(model, name, configs, places, ())
     for override in overrides:
-        _apply(override, settings, places)
+        _apply(override, model, settings, places)
     return _build(model, settings, places, name)
 
 
 def names(configs: Path = CONFIGS) -> list[str]:
     """The configurations there are; other settings have neither a name nor a base."""
-    found = [path for path in configs.glob("*.yaml") if _IS_CONFIG.search(path.read_text())]
-    return sorted(path.stem for path in found)
+    files = configs.glob("*.yaml")
+    return sorted(path.stem for path in files if _IS_CONFIG.search(path.read_bytes()))
 
 
 def _read_with_bases(
-    name: str, configs: Path, seen: Path_, known: Sequence[str]
-) -> tuple[dict[str, Any], Places]:
+    model: type[Model], name: str, configs: Path, places: Places, seen: Path_
+) -> dict[str, Any]:
+    """The settings of a file, over those of its base; notes where each was written."""
     path = configs / f"{name}.yaml"
-    if not path.is_file():
+    known = names(configs)
+    if not re.fullmatch(r"[^/\0]{1,200}", name) or not path.is_file():
         raise PipelineStop(
-            f"There is no configuration '{name}'{_did_you_mean(name, names(configs))}. "
-            f"{configs} has: {', '.join(names(configs)) or 'none'}."
+            f"There is no configuration '{name:.100}'{did_you_mean(name[:100], known)}. "
+            f"{configs} has: {', '.join(known) or 'none'}."
         )
     if name in seen:
         raise PipelineStop(f"{path}: 'extends' goes round in a circle: {' -> '.join(seen)}.")
-    places: Places = {}
-    settings = _read(path, places, known)
+    own_places: Places = {}
+    settings = _read(path, own_places, [*model.model_fields])
     base = settings.pop("extends", None)
-    if base is None:
-        return settings, places
-    merged, base_places = _read_with_bases(str(base), configs, (*seen, name), known)
-    _merge(merged, settings)
-    return merged, {**base_places, **places}
+    if base is not None:
+        own = settings
+        settings = _read_with_bases(model, str(base), configs, places, (*seen, name))
+        _merge(settings, own, model)
+    places |= own_places
+    return settings
 
 
 def _read(path: Path, places: Places, known: Sequence[str]) -> dict[str, Any]:
-    shown = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
+    shown = str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
-        if not isinstance(node, yaml.MappingNode):
-            raise PipelineStop(f"{shown}: expected settings such as 'name: taxi'.")
-        node.value = [entry for entry in node.value if _is_wanted(entry[0], known)]
-        _note_places(node, (), str(shown), places)
-        return dict(_Loader("").construct_document(node))
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise PipelineStop(
+            f"{shown}:{line} is no UTF-8: save the file in this encoding."
+        ) from error
+    node = _composed(text, shown)
+    if not isinstance(node, yaml.MappingNode):
+        raise PipelineStop(f"{shown}: expected settings such as 'name: taxi'.")
+    node.value = [entry for entry in node.value if _is_wanted(entry[0], known)]
+    for inner, place in _lines(node, (), shown):
+        if inner in places:
+            raise PipelineStop(f"{place}: '{'.'.join(inner)}' is already set at {places[inner]}.")
+        places[inner] = place
+    return dict(_constructed(node, shown))
+
+
+def _composed(text: str, place: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise PipelineStop(f"{shown} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise PipelineStop(f"{place} is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise PipelineStop(f"{place} is nested too deep to be settings.") from error
+
+
+def _constructed(node: yaml.Node, place: str) -> Any:
+    try:
+        return yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no date, or 4,300 digits
+        text = " ".join(str(error).split())
+        raise PipelineStop(f"{place} has a value that is none: {text:.200}") from error
 
 
 def _is_wanted(key: yaml.Node, known: Sequence[str]) -> bool:
@@ -102,56 +127,137 @@ def _is_wanted(key: yaml.Node, known: Sequence[str]) -> bool:
     if not isinstance(key.value, str) or not key.value.endswith("?"):
         return True
     key.value = key.value[:-1]
-    return key.value in known or bool(difflib.get_close_matches(key.value, known, n=1))
+    return key.value in known or bool(did_you_mean(key.value, known))
 
 
-def _note_places(node: yaml.MappingNode, at: Path_, file: str, places: Places) -> None:
+def _lines(node: yaml.Node, at: Path_, file: str) -> list[tuple[Path_, str]]:
+    """Each setting's path, and its file and line.
+
+    Raises:
+      PipelineStop: a key is no text.
+    """
+    try:
+        return list(_walk(node, at, file))
+    except RecursionError as error:  # an anchor that holds itself
+        raise PipelineStop(f"{file} is nested too deep to be settings.") from error
+
+
+def _walk(node: yaml.Node, at: Path_, file: str) -> Iterator[tuple[Path_, str]]:
+    if not isinstance(node, yaml.MappingNode):
+        return
     for key, value in node.value:
-        path = (*at, str(key.value))
         place = f"{file}:{key.start_mark.line + 1}"
-        if places.get(path, "").startswith(f"{file}:"):
-            raise PipelineStop(f"{place}: '{'.'.join(path)}' is already set at {places[path]}.")
-        places[path] = place
-        if isinstance(value, yaml.MappingNode):
-            _note_places(value, path, file, places)
+        if key.tag not in _KEYS:
+            dotted = ".".join((*at, str(key.value)))
+            read = f"YAML reads the key as {key.tag.rpartition(':')[2]}"
+            raise PipelineStop(
+                f"{place}: {dotted}: a name or text is wanted, and {read}: quote it."
+            )
+        path = (*at, str(key.value))
+        yield path, place
+        yield from _walk(value, path, file)
 
 
-def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
+def _merge(into: dict[str, Any], changes: dict[str, Any], kind: Any) -> None:
+    """Puts changes over settings: groups are merged, values replaced.
+
+    Args:
+      into: the settings, which are changed.
+      changes: what is put over them.
+      kind: the settings' type, by which one choice among several is told from another.
+    """
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        inner, before = _inner(kind, key), into.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and _are_one(before, value, inner):
+            _merge(before, value, inner)
         else:
             into[key] = value
 
 
-def _apply(override: str, settings: dict[str, Any], places: Places) -> None:
+def _are_one(before: dict[str, Any], after: dict[str, Any], kind: Any) -> bool:
+    """Whether two groups are of one kind, e.g. both of `hashed`: otherwise the later replaces."""
+    kinds = _models(kind)
+    if "kind" in after and after["kind"] != before.get("kind", after["kind"]):
+        return False
+    return len(kinds) < 2 or any({*before, *after} <= {*one.model_fields} for one in kinds)
+
+
+def _inner(kind: Any, key: str) -> Any:
+    """The type of a setting within a group of a type; None if it has none."""
+    for model in _models(kind):
+        if key in model.model_fields:
+            return model.model_fields[key].annotation
+    held = [inner for inner in _alternatives(kind) if get_origin(inner) in (dict, list)]
+    return get_args(held[0])[-1] if held else None
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The settings models that a type admits."""
+    return [
+        inner
+        for inner in _alternatives(kind)
+        if isinstance(inner, type) and issubclass(inner, BaseModel)
+    ]
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types of a union, and those within `Annotated`."""
+    if get_origin(kind) in (dict, list) or not get_args(kind):
+        return [kind]
+    return [one for argument in get_args(kind) for one in _alternatives(argument)]
+
+
+def _apply(override: str, model: type[Model], settings: dict[str, Any], places: Places) -> None:
+    """Puts `a.b=value` over the settings."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
-        raise PipelineStop(f"--set {override}: expected NAME=VALUE, e.g. training.epochs=3.")
-    path = tuple(dotted.split("."))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PipelineStop(f"--set {override}: '{text}' is not a YAML value.") from error
-    change: Any = value
-    for key in reversed(path):
-        change = {key: change}
-    _merge(settings, change)
-    places[path] = f"--set {dotted}"
+        raise PipelineStop(f"--set {override:.200}: expected NAME=VALUE, e.g. training.epochs=3.")
+    place, path = f"--set {dotted}", tuple(dotted.split("."))
+    node = _composed(text, f"{place}: '{text:.200}'")
+    if node:
+        _lines(node, path, place)  # it checks the keys
+    inside: Any = settings
+    kind: Any = model
+    for depth, key in enumerate(path[:-1], 1):
+        kind = _inner(kind, key)
+        inside = _step(inside, key, place, path[:depth], places)
+    value = _constructed(node, place) if node else None
+    if isinstance(inside, list):
+        inside[_index(inside, path[-1], place)] = value
+    else:
+        _merge(inside, {path[-1]: value}, kind)
+    places[path] = place
+
+
+def _step(inside: Any, key: str, place: str, path: Path_, places: Places) -> Any:
+    """The group or list within another one; made, if need be in place of a value."""
+    if isinstance(inside, list):
+        number = _index(inside, key, place)
+        if not isinstance(inside[number], dict | list):
+            inside[number], places[path] = {}, place
+        return inside[number]
+    if not isinstance(inside.get(key), dict | list):
+        inside[key], places[path] = {}, place
+    return inside[key]
+
+
+def _index(items: list[Any], key: str, place: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise PipelineStop(
+            f"{place}: the list has {len(items)} items, numbered from 0; '{key}' is none of them."
+        )
+    return int(key)
 
 
 def _build(model: type[Model], settings: dict[str, Any], places: Places, name: str) -> Model:
-    config = None
     try:
-        config = model.model_validate(settings)
-        mistakes = list(config.problems())
+        made = model.model_validate(settings)
     except ValidationError as error:
-        mistakes = list(_field_mistakes(model, error, settings))
-        if issubclass(model, Config):
-            mistakes += _contradictions(model, error, settings)
-    if not mistakes:
-        assert config is not None
-        return config
+        mistakes = [*_field_mistakes(model, error, settings), *_contradictions(model, settings, ())]
+    else:
+        mistakes = list(problems_of(made))
+        if not mistakes:
+            return made
     lines = [f"  {_place(path, places)}: {text}" for path, text in mistakes]
     count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
     raise PipelineStop(f"The configuration '{name}' has {count}:\n" + "\n".join(lines))
@@ -168,7 +274,7 @@ def _place(path: Path_, places: Places) -> str:
 
 def _field_mistakes(
     model: type[BaseModel], error: ValidationError, settings: Any
-) -> Iterator[tuple[Path_, str]]:
+) -> Iterator[Problem]:
     for mistake in error.errors():
         path = _settings_path([p for p in mistake["loc"] if p != "[key]"], settings)
         if mistake["type"] == "extra_forbidden":
@@ -179,7 +285,7 @@ def _field_mistakes(
             yield path, "is missing"
         else:
             text = mistake["msg"][0].lower() + mistake["msg"][1:]
-            yield path, f"{text}, got {mistake['input']!r}"
+            yield path, f"{text}, got {mistake['input']!r:.200}"
 
 
 def _settings_path(loc: Sequence[int | str], settings: Any) -> Path_:
@@ -199,41 +305,29 @@ def _settings_path(loc: Sequence[int | str], settings: Any) -> Path_:
 
 
 def _contradictions(
-    model: type[BaseModel], error: ValidationError, settings: dict[str, Any]
+    model: type[BaseModel], settings: dict[str, Any], at: Path_
 ) -> Iterator[Problem]:
-    """What else is wrong in the parts whose fields are right, once wrong ones are left out."""
-    for mistake in error.errors():
-        path = _settings_path(mistake["loc"], settings)
-        inner = _value_at(path[:-1], settings)
-        if isinstance(inner, dict):
-            inner.pop(path[-1], None)
-    for path in ALONE:
-        group: Any = model
-        for key in path:
-            group = group.model_fields[key].annotation
-        try:
-            found = group.model_validate(_value_at(path, settings))
-        except ValidationError:
-            continue
-        yield from (((*path, *inner), message) for inner, message in found.problems())
-
-
-def _value_at(path: Path_, settings: Any) -> Any:
-    for key in path:
-        if isinstance(settings, list) and key.isdigit() and int(key) < len(settings):
-            settings = settings[int(key)]
-        else:
-            settings = settings.get(key) if isinstance(settings, dict) else None
-    return settings
+    """What else is wrong, in those groups of settings whose fields are right."""
+    for name in model.model_fields.keys() & settings.keys():
+        for group in _models(model.model_fields[name].annotation):
+            if not issubclass(group, Settings) or not isinstance(settings[name], dict):
+                continue
+            try:
+                yield from problems_of(group.model_validate(settings[name]), (*at, name))
+            except ValidationError:
+                yield from _contradictions(group, settings[name], (*at, name))
 
 
 def _setting_like(model: type[BaseModel], path: Path_) -> str:
-    beside = _fields_at(model, path[:-1])
+    """What an unknown setting may have been meant to be."""
+    kind: Any = model
+    for key in path[:-1]:
+        kind = _inner(kind, key)
+    beside = sorted({name for one in _models(kind) for name in one.model_fields})
     if path[-1] in beside:
         return " for this kind"
-    close = difflib.get_close_matches(path[-1], beside, n=1)
-    if close:
-        return f"; did you mean '{close[0]}'?"
+    if hint := did_you_mean(path[-1], beside):
+        return hint
     elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in _all_settings(model, "")}
     close = difflib.get_close_matches(path[-1], elsewhere, n=1, cutoff=0.8)
     if close:
@@ -241,41 +335,11 @@ def _setting_like(model: type[BaseModel], path: Path_) -> str:
     return f"; known here: {', '.join(beside)}" if beside else ""
 
 
-def _fields_at(model: type[BaseModel], path: Path_) -> list[str]:
-    prefix = ".".join(path)
-    found = []
-    for dotted in _all_settings(model, ""):
-        parent, _, leaf = dotted.rpartition(".")
-        if parent == prefix or ("*" in parent and _matches(parent.split("."), path)):
-            found.append(leaf)
-    return sorted(set(found) - {"*"})
-
-
-def _matches(pattern: list[str], path: Path_) -> bool:
-    return len(pattern) == len(path) and all(
-        p in ("*", q) for p, q in zip(pattern, path, strict=True)
-    )
-
-
-def _all_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        for inner, many in _models_in(field.annotation, False):
-            yield from _all_settings(inner, f"{prefix}{name}.{'*.' if many else ''}")
-
-
-def _models_in(annotation: Any, many: bool) -> Iterator[tuple[type[BaseModel], bool]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, many
-    many = many or getattr(annotation, "__origin__", None) in (dict, list)
-    for argument in get_args(annotation):
-        if isinstance(argument, type) or get_args(argument):
-            yield from _models_in(argument, many)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def _all_settings(kind: Any, prefix: str) -> Iterator[str]:
+    for model in _models(kind):
+        for name, field in model.model_fields.items():
+            yield f"{prefix}{name}"
+            yield from _all_settings(field.annotation, f"{prefix}{name}.")
 
 
 def data_folder(config: Config) -> Path:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from components.features import names
-from components.settings import Problem, Removable, Strict
+from components.settings import Problem, Removable, Settings, Strict
 
 
 class _Column(Strict):
@@ -163,7 +163,7 @@ Reason = Literal[
 """Why a column is kept out of the model."""
 
 
-class FeatureTable(Strict):
+class FeatureTable(Settings):
     """Every column of the data: a feature, the label, the key, or kept out with the reason."""
 
     problem: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
-from components.settings import Problem, Strict
+from components.settings import Problem, Settings, Strict
 
 SPLITS = ("train", "eval", "test")
 """The splits, in chronological order where the data is split by time."""
@@ -41,7 +41,7 @@ class RollingSpans(Strict):
 Spans = Literal["newest"] | NonNegativeInt | SpanRange | RollingSpans
 
 
-class Split(Strict):
+class Split(Settings):
     """Which rows train, which steer the training, and which judge it (Repeatable Splitting)."""
 
     by: Literal["row", "key", "time"] = Field(
@@ -75,7 +75,7 @@ def _tab(value: object) -> object:
     return "\t" if value == "\\t" else value
 
 
-class CsvFormat(Strict):
+class CsvFormat(Settings):
     """How CSV files are written, and what stands for no value. Parquet files say so themselves."""
 
     separator: Annotated[str, BeforeValidator(_tab)] = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, JsonValue, PositiveInt, ValidationError
 
-from components.settings import Problem, Removable, Strict
+from components.settings import Problem, Removable, Settings, Strict, problems_of
 from components.trainer.hyperparameters import overlay
 
 FIXED = {
@@ -131,7 +131,7 @@ class Tuning(Strict):
 
 
 def _contradictions(part: BaseModel) -> list[Problem]:
-    return list(part.problems()) if hasattr(part, "problems") else []
+    return list(problems_of(part)) if isinstance(part, Settings) else []
 
 
 def _leaves(settings: dict[str, Any], prefix: str) -> Iterator[str]:

@@ -85,6 +85,15 @@ MISTAKES = [
     ("prediction_log.exclude=[farre]", "the model reads no column 'farre'; no other is logged"),
     ("training.strategy=mirored", "did you mean 'mirrored'?"),
     ("registry.retention.versions=0", "greater than 0, got 0"),
+    ("training.learning_rate.initial=.inf", "should be a finite number"),
+    ("model.hidden=[999999999999]", "less than or equal to 65536"),
+    ("name=" + "a" * 300, "at most 100 characters"),
+    ("features.columns={null: {kind: numeric}}", "--set features.columns:1: features.columns.null"),
+    ("training.epochs=" + "9" * 4301, "--set training.epochs has a value that is none"),
+    ("model.hidden=" + "[" * 1500, "nested too deep"),
+    ("evaluation.thresholds.7.at_least=0.5", "has 1 items, numbered from 0; '7' is none"),
+    ("evaluation.thresholds.0.at_leest=0.5", "--set evaluation.thresholds.0.at_leest: unknown"),
+    ("training.epochs.x=3", "--set training.epochs.x: training.epochs: input should be"),
 ]
 
 
@@ -93,6 +102,35 @@ def test_mistake_is_named_with_what_to_do(tmp_path: Path, override: str, words: 
     with pytest.raises(PipelineStop) as stop:
         _load(tmp_path, {}, (override,))
     assert words in str(stop.value)
+
+
+def test_another_kind_replaces_what_the_old_one_had(tmp_path: Path) -> None:
+    hashed = {"kind": "hashed", "buckets": 50, "missing": "own"}
+    in_variant = _load(tmp_path, {"features": {"columns": {"hour": hashed}}})
+    assert in_variant.features.columns["hour"].buckets == 50
+    given = "features.columns.hour={kind: hashed, buckets: 50, missing: own}"
+    assert _load(tmp_path, {}, (given,)) == in_variant
+    same_kind = _load(tmp_path, {"features": {"columns": {"shop": {"buckets": 9}}}})
+    assert (
+        same_kind.features.columns["shop"].buckets,
+        same_kind.features.columns["shop"].embed,
+    ) == (*(9, 2),)
+
+
+def test_a_span_range_replaces_a_rolling_range(tmp_path: Path) -> None:
+    config = _load(tmp_path, {"data": {"spans": {"count": 4}}}, ("data.spans={first: 1, last: 3}",))
+    assert config.data.spans.model_dump() == {"first": 1, "last": 3}
+
+
+def test_an_item_of_a_list_is_set_by_its_number(tmp_path: Path) -> None:
+    config = _load(tmp_path, {}, ("evaluation.thresholds.0.at_least=0.5",))
+    assert config.evaluation.thresholds[0].at_least == 0.5
+
+
+def test_one_mistake_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(PipelineStop) as stop:
+        _load(tmp_path, {"training": {"epochs": 3.5}})
+    assert "1 mistake:" in str(stop.value)
 
 
 def test_unknown_configuration_lists_what_there_is(tmp_path: Path) -> None:
@@ -115,11 +153,36 @@ def test_key_written_twice_is_refused(tmp_path: Path) -> None:
         loading.load("twice", (), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["name: [", "- a\n- b\n", ""])
-def test_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(PipelineStop, match=r"bad\.yaml"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name: [", "is not valid YAML"),
+        (b"- a\n- b\n", "expected settings"),
+        (b"", "expected settings"),
+        (b"name: a\nworkspace: caf\xe9\n", ":2 is no UTF-8"),
+        (b"name: a\nyes: 1\n", ":2: yes: a name or text is wanted, and YAML reads the key as bool"),
+        (b"name: a\nmodel:\n  ~: 1\n", ":3: model.~: a name or text is wanted"),
+        (b"name: " + b"1" * 4301, "has a value that is none"),
+        (b"name: 2020-13-45", "has a value that is none"),
+        (b"name: " + b"[" * 1500 + b"]" * 1500, "nested too deep"),
+        (b"name: &a {b: *a}\n", "nested too deep"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_file_that_holds_no_settings_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "bad.yaml").write_bytes(content)
+    with pytest.raises(PipelineStop) as stop:
         loading.load("bad", (), tmp_path)
+    assert f"{tmp_path / 'bad.yaml'}" in str(stop.value)
+    assert words in str(stop.value)
+    with pytest.raises(PipelineStop, match="no configuration 'other'"):
+        loading.load("other", (), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/b", "a\0b", ""])
+def test_a_name_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PipelineStop, match="no configuration"):
+        loading.load(name, (), tmp_path)
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "model.hidden=["])
