@@ -29,7 +29,7 @@ _NEED_PARTS = {
         "components/continued_evaluation",
         "components/batch_prediction",
     ],
-    "end_to_end/test_serving.py": ["components/serving", "components/batch_prediction"],
+    "components/serving/test_parity.py": ["components/serving", "components/batch_prediction"],
 }
 """Tests of the whole that use optional parts: where one of these is gone, they are left out."""
 

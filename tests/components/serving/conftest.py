@@ -12,7 +12,7 @@ from tests.components.serving.servers import MODEL, Server
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Champion 3, previous 2; 1 and 4 without a label; 4's classes have names; 5 is damaged."""
-    folder = tmp_path_factory.mktemp("registry") / MODEL
+    folder = tmp_path_factory.mktemp("workspace") / "registry" / MODEL
     for version in range(1, 6):
         classes = ["evening", "noon"] if version == 4 else None
         servers.add(folder, version, {**servers.SIGNATURE, "classes": classes})

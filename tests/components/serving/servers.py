@@ -1,6 +1,5 @@
 """Registries of small models that can be computed by hand, and real servers on free ports."""
 
-import json
 import os
 import re
 import signal
@@ -30,23 +29,6 @@ SIGNATURE: dict[str, Any] = {
 }
 BREAKS = 666.0
 """The model fails for a row with this amount."""
-_START_SECONDS = 120
-_SERVE = """
-import json, sys
-from pathlib import Path
-folder, wanted, settings, logs = sys.argv[1:]
-sys.argv[1:] = []
-from components.inference.prediction_log import LogSettings, PredictionLog
-from components.serving import run
-from components.serving.settings import Serving
-log = PredictionLog(Path(logs), "m", LogSettings(enabled=True)) if logs else None
-try:
-    code = run.run(folder, wanted or "champion", Serving(**json.loads(settings)), log)
-finally:
-    if log:
-        log.close()
-raise SystemExit(code)
-"""
 
 
 def expected(version: int, row: dict[str, Any]) -> float:
@@ -108,12 +90,19 @@ def until(true: Callable[[], Any], seconds: float = 20) -> Any:
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, registry: Path, wanted: str = "", logs: str = "", **settings: Any) -> None:
-        """Starts it, and waits until it says where it listens."""
-        settings = {"http_port": 0, "grpc_port": 0, "follow_seconds": 0.05, **settings}
+    def __init__(self, registry: Path, wanted: str = "champion", **settings: Any) -> None:
+        """Starts `serve` on the workspace that the registry is in; waits until it listens."""
+        ours = {"http_port": 0, "grpc_port": 0, "follow_seconds": 0.05, **settings}
+        sets = {
+            "workspace": registry.parents[1],
+            "registry.model": MODEL,
+            "prediction_log.enabled": "true",
+            **{f"serving.{name}": value for name, value in ours.items()},
+        }
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the server)
+        command = [sys.executable, "-m", "pipeline", "serve", "--config", "taxi"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(registry), wanted, json.dumps(settings), logs],
+            [*command, "--version", wanted, *(f"--set={n}={v}" for n, v in sets.items())],
             cwd=Path(__file__).parents[3],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,

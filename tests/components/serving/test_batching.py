@@ -121,3 +121,21 @@ def test_a_server_predicts_requests_together(server: Server) -> None:
     rows, calls = counts() - before
     assert rows == 400
     assert calls < rows
+
+
+def test_a_call_that_cannot_be_put_together_hurts_nobody() -> None:
+    """The columns of one differ: whatever is raised before the model is asked, nobody waits."""
+    model = Doubling()
+    batcher = Batcher(model.predict, 1024, 1024)
+    x = np.ones(1, np.float32)
+
+    async def four() -> list[Any]:
+        first = asyncio.create_task(batcher.predict({"x": x}))
+        await asyncio.to_thread(model.begun.wait)
+        more = [asyncio.create_task(batcher.predict(c)) for c in ({"x": x, "y": x}, {"x": x})]
+        await asyncio.sleep(0)
+        model.may_end.set()
+        return [*await asyncio.gather(first, *more), await batcher.predict({"x": x})]
+
+    for answer in asyncio.run(asyncio.wait_for(four(), 10)):
+        assert answer.tolist() == [[2]]

@@ -26,7 +26,7 @@ ROW = {"hour": 1}
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 1 to 4; 4 is damaged."""
-    folder = tmp_path_factory.mktemp("registry") / MODEL
+    folder = tmp_path_factory.mktemp("workspace") / "registry" / MODEL
     for version in (1, 2, 3, 4):
         servers.add(folder, version)
     (folder / "4" / "saved_model.pb").write_bytes(b"damaged")

@@ -67,7 +67,7 @@ def test_a_damaged_version_is_told_and_logged_and_hurts_nobody(server: Server) -
 
 
 def test_a_version_is_loaded_once_however_many_ask_first(tmp_path: Path) -> None:
-    registry = tmp_path / MODEL
+    registry = tmp_path / "registry" / MODEL
     for version in range(1, 6):
         servers.add(registry, version)
     server = Server(registry, wanted="2")  # there is no champion yet

@@ -1,18 +1,14 @@
-"""Hostile clients, and what must not wait."""
+"""Hostile clients: half of a text, half of a message, half of a request."""
 
-import asyncio
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
-from components.serving.batching import Batcher
 from tests.components.serving.servers import MODEL, Server
 
 V2 = f"/v2/models/{MODEL}/infer"
@@ -93,26 +89,3 @@ def test_half_a_request_does_not_keep_a_connection(impatient: Server, sent: str)
     if "content-length" in sent:
         assert answer.startswith(b"HTTP/1.1 408 ")
     assert impatient.client.get("/v2/health/live").status_code == 200
-
-
-def test_a_call_that_cannot_be_put_together_hurts_nobody() -> None:
-    begun, may_end = threading.Event(), threading.Event()
-
-    def predict(columns: Any) -> np.ndarray:
-        begun.set()
-        assert may_end.wait(30)
-        return 2 * columns["x"][:, None]
-
-    async def ask() -> list[Any]:
-        batcher = Batcher(predict, 1024, 1024)
-        x = np.ones(1, np.float32)
-        first = asyncio.create_task(batcher.predict({"x": x}))
-        await asyncio.to_thread(begun.wait)
-        more = [asyncio.create_task(batcher.predict(c)) for c in ({"x": x, "y": x}, {"x": x})]
-        await asyncio.sleep(0)
-        may_end.set()
-        answers = await asyncio.wait_for(asyncio.gather(first, *more, return_exceptions=True), 10)
-        return [*answers, await asyncio.wait_for(batcher.predict({"x": x}), 10)]
-
-    for answer in asyncio.run(ask()):
-        assert answer.tolist() == [[2]]
