@@ -28,14 +28,15 @@ def make() -> None:
     Raises:
       PipelineStop: uv is not there, or fails; it has said why.
     """
-    ours = PROJECT / ".venv" / "bootstrap" / "bin" / "uv"
+    ours = Path(sys.prefix) / "bootstrap" / "bin" / "uv"
     uv = str(ours) if ours.exists() else shutil.which("uv")
     if not uv:
         raise PipelineStop("The TPU environment is made with uv. Type `make setup`, which has it.")
     # The interpreter behind `.venv`: that one may be a copy that loads a newer C library.
     python = os.path.join(sys.base_prefix, "bin", "python3.11")
     command = [uv, "sync", "--frozen", "--project", str(_SOURCE), "--python", python]
-    if subprocess.run(command, env=variables() | {"UV_PROJECT_ENVIRONMENT": str(VENV)}).returncode:
+    env = variables() | {"UV_PROJECT_ENVIRONMENT": str(VENV)}
+    if subprocess.run(command, env=env, check=False).returncode:
         raise PipelineStop(
             "The TPU environment could not be made; uv says why above. Put that right and type the "
             "same again. Without a TPU, set training.strategy=auto."
