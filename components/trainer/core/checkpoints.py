@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -205,12 +206,24 @@ def _arrays(prefix: str) -> dict[str, list[Any]]:
 class Keeper:
     """Saves a training at its intervals; `pause` of `Training.run`."""
 
-    def __init__(self, store: Store, options: dict[str, Any], writes: bool, resumed_at: list[int]):
-        """Takes the `checkpoints` settings, and whether this process is the one that writes."""
+    def __init__(
+        self, store: Store, options: dict[str, Any], writes: bool, earlier: dict[str, Any] | None
+    ):
+        """Begins, or goes on.
+
+        Args:
+          store: where checkpoints go.
+          options: the `checkpoints` settings.
+          writes: whether this process is the one that writes.
+          earlier: the progress of the checkpoint that the training goes on from.
+        """
         self._store, self._options, self._writes = store, options, writes
-        self._last_time, self._last_step = time.monotonic(), resumed_at[-1] if resumed_at else 0
-        self.record: dict[str, Any] = {"saved": 0, "seconds": 0.0, "resumed_at": resumed_at}
-        self._slowest = 0.0
+        self._last_time, self._slowest = time.monotonic(), 0.0
+        self._last_step = earlier["step"] if earlier else 0
+        self.record: dict[str, Any] = {"saved": 0, "seconds": 0.0, "resumed_at": []}
+        if earlier:
+            resumed_at = [*earlier["checkpoints"]["resumed_at"], earlier["step"]]
+            self.record = earlier["checkpoints"] | {"resumed_at": resumed_at}
 
     def is_due(self, step: int) -> bool:
         """Whether the interval is over. Time alone never asks for more than 1 % of the run."""
@@ -223,13 +236,13 @@ class Keeper:
     def save(self, training: Any) -> None:
         """Saves the training now."""
         started = time.monotonic()
-        position = training.position
-        self._last_step = position.step
+        self._last_step = training.position.step
         if self._writes:
             self.record["saved"] += 1
             self._store.save(training.variables, self.progress(training))
-            self._slowest = max(self._slowest, time.monotonic() - started)
-            self.record["seconds"] = round(self.record["seconds"] + time.monotonic() - started, 4)
+            seconds = time.monotonic() - started
+            self._slowest = max(self._slowest, seconds)
+            self.record["seconds"] = round(self.record["seconds"] + seconds, 4)
         self._last_time = time.monotonic()
 
     def progress(self, training: Any) -> dict[str, Any]:
@@ -241,7 +254,7 @@ class Keeper:
             "order": training.feed.source.order,
             "replicas": training.replicas,
             "tensorflow": tf.__version__,
-            "position": training.position.as_dict(),
+            "position": asdict(training.position),
             "checkpoints": self.record,
         }
 

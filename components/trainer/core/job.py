@@ -89,10 +89,9 @@ def train(job: Job, hand_over: bool = False) -> Trained:
     store = job.store(strategy.num_replicas_in_sync)
     if is_chief():
         store.open()
+    # That may take minutes, and there is nothing to save yet: a signal ends it at once.
+    train_rows, eval_rows = _rows(job, store.folder)
     with noted() as signals:
-        signals.patient = False  # reading may take minutes, and there is nothing to save yet
-        train_rows, eval_rows = _rows(job, store.folder)
-        signals.patient = True
         training = Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
         keeper = _resumed(job, store, training)
         _run(job, training, keeper, signals, hand_over)
@@ -132,23 +131,18 @@ def _rows(job: Job, folder: str) -> tuple[data.Source, data.Source]:
 
 def _resumed(job: Job, store: Store, training: Training) -> Keeper:
     """Puts the training where its newest good checkpoint was."""
-    resumed_at: list[int] = []
-    record: dict[str, Any] = {}
-    if progress := store.restore(training.variables, training.feed.source.order):
+    progress = store.restore(training.variables, training.feed.source.order)
+    if progress:
         training.position = Position(**progress["position"])
-        record = progress["checkpoints"]
-        resumed_at = [*record["resumed_at"], training.position.step]
-        PROGRESS.warning("goes on at step %s of %s", f"{resumed_at[-1]:,}", f"{training.steps:,}")
+        step = training.position.step
+        PROGRESS.warning("goes on at step %s of %s", f"{step:,}", f"{training.steps:,}")
     else:
         if reason := store.why_fresh():
             PROGRESS.warning(reason)
         if job.weights:
             warm_start(training, job.weights)
     _check_agreement(training)
-    options = job.settings["training"]["checkpoints"]
-    keeper = Keeper(store, options, is_chief(), resumed_at)
-    keeper.record |= record | {"resumed_at": resumed_at}
-    return keeper
+    return Keeper(store, job.settings["training"]["checkpoints"], is_chief(), progress)
 
 
 def _check_agreement(training: Training) -> None:

@@ -7,7 +7,7 @@ in `Training.position`, so that a training can be saved and gone on with exactly
 import fnmatch
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -66,10 +66,6 @@ class Position:
     seconds: float = 0.0
     """Time spent in steps and evaluations."""
     evaluations: list[dict[str, float]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 class Training:

@@ -229,9 +229,9 @@ def test_another_training_starts_fresh_and_says_why(tmp_path: Path) -> None:
 def test_interval_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    by_steps = Keeper(_store(tmp_path), {"every_steps": 10, "every_seconds": None}, True, [])
+    by_steps = Keeper(_store(tmp_path), {"every_steps": 10, "every_seconds": None}, True, None)
     assert [step for step in range(1, 25) if by_steps.is_due(step)] == list(range(10, 25))
-    by_time = Keeper(_store(tmp_path), {"every_steps": None, "every_seconds": 30.0}, True, [])
+    by_time = Keeper(_store(tmp_path), {"every_steps": None, "every_seconds": 30.0}, True, None)
     now = 29.9
     assert not by_time.is_due(1000)
     now = 30.0
