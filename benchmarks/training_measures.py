@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from benchmarks import jobs, processes, template_fit, training_rows
 from benchmarks.jobs import Event, Rate
 from components.trainer.core import data as core_data
-from components.trainer.core import shards
 from components.trainer.core.job import Job
 from pipeline import loading
 from pipeline.config import Checkpoints, Training
@@ -233,5 +232,5 @@ def _above_start(events: list[Event]) -> int:
 
 def rows_below_limit() -> int:
     """How many rows are just kept in memory by default."""
-    row = shards.Layout.of(training_rows.INPUTS).row_bytes
+    row = core_data.Layout.of(training_rows.INPUTS).row_bytes
     return int(0.99 * Training.model_fields["memory_mib"].default * core_data.MIB / row)

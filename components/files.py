@@ -66,6 +66,8 @@ def new_folder(path: str) -> Iterator[str]:
     os.makedirs(temporary)
     try:
         yield temporary
+        for name in walk(temporary):
+            sync(os.path.join(temporary, name))
         sync_folders(temporary)
         if os.path.isdir(path):
             shutil.rmtree(path)
@@ -122,9 +124,9 @@ def sync_folders(top: str) -> None:
         sync(folder)
 
 
-def sync(folder: str) -> None:
-    """Makes the names in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: str) -> None:
+    """Makes the names in a folder, or the bytes of a file, last."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

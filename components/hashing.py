@@ -27,25 +27,3 @@ def hash_files(patterns: Sequence[str]) -> str:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def hash_examples(patterns: Sequence[str]) -> str:
-    """SHA-256 over the values of tf.Examples in the gzipped TFRecords that match, row by row.
-
-    The bytes of the files won't do: protobuf writes a map's entries in another order in each
-    process.
-    """
-    import pyarrow as pa
-    import tensorflow as tf
-    from tfx_bsl.coders import example_coder
-
-    decoder, digest = example_coder.ExamplesToRecordBatchDecoder(), hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in glob.glob(pattern)):
-        digest.update(os.path.basename(path).encode() + b"\0")
-        for batch in tf.data.TFRecordDataset(path, "GZIP", 1 << 23).batch(4096):
-            rows = decoder.DecodeBatch(batch.numpy())
-            names = sorted(rows.schema.names)
-            table = pa.record_batch([rows[name] for name in names], names=names)
-            digest.update(table.serialize())
-            digest.update(str(table.schema).encode())
-    return digest.hexdigest()

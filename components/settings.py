@@ -1,6 +1,7 @@
 """What every settings model of the project is made of."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -42,3 +43,15 @@ def _without_removed(value: Any) -> Any:
 
 
 Removable = BeforeValidator(_without_removed)
+
+
+def overlay(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `settings` with `values`, by dotted path, in place of its own."""
+    changed = copy.deepcopy(dict(settings))
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        part = changed
+        for parent in parents:
+            part = part[parent]
+        part[name] = value
+    return changed

@@ -26,7 +26,7 @@ from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
-from components.trainer.warm_start import version_to_start_from
+from components.trainer.run import version_to_start_from
 from pipeline import parts
 from pipeline.beam import beam_flags
 from pipeline.config import Config

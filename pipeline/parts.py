@@ -17,9 +17,9 @@ A `part.py` is imported by every command, so it imports light modules only (type
   whole path, e.g. `("tuning", "search", "model.hidden"), "is empty"`.
 - `TRAINERS`: values that it adds to `training.strategy`, each with the module whose `run_fn`
   trains.
-- `take_part(run, show) -> int`: called in place of `run()` where its strategy is chosen, in each
-  process of a cluster. It calls `run()` where this process runs the pipeline; the exit code comes
-  back. `show(line)` speaks to the person.
+- `take_part(folder, run, show) -> int`: called in place of `run()` where its strategy is chosen, in
+  each process of a cluster. It calls `run()` where this process runs the pipeline; the exit code
+  comes back. All processes of the cluster see `folder`; `show(line)` speaks to the person.
 - `tuner(config, arguments)`: a component before the Trainer, whose output `best_hyperparameters`
   the Trainer gets, or None. `arguments(module)` is what a component is told that trains with that
   module's code.

@@ -84,7 +84,10 @@ def train(
     part = parts.of_strategy(config.training.strategy)
     if part is None or not hasattr(part, "take_part"):
         return run_here()
-    return int(part.take_part(run_here, lambda text: console.print(f"  {text}", markup=False)))
+    folder = str(workspace.checkpoints)
+    return int(
+        part.take_part(folder, run_here, lambda text: console.print(f"  {text}", markup=False))
+    )
 
 
 def _process() -> str:

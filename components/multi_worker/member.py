@@ -2,10 +2,15 @@
 
 JobSet, Kubeflow Trainer and Vertex AI start the same program everywhere, with TF_CONFIG. The chief
 (the task of type chief, or worker 0) runs the pipeline. The others wait for it, train with it, and
-end. All of them need to see the workspace under the same path.
+end. They meet in a folder that all of them see:
 
-When one of them is gone, all end with START_AGAIN: the platform starts all again, and the training
-goes on from its last checkpoint.
+- each member writes `member-<number>`, with a word that it draws at its start
+- the chief, once all are there, writes `job.json`: what to train, or its exit code if there is
+  nothing to train, and the words that it has read
+
+A member takes a `job.json` with its word only, so none of an earlier attempt. When one of them is
+gone, all end with START_AGAIN: the platform starts all again, and the training goes on from its
+last checkpoint.
 """
 
 import contextlib
@@ -13,12 +18,14 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from typing import Any
 
+from components import files
 from components.errors import PipelineStop
-from components.multi_worker.rendezvous import Chief, Line, Refused, connect
 from components.trainer.core import strategy
 from components.trainer.core.checkpoints import PROGRESS
 from components.trainer.core.interruption import START_AGAIN, Interrupted, noted
@@ -31,15 +38,65 @@ _PATIENCE = 600.0
 """Seconds for the machines of a cluster to come up."""
 _FAREWELL = 60.0
 """Seconds to wait for members that come late when there is nothing to train."""
-
-_leading: list[Chief] = []
-"""The chief's side of the meeting, while it is open."""
+_JOB = "job.json"
 
 
-def take_part(run: Callable[[], int], show: Callable[[str], None]) -> int:
+class Meeting:
+    """Where the processes of a cluster find each other."""
+
+    def __init__(self, folder: str):
+        """Takes a folder that all processes of the cluster see."""
+        cluster = strategy.cluster()
+        name = hashlib.sha256(json.dumps(cluster).encode()).hexdigest()[:16]
+        self._folder = os.path.join(folder, f"cluster-{name}")
+        self._members = range(1, len(cluster))
+        self.is_over = False
+        """Whether the chief has said what there is to do."""
+
+    def open(self) -> None:
+        """The chief's beginning: removes what an earlier attempt left."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def come(self, number: int, word: str) -> dict[str, Any] | None:
+        """A member's: leaves its word, again if it was removed; what the chief says, or None."""
+        path = os.path.join(self._folder, f"member-{number}")
+        with contextlib.suppress(OSError, ValueError):  # the chief removes the folder just now
+            if not os.path.exists(path) or _read(path) != word:
+                os.makedirs(self._folder, exist_ok=True)
+                files.write_atomically(path, word)
+            said: dict[str, Any] = json.loads(_read(os.path.join(self._folder, _JOB)))
+            return said if word in said["words"] else None
+        return None
+
+    def words(self) -> dict[int, str]:
+        """The words of the members that are there, by number."""
+        words = {}
+        for number in self._members:
+            with contextlib.suppress(OSError):
+                words[number] = _read(os.path.join(self._folder, f"member-{number}"))
+        return words
+
+    def missing(self) -> list[int]:
+        """The numbers of the members that are not there."""
+        return sorted(set(self._members) - set(self.words()))
+
+    def say(self, what: dict[str, Any]) -> None:
+        """The chief's: tells all that are there."""
+        self.is_over = True
+        os.makedirs(self._folder, exist_ok=True)
+        text = json.dumps(what | {"words": [*self.words().values()]})
+        files.write_atomically(os.path.join(self._folder, _JOB), text)
+
+
+_meetings: list[Meeting] = []
+"""The chief's, while it runs the pipeline."""
+
+
+def take_part(folder: str, run: Callable[[], int], show: Callable[[str], None]) -> int:
     """Does this process's part of the command; the exit code comes back.
 
     Args:
+      folder: one that all processes of the cluster see, if there is a cluster.
       run: runs the pipeline. It is called in the chief only, or where there is no cluster.
       show: is given each line for the person who waits for one of the others.
 
@@ -47,23 +104,29 @@ def take_part(run: Callable[[], int], show: Callable[[str], None]) -> int:
       PipelineStop: TF_CONFIG is not what it should be.
     """
     try:
-        if not strategy.cluster_size():
+        if not strategy.cluster():
             return run()
-        strategy.check({"strategy": "multi_worker", "workers": None})
-        return _lead(run) if strategy.is_chief() else _join(show)
+        meeting = Meeting(folder)
+        return _lead(meeting, run) if strategy.is_chief() else _join(meeting, show)
     except strategy.StrategyError as error:
         raise PipelineStop(str(error)) from error
 
 
-def _lead(run: Callable[[], int]) -> int:
+def _lead(meeting: Meeting, run: Callable[[], int]) -> int:
     """Runs the pipeline; the others hear what its exit code is if they are not needed."""
-    with _leadership() as chief:
-        code = START_AGAIN
-        try:
-            code = run()
-        finally:
-            _take_leave(chief, code)
-        return code
+    meeting.open()
+    _meetings.append(meeting)
+    code = START_AGAIN
+    try:
+        code = run()
+    finally:
+        _meetings.clear()
+        if not meeting.is_over:
+            deadline = time.monotonic() + (0 if code else _FAREWELL)
+            while meeting.missing() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            meeting.say({"over": code})
+    return code
 
 
 def train_as_chief(job: Job, signals: list[int]) -> int:
@@ -77,45 +140,64 @@ def train_as_chief(job: Job, signals: list[int]) -> int:
       Interrupted: this process was asked to end, or a member is gone; start again.
       TrainingError, StrategyError: what a person has to put right.
     """
-    with _leadership() as chief:
-        try:
-            _gather(chief, signals)
-            chief.send({"job": vars(job)})
-            chief.stop_listening()
-            worker = Worker(strategy.worker_number(), job, os.environ)
-            return run_group([worker], signals, lambda: bool(chief.missing()))
-        except Died as death:
-            PROGRESS.warning("%s", _told(death))
-            raise Interrupted(_told(death)) from death
+    if not _meetings:
+        raise strategy.StrategyError("A cluster trains by the command `run`, in each machine.")
+    meeting = _meetings[0]
+    try:
+        _gather(meeting, signals)
+        meeting.say({"job": vars(job)})
+        return run_group([Worker(strategy.worker_number(), job, os.environ)], signals)
+    except Died as death:
+        PROGRESS.warning("%s", _advice(death))
+        raise Interrupted(_advice(death)) from death
 
 
-def _join(show: Callable[[str], None]) -> int:
+def _gather(meeting: Meeting, signals: list[int]) -> None:
+    """Waits until all members are there."""
+    deadline, shown = time.monotonic() + _PATIENCE, ""
+    while missing := ", ".join(map(str, meeting.missing())):
+        if signals:
+            raise Interrupted(f"interrupted while waiting for workers {missing}")
+        if time.monotonic() > deadline:
+            raise Died(f"workers {missing} did not come within {_PATIENCE / 60:.0f} minutes")
+        if missing != shown:
+            PROGRESS.info("waiting for workers %s", missing)
+            shown = missing
+        time.sleep(0.2)
+
+
+def _join(meeting: Meeting, show: Callable[[str], None]) -> int:
     """Waits for the chief, and trains with it; the exit code comes back."""
     handler = _Showing(show)
     PROGRESS.addHandler(handler)
     PROGRESS.setLevel(logging.INFO)
     try:
         with noted() as signals:
-            return _train_as_member(signals)
+            return _train_as_member(meeting, signals)
     except TrainingError as error:
         PROGRESS.error("%s", error)
         return UNUSABLE
-    except (Interrupted, Died, Refused) as error:
-        PROGRESS.warning("%s", _told(error))
+    except Interrupted as error:
+        PROGRESS.warning("%s", error)
+        return START_AGAIN
+    except Died as error:
+        PROGRESS.warning("%s", _advice(error))
         return START_AGAIN
     finally:
         PROGRESS.removeHandler(handler)
 
 
-def _train_as_member(signals: list[int]) -> int:
-    line = _find_chief(signals)
-    decision = _decision(line, signals)
-    if "over" in decision:
+def _train_as_member(meeting: Meeting, signals: list[int]) -> int:
+    number, word = strategy.worker_number(), uuid.uuid4().hex
+    PROGRESS.info("waiting for the chief at %s", strategy.cluster()[0])
+    while (said := meeting.come(number, word)) is None:  # it may be hours until the training
+        if signals:
+            raise Interrupted("interrupted while waiting for the chief")
+        time.sleep(0.5)
+    if "over" in said:
         PROGRESS.info("the chief had nothing to train")
-        return int(decision["over"])
-    number = strategy.worker_number()
-    worker = Worker(number, Job(**decision["job"]), os.environ)
-    run_group([worker], signals, lambda: not line.is_open())
+        return int(said["over"])
+    run_group([Worker(number, Job(**said["job"]), os.environ)], signals)
     PROGRESS.info("the training is done")
     return 0
 
@@ -129,91 +211,10 @@ class _Showing(logging.Handler):
         self._show(record.getMessage())
 
 
-def _told(error: Exception) -> str:
-    if isinstance(error, Interrupted):
-        return str(error)
-    return f"{error}; started again, all together, the training goes on from its last checkpoint"
+def _advice(death: Died) -> str:
+    return f"{death}; started again, all together, the training goes on from its last checkpoint"
 
 
-@contextlib.contextmanager
-def _leadership() -> Iterator[Chief]:
-    """The chief's side of the meeting; the same one within another."""
-    if _leading:
-        yield _leading[0]
-        return
-    address = _chief_address()
-    try:
-        chief = Chief(int(address.rpartition(":")[2]), _cluster(), strategy.cluster_size() - 1)
-    except OSError as error:
-        raise strategy.StrategyError(
-            f"TF_CONFIG says that the chief is at {address}, but this process cannot listen there: "
-            f"{error.strerror}."
-        ) from error
-    _leading.append(chief)
-    try:
-        yield chief
-    finally:
-        _leading.clear()
-        chief.close()
-
-
-def _gather(chief: Chief, signals: list[int]) -> None:
-    """Waits until all members are there."""
-    deadline, told = time.monotonic() + _PATIENCE, ""
-    while missing := ", ".join(map(str, chief.missing())):
-        if signals:
-            raise Interrupted(f"interrupted while waiting for workers {missing}")
-        if time.monotonic() > deadline:
-            raise Died(f"workers {missing} did not come within {_PATIENCE / 60:.0f} minutes")
-        if missing != told:
-            PROGRESS.info("waiting for workers %s", missing)
-            told = missing
-        time.sleep(0.2)
-
-
-def _take_leave(chief: Chief, code: int) -> None:
-    """If nothing was trained, tells the members, late ones too, that they are not needed."""
-    deadline = time.monotonic() + (0 if code else _FAREWELL)
-    while chief.is_listening and chief.missing() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if chief.is_listening:
-        chief.send({"over": code})
-
-
-def _find_chief(signals: list[int]) -> Line:
-    """The connection to the chief, once that is up."""
-    address = _chief_address()
-    PROGRESS.info("waiting for the chief at %s", address)
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return connect(address, _cluster(), strategy.worker_number())
-        except Refused as error:
-            if time.monotonic() > deadline:
-                minutes = f"{_PATIENCE / 60:.0f} minutes"
-                raise Refused(f"no chief at {address} for {minutes} ({error})") from error
-        if signals:
-            raise Interrupted("interrupted while waiting for the chief")
-        time.sleep(0.5)
-
-
-def _decision(line: Line, signals: list[int]) -> dict[str, Any]:
-    """What the chief says when it comes to the training, which may be in hours."""
-    try:
-        while (decision := line.receive(0.5)) is None:
-            if signals:
-                raise Interrupted("interrupted while waiting for the chief")
-    except Refused as error:
-        raise Refused(f"the chief is gone ({error})") from error
-    return decision
-
-
-def _chief_address() -> str:
-    addresses = strategy.cluster()
-    return (addresses.get("chief") or addresses["worker"])[0]
-
-
-def _cluster() -> str:
-    """The same in all members of a cluster, and in no other one."""
-    text = json.dumps(strategy.cluster(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -16,8 +16,8 @@ def training() -> type["Training"]:
     return MultiWorkerTraining
 
 
-def take_part(run: Callable[[], int], show: Callable[[str], None]) -> int:
+def take_part(folder: str, run: Callable[[], int], show: Callable[[str], None]) -> int:
     """Runs the pipeline in the chief of a cluster; the others wait for it and train with it."""
     from components.multi_worker import member
 
-    return member.take_part(run, show)
+    return member.take_part(folder, run, show)

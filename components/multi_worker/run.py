@@ -16,7 +16,7 @@ from components.trainer.core.checkpoints import PROGRESS
 from components.trainer.core.interruption import Interrupted, noted
 from components.trainer.core.job import Job, Trained, trained
 from components.trainer.core.loop import TrainingError
-from components.trainer.core.strategy import check, cluster_size
+from components.trainer.core.strategy import check, cluster
 from components.trainer.processes import Died, Worker, run_group
 from components.trainer.run import train_and_export
 
@@ -43,7 +43,7 @@ def train_group(job: Job) -> Trained:
     """
     check(job.settings["training"])
     with noted() as signals:
-        train = member.train_as_chief if cluster_size() else _train_here
+        train = member.train_as_chief if cluster() else _train_here
         replicas = train(job, signals)
         if signals:
             raise Interrupted("interrupted after the last step; checkpoint written")

@@ -1,90 +1,90 @@
 """Whether the configured training could run on a TPU, as far as a CPU can tell.
 
-`python -m pipeline check-tpu` takes the steps of the training loop as they are, on random rows of
-the shapes that the settings give, and checks `RULES`. It is a proxy: nothing here has run on a TPU.
+The steps of the training loop are compiled as a TPU needs them, with XLA and static shapes, and run
+once on random rows. It is a proxy: XLA compiles for this machine's CPU, and nothing here has run on
+a TPU.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from components.features.table import FeatureTable
-from components.tpu.compiled_rules import compiled_findings
-from components.tpu.findings import RULES, Finding, Step
-from components.tpu.graph_rules import graph_findings
-from components.tpu.stand_in import stand_in_batch, stand_in_inputs, stand_in_training
+from components.errors import PipelineStop
+from components.features.model_inputs import model_inputs
+from components.features.table import FeatureTable, Vocabulary
 from components.trainer.core.batches import Batch
+from components.trainer.core.data import InMemory, Rows
 from components.trainer.core.loop import Training
 
-_BATCHES = 5
-_OF_THE_GRAPH = ("shapes", "operations")
-"""The rules that must hold for the others to be tried."""
+_VOCABULARY = 100
+"""Stands in for the size of a vocabulary without `top_k`."""
 
 
-def main(table: FeatureTable, settings: dict[str, Any], write: Callable[[str], None]) -> int:
-    """Checks the settings' training, and writes what came of it.
+def check(table: FeatureTable, settings: dict[str, Any]) -> None:
+    """Compiles and runs a step of training and one of evaluation.
 
     Args:
       table: the feature table.
       settings: `model` and `training` as in `configs/*.yaml`.
-      write: takes the text.
 
-    Returns:
-      The exit code: 1 if a rule is broken.
+    Raises:
+      PipelineStop: a step cannot be compiled, or has a shape that is known only when it runs.
     """
-    inputs = stand_in_inputs(table)
-    findings = check(stand_in_training(inputs, settings), inputs)
-    write(report(findings))
-    return 1 if findings else 0
+    inputs = model_inputs(table, _Vocabularies(table))
+    options = settings["training"] | {"strategy": "one_device", "warm_start": None}
+    rows = _random_rows(inputs, options["global_batch_size"])
+    source = InMemory(rows)
+    training = Training(source, source, inputs, settings | {"training": options})
+    batch = Batch(*rows, tf.ones_like(rows.labels, tf.float32))
+    count = tf.reduce_sum(batch.weights)
+    _compile("training", lambda batch: training.train_step(batch, count), batch)
+    _compile("evaluation", training.evaluate_step, batch)
 
 
-def check(training: Training, inputs: dict[str, Any]) -> list[Finding]:
-    """Says what in a training breaks a rule; nothing if it is ready. It is left as it was."""
-    steps = _steps(training, inputs)
-    findings = [finding for step in steps for finding in graph_findings(step)]
-    for step in steps:  # what is wrong in one is as a rule wrong in the other
-        findings = findings or compiled_findings(step)
-    unique = {(finding.rule, finding.where): finding for finding in reversed(findings)}
-    return list(reversed(unique.values()))
-
-
-def _steps(training: Training, inputs: dict[str, Any]) -> list[Step]:
-    def train(batch: Batch) -> tf.Tensor:
-        return training.train_step(batch, tf.reduce_sum(batch.weights))
-
-    size = training.feed.batch
-    # Each has other ids than the last one: some things show with another range of values only.
-    batches = [
-        stand_in_batch(inputs, size, seed, (seed + 1) / _BATCHES) for seed in range(_BATCHES)
+def _compile(name: str, step: Any, batch: Batch) -> None:
+    compiled = tf.function(step, autograph=False, jit_compile=True)
+    graph = compiled.get_concrete_function(batch).graph
+    shapeless = [
+        f"{operation.type} ({operation.name})"
+        for operation in graph.get_operations()
+        if any(tensor.shape.rank and None in tensor.shape for tensor in operation.outputs)
     ]
-    model, metrics = training.model, training.metrics.values()
-    changed = [v for variables in training.variables.values() for v in variables]
-    counted = [variable.value for metric in metrics for variable in metric.variables]
-    return [
-        Step("training", train, changed, batches, model),
-        Step("evaluation", training.evaluate_step, counted, batches, model),
-    ]
+    problem = f"shapes known only when it runs: {', '.join(shapeless[:5])}" if shapeless else ""
+    if not problem:
+        try:
+            compiled(batch)
+        except tf.errors.OpError as error:
+            problem = " ".join(error.message.split())[:600]
+    if problem:
+        raise PipelineStop(
+            f"As it is, the {name} step cannot run on a TPU: {problem}. Text and look-ups belong "
+            "into the feature table, so that Transform does them; a step's results must have the "
+            "same shape for all data. Without a TPU, set training.strategy=auto."
+        )
 
 
-def report(findings: list[Finding]) -> str:
-    """A line for each rule, and one for each thing that breaks it."""
-    lines = []
-    compiled = not any(finding.rule in _OF_THE_GRAPH for finding in findings)
-    for rule, meaning in RULES.items():
-        broken = [finding for finding in findings if finding.rule == rule]
-        tried = compiled or rule in _OF_THE_GRAPH
-        outcome = "FAILED" if broken else "passed" if tried else "not tried"
-        lines.append(f"{rule:<14} {outcome:<10} {meaning}")
-        lines += [f"  {finding.where}: {finding.problem}" for finding in broken]
-    return "\n".join([*lines, "", _CONCLUSION[bool(findings)], _CAVEAT])
+class _Vocabularies:
+    """What `model_inputs` asks of Transform's output: the sizes of vocabularies, by safe name."""
+
+    def __init__(self, table: FeatureTable):
+        safe = table.safe_names()
+        self._sizes = {
+            safe[name]: feature.top_k or _VOCABULARY
+            for name, feature in table.columns.items()
+            if isinstance(feature, Vocabulary)
+        }
+
+    def vocabulary_size_by_name(self, name: str) -> int:
+        return self._sizes[name]
 
 
-_CONCLUSION = {
-    True: "As it is, this cannot train on a TPU, or only slowly.",
-    False: "Nothing found that speaks against training.strategy=tpu.",
-}
-_CAVEAT = (
-    "This is a proxy: XLA compiled for this machine's CPU and ran on random rows. Not verified on "
-    "hardware."
-)
+def _random_rows(inputs: dict[str, Any], count: int) -> Rows:
+    sizes = [f["size"] for f in inputs["features"] if f["size"] is not None]
+    numbers = tf.random.stateless_normal([count, len(inputs["features"]) - len(sizes)], [0, 0])
+    ids = tf.random.stateless_uniform([count, len(sizes)], [0, 1]) * tf.constant(sizes, tf.float32)
+    if inputs["problem"] == "multiclass":
+        classes = inputs["num_classes"]
+        labels = tf.random.stateless_uniform([count], [0, 2], maxval=classes, dtype=tf.int32)
+    else:
+        labels = tf.round(tf.random.stateless_uniform([count], [0, 2]))
+    return Rows(numbers, tf.cast(ids, tf.int32), labels)

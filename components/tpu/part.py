@@ -32,18 +32,20 @@ def check_tpu(config: ConfigName = "development", set_: Overrides = None) -> Non
     """Check on this CPU whether the configured training could run on a TPU."""
     from pipeline.console import output_to
 
-    def check() -> int:
+    def compile_steps() -> int:
         with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
-            from components.tpu import check as check_
+            from components.tpu.check import check
             from pipeline import loading
 
             found = loading.load(config, set_ or [])
-            settings = found.model_dump(mode="json", include={"model", "training"})
-            return check_.main(
-                found.features, settings, lambda text: console.print(text, markup=False)
+            check(found.features, found.model_dump(mode="json", include={"model", "training"}))
+            console.print(
+                "Both steps compile with XLA and static shapes: nothing speaks against "
+                "training.strategy=tpu. This is a proxy on a CPU, not verified on hardware."
             )
+            return 0
 
-    raise SystemExit(told(check))
+    raise SystemExit(told(compile_steps))
 
 
 def tpu_environment() -> None:
@@ -51,7 +53,8 @@ def tpu_environment() -> None:
     from components.tpu import environment
 
     def make() -> int:
-        print(f"Ready: {environment.make()}")
+        environment.make()
+        print(f"Ready: {environment.VENV}")
         return 0
 
     raise SystemExit(told(make))

@@ -26,6 +26,7 @@ from components.features.names import safe_names
 from components.features.table import FeatureTable
 from components.features.transform import label_of
 from components.trainer.core.heads import HEADS
+from components.trainer.core.warm_start import weights_by_name
 
 KEY = "key"
 
@@ -36,7 +37,7 @@ class ServingModule(tf.Module):
     def __init__(self, model: keras.Model, transformed: tft.TFTransformOutput, table: FeatureTable):
         """Takes the trained network, Transform's output, and the feature table."""
         super().__init__()
-        self._weights = [variable.value for variable in model.variables]
+        self.weights = weights_by_name(model)
         self._network = model
         self._table = table
         self._head = HEADS[table.problem]()

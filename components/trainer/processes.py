@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from components.trainer.core.worker import LOST, UNUSABLE
 PROJECT = Path(__file__).resolve().parents[2]
 _GRACE = 20.0
 """Seconds to agree and write a checkpoint. (Kubernetes kills 30 s after SIGTERM.)"""
-_GRACE_WITHOUT_OTHERS = 60.0
-"""Seconds to end when another machine of the group has: as it has finished, or as it is gone."""
+_IN_ORDER = (None, 0, START_AGAIN)
+"""Exit codes of a worker that runs, has finished, or was asked to end."""
 
 _SIGNALS = {int(known): known.name for known in signal.Signals}
 
@@ -108,9 +108,7 @@ class Worker:
         self._listener.join(timeout=5)
 
 
-def run_group(
-    workers: list[Worker], signals: list[int], is_alone: Callable[[], bool] = lambda: False
-) -> int:
+def run_group(workers: list[Worker], signals: list[int]) -> int:
     """Watches workers until the training ends; none runs after it.
 
     When one is gone the others are killed: they can only wait for it.
@@ -118,7 +116,6 @@ def run_group(
     Args:
       workers: those of the group that this machine has.
       signals: receives the signals that come for this process; they are passed on.
-      is_alone: whether other machines of the group have ended.
 
     Returns:
       The number of replicas.
@@ -129,49 +126,44 @@ def run_group(
       TrainingError: what a person has to put right.
     """
     try:
-        _watch(workers, signals, is_alone)
+        _watch(workers, signals)
     finally:
         for worker in workers:
             worker.kill()
     return int(workers[0].told["replicas"])
 
 
-def _watch(workers: list[Worker], signals: list[int], is_alone: Callable[[], bool]) -> None:
-    deadline, passed_on = float("inf"), False
-    while any(worker.code != 0 for worker in workers):
-        _look_for_failures(workers, bool(signals))
-        stopped = [worker for worker in workers if worker.code == START_AGAIN]
-        if all(worker.code is not None for worker in workers):
+def _watch(workers: list[Worker], signals: list[int]) -> None:
+    deadline, is_passed_on = float("inf"), False
+    while True:
+        codes = [worker.code for worker in workers]  # each is looked at once: it may end meanwhile
+        if all(code == 0 for code in codes):
+            return
+        asked = bool(signals)
+        failed = [w for w, code in zip(workers, codes, strict=True) if code not in _IN_ORDER]
+        if failed:
+            raise _failure(failed, asked)
+        stopped = [w for w, code in zip(workers, codes, strict=True) if code == START_AGAIN]
+        if stopped and None not in codes:
             stopped[0].kill()
             raise Interrupted(stopped[0].told.get("interrupted", "interrupted"))
-        if signals and not passed_on:
-            passed_on = True
+        if asked and not is_passed_on:
+            is_passed_on = True
             for worker in workers:
                 worker.terminate()
-        if signals or stopped:
+        if asked or stopped:
             deadline = min(deadline, time.monotonic() + _GRACE)
-        elif is_alone():
-            deadline = min(deadline, time.monotonic() + _GRACE_WITHOUT_OTHERS)
         if time.monotonic() > deadline:
-            raise _overdue(bool(signals or stopped))
+            raise Interrupted(f"interrupted, and not through after {_GRACE:.0f} s; killed")
         time.sleep(0.05)
 
 
-def _look_for_failures(workers: list[Worker], is_interrupted: bool) -> None:
-    failed = [worker for worker in workers if worker.code not in (None, 0, START_AGAIN)]
-    if not failed:
-        return
+def _failure(failed: list[Worker], was_asked: bool) -> Exception:
     # Who lost the others is not the one who was lost.
     first = min(failed, key=lambda worker: worker.code == LOST)
     first.kill()
     if first.code == UNUSABLE and "failure" in first.told:
-        raise TrainingError(first.told["failure"])
-    if is_interrupted:
-        raise Interrupted(f"interrupted, and {first}; the last checkpoint is kept")
-    raise Died(str(first))
-
-
-def _overdue(was_asked: bool) -> Exception:
+        return TrainingError(first.told["failure"])
     if was_asked:
-        return Interrupted(f"interrupted, and not through after {_GRACE:.0f} s; killed")
-    return Died("another machine of the group is gone")
+        return Interrupted(f"interrupted, and {first}; the last checkpoint is kept")
+    return Died(str(first))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,22 +14,16 @@ import tensorflow_transform as tft
 from components.errors import PipelineStop
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
-from components.hashing import hash_examples
-from components.trainer import warm_start
+from components.registry import store
+from components.settings import overlay
+from components.trainer.core import data
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
-from components.trainer.hyperparameters import with_winner
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
-_NOT_IN_IDENTITY = (
-    "strategy",
-    "workers",
-    "restarts",
-    "tpu",
-    "checkpoints",
-)
+_NOT_IN_IDENTITY = ("strategy", "workers", "restarts", "tpu", "checkpoints")
 """Settings of `training` that do not change what is learned. (The number of replicas counts.)"""
 
 
@@ -81,14 +75,15 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
 def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     config = fn_args.custom_config
     settings = config["settings"]
-    settings = with_winner(settings, fn_args.hyperparameters)
-    weights = warm_start.weights(config["warm_start"])
+    if fn_args.hyperparameters:  # a Tuner's, as a KerasTuner config
+        settings = overlay(settings, decode(fn_args.hyperparameters["values"]))
+    weights = earlier_weights(config["warm_start"])
     if weights is None:
         settings = settings | {"training": settings["training"] | {"warm_start": None}}
     learned = {k: v for k, v in settings["training"].items() if k not in _NOT_IN_IDENTITY}
     identity = {
-        "data": hash_examples(fn_args.train_files),
-        "eval_data": hash_examples(fn_args.eval_files),
+        "data": data.fingerprint(fn_args.train_files, inputs),
+        "eval_data": data.fingerprint(fn_args.eval_files, inputs),
         "inputs": inputs,
         "hyperparameters": {"model": settings["model"], "training": learned},
         "code": config["code"],
@@ -108,6 +103,62 @@ def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     )
 
 
+def decode(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings' values from a Tuner's, by dotted path.
+
+    KerasTuner knows numbers and strings only: one of a list of choices, which may itself be a list,
+    travels as JSON text.
+    """
+    return {k: json.loads(v) if isinstance(v, str) else v for k, v in values.items()}
+
+
+def version_to_start_from(folder: str, wanted: int | str) -> int | None:
+    """The number of a version, or None: the first training of all, with `champion`, starts fresh.
+
+    Args:
+      folder: the model's in the registry.
+      wanted: a number or a label.
+
+    Raises:
+      PipelineStop: there is no such version or label.
+    """
+    versions, labels = store.list_versions(folder), store.read_labels(folder)
+    number = labels.get(wanted) if isinstance(wanted, str) else wanted
+    if number is None and wanted == store.CHAMPION:
+        return None
+    if number not in versions:
+        raise PipelineStop(
+            f"training.warm_start.version is {wanted}, but {folder} has no such version or "
+            f"label. Versions: {', '.join(map(str, versions)) or 'none'}. Labels: "
+            f"{', '.join(labels) or 'none'}."
+        )
+    return number
+
+
+def earlier_weights(source: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Where the weights of the version to start from are, for `core.warm_start`.
+
+    Args:
+      source: `folder` and `version` (a number, a label, or None), or None.
+
+    Raises:
+      PipelineStop: there is no such version.
+    """
+    if source is None or source["version"] is None:
+        return None
+    version = version_to_start_from(source["folder"], source["version"])
+    if version is None:
+        return None
+    manifest = store.read_manifest(source["folder"], version)
+    folder = store.version_folder(source["folder"], version)
+    return {
+        "version": version,
+        "variables": os.path.join(folder, "variables", "variables"),
+        "names": manifest["training"].get("weights", []),
+        "fingerprint": manifest["fingerprint"],
+    }
+
+
 def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
     """What `training.json` says, and with it the registry's manifest."""
     position = done.progress["position"]
@@ -122,7 +173,6 @@ def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
         "replicas": done.progress["replicas"],
         "checkpoints": done.progress["checkpoints"],
         "warm_start": job.weights and job.weights["version"],
-        "weights": [variable.path for variable in done.model.variables],
         "library_versions": job.identity["libraries"] | {"tensorflow": done.progress["tensorflow"]},
     }
 

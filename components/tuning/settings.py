@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, JsonValue, PositiveInt, ValidationError
 
-from components.settings import Problem, Removable, Settings, Strict, problems_of
-from components.trainer.hyperparameters import overlay
+from components.settings import Problem, Removable, Settings, Strict, overlay, problems_of
 
 FIXED = {
     "training.seed": "is the same for all trials, so that only the searched settings differ",
@@ -107,31 +106,23 @@ class Tuning(Strict):
                 yield at, f"unknown setting; {hint}"
             else:
                 for value in values.extremes():
-                    for message in self._mistakes(path, value, settings, parts):
+                    name = path.partition(".")[0]
+                    changed = json.dumps(overlay(settings, {path: value})[name])
+                    for message in _mistakes(type(parts[name]), changed):
                         yield at, f"{json.dumps(value)} does not suit it: {message}"
 
-    def _mistakes(
-        self, path: str, value: Any, settings: dict[str, Any], parts: Mapping[str, BaseModel]
-    ) -> Iterator[str]:
-        name = path.partition(".")[0]
-        changed = json.dumps(overlay(settings, {path: value})[name])
-        try:
-            # Strict, since the trial gets the value as it is: "0.1" would stay a string.
-            part = type(parts[name]).model_validate_json(changed, strict=True)
-        except ValidationError as error:
-            for mistake in error.errors():
-                yield mistake["msg"][0].lower() + mistake["msg"][1:]
-            return
-        for inner, message in _contradictions(part):
-            other = ".".join((name, *inner))
-            known = (inner, message) in _contradictions(parts[name])
-            # What another searched setting may put right is left to the trials.
-            if not known and (other == path or other not in self.search):
-                yield message if other == path else f"{other} {message}"
 
-
-def _contradictions(part: BaseModel) -> list[Problem]:
-    return list(problems_of(part)) if isinstance(part, Settings) else []
+def _mistakes(model: type[BaseModel], text: str) -> Iterator[str]:
+    """What is wrong with settings, as JSON, one value of which was changed."""
+    try:
+        # Strict, since the trial gets the value as it is: "0.1" would stay a string.
+        part = model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        for mistake in error.errors():
+            yield mistake["msg"][0].lower() + mistake["msg"][1:]
+        return
+    for path, message in problems_of(part) if isinstance(part, Settings) else ():
+        yield f"{'.'.join(path)} {message}"
 
 
 def _leaves(settings: dict[str, Any], prefix: str) -> Iterator[str]:

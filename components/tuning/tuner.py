@@ -1,5 +1,6 @@
 """What TFX's Tuner calls: a KerasTuner search whose trials train as the Trainer does."""
 
+import json
 import logging
 import math
 import os
@@ -14,9 +15,10 @@ from tfx.components.tuner.component import TunerFnResult
 from components.errors import PipelineStop
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
+from components.settings import overlay
 from components.trainer.core import data
 from components.trainer.core.loop import Training, TrainingError
-from components.trainer.hyperparameters import decode, encode_choice, overlay
+from components.trainer.run import decode
 from components.tuning.settings import Tuning, Values
 
 PROGRESS = logging.getLogger("progress")
@@ -123,7 +125,7 @@ def search_space(search: dict[str, Values]) -> Any:
     space = keras_tuner.HyperParameters()
     for path, values in search.items():
         if values.choices is not None:
-            space.Choice(path, [encode_choice(choice) for choice in values.choices])
+            space.Choice(path, [json.dumps(choice) for choice in values.choices])
         else:
             draw = space.Int if values.integer else space.Float
             low, high = values.extremes()

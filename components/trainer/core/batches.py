@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.trainer.core.data import Source
-from components.trainer.core.rows import Rows
+from components.trainer.core.data import Rows, Source
 
 
 class Batch(NamedTuple):

@@ -1,8 +1,9 @@
 """Checkpoints (pattern 12): a killed training goes on exactly where its last one was taken.
 
-`<root>/<key>/step-000001200/` holds the variables and `progress.json`, written under a temporary
-name and renamed. The key stands for all that a training depends on: only the same one finds it.
-What is damaged is found by the hashes in `progress.json`, and the checkpoint before is taken.
+`<root>/<key>/step-000001200/` holds the variables, `progress.json`, and in `SHA256SUMS` the hashes
+of both, as `sha256sum -c` reads them; it is written under a temporary name and renamed. The key
+stands for all that a training depends on: only the same one finds it. Where a byte is not what was
+written, the checkpoint before is taken.
 """
 
 import contextlib
@@ -13,18 +14,21 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import tensorflow as tf
+
+from components import files
 
 PROGRESS = logging.getLogger("progress")
 """Lines for a person who waits; warnings are for the record too."""
 
 _IDENTITY = "identity.json"
 _PROGRESS = "progress.json"
+_SUMS = "SHA256SUMS"
 _VARIABLES = "variables"
-_TEMPORARY = ".tmp-"
 _STEP = "step-"
 
 Variables = dict[str, list[tf.Variable]]
@@ -47,10 +51,10 @@ class Store:
           keep: how many checkpoints to keep.
         """
         text = json.dumps(identity, sort_keys=True)
-        self._key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.folder, self._root, self._keep = os.path.join(root, self._key), root, keep
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder, self._root, self._keep = os.path.join(root, self.key), root, keep
         self._identity = {
-            "key": self._key,
+            "key": self.key,
             "pipeline": pipeline,
             "started": _now(),
             "identity": identity,
@@ -62,15 +66,14 @@ class Store:
         Raises:
           CheckpointError: the folder cannot be written.
         """
-        with self._written("for checkpoints"):
+        with self._writing("for checkpoints"):
             os.makedirs(self.folder, exist_ok=True)
             for name in os.listdir(self.folder):
-                if name.startswith(_TEMPORARY):
+                if name.startswith(files.TEMPORARY):
                     shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
             path = os.path.join(self.folder, _IDENTITY)
             if not os.path.exists(path):
-                _write_json(path + _TEMPORARY, self._identity)
-                os.rename(path + _TEMPORARY, path)
+                files.write_atomically(path, json.dumps(self._identity, indent=1))
 
     def save(self, variables: Variables, progress: dict[str, Any]) -> None:
         """Writes a checkpoint and removes those that are too many.
@@ -82,86 +85,89 @@ class Store:
         Raises:
           CheckpointError: the disk is full, or the folder cannot be written.
         """
-        temporary = os.path.join(self.folder, f"{_TEMPORARY}{os.getpid()}")
-        final = os.path.join(self.folder, f"{_STEP}{progress['step']:09d}")
-        with self._written(f"of step {progress['step']:,}"):
-            shutil.rmtree(temporary, ignore_errors=True)
-            try:
-                os.makedirs(temporary)
-                tf.train.Checkpoint(**variables).write(os.path.join(temporary, _VARIABLES))
-                files = {
-                    name: _synced_hash(os.path.join(temporary, name)) for name in _in(temporary)
-                }
-                record = {**progress, "key": self._key, "time": _now(), "files": files}
-                _write_json(os.path.join(temporary, _PROGRESS), record)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            if os.path.lexists(final):  # damaged, or it would not be written again
-                os.rename(final, f"{temporary}-old")
-            os.rename(temporary, final)
-            shutil.rmtree(f"{temporary}-old", ignore_errors=True)
-        for name in _steps(self.folder)[self._keep :]:
-            shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+        step = progress["step"]
+        record = {**progress, "key": self.key, "time": _now()}
+        with self._writing(f"of step {step:,}"), files.new_folder(self._path(step)) as folder:
+            tf.train.Checkpoint(**variables).write(os.path.join(folder, _VARIABLES))
+            files.write_synced(os.path.join(folder, _PROGRESS), json.dumps(record, indent=1))
+            files.write_synced(os.path.join(folder, _SUMS), _sums(folder))
+        later = [found for found in self._steps() if found > step]  # damaged: it began before them
+        for number in (*later, *self._steps()[len(later) + self._keep :]):
+            shutil.rmtree(self._path(number), ignore_errors=True)
 
     @contextlib.contextmanager
-    def _written(self, what: str) -> Iterator[None]:
+    def _writing(self, what: str) -> Iterator[None]:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
-            kept = [f"{_number(name):,}" for name in _steps(self.folder)[:1]]
-            good = f"The one of step {kept[0]} stays good" if kept else "There is none before it"
+            kept = self._steps()[:1]
+            good = f"The one of step {kept[0]:,} stays good" if kept else "There is none before it"
             raise CheckpointError(
                 f"The checkpoint {what} could not be written to {self.folder}: {reason}. {good}. "
                 "Free space there, or make the folder writable, and start again."
             ) from error
 
-    def restore(self, variables: Variables) -> dict[str, Any] | None:
+    def restore(self, variables: Variables, order: str | None = None) -> dict[str, Any] | None:
         """Gives variables the values of the newest good checkpoint; says what it passes over.
+
+        Args:
+          variables: by group, as they were saved.
+          order: of the rows (`Source.order`); None if no step is to follow.
 
         Returns:
           The checkpoint's progress; None if there is no good one, and nothing was assigned.
         """
-        for name in _steps(self.folder):
+        for step in self._steps():
             try:
-                progress, arrays = self._read(os.path.join(self.folder, name))
+                progress, arrays = self.read(step)
+                if order is not None and progress.get("order", order) != order:
+                    raise ValueError("the rows beyond memory were written again in another order")
                 _assign(variables, arrays)
                 return progress
-            except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-                words = " ".join(str(error).split())[:200]
+            except (OSError, ValueError, tf.errors.OpError) as error:
                 PROGRESS.warning(
                     "checkpoint of step %s is not usable, taking the one before: %s",
-                    f"{_number(name):,}",
-                    words,
+                    *(f"{step:,}", " ".join(str(error).split())[:200]),
                 )
-        if _steps(self.folder):
+        if self._steps():
             PROGRESS.warning("starts fresh: none of its checkpoints is usable")
         return None
 
-    def _read(self, folder: str) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    def read(self, step: int) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+        """A checkpoint's progress, and its arrays by group.
+
+        Raises:
+          OSError, ValueError, OpError: it is not as it was written.
+        """
+        folder = self._path(step)
+        with open(os.path.join(folder, _SUMS), "rb") as file:
+            if file.read() != _sums(folder).encode():
+                raise ValueError(f"its files differ from what was written (see {_SUMS} there)")
         with open(os.path.join(folder, _PROGRESS), encoding="utf-8") as file:
-            progress = json.load(file)
-        if progress["key"] != self._key:
+            progress: dict[str, Any] = json.load(file)
+        if progress["key"] != self.key:
             raise ValueError(f"it belongs to another training, {progress['key']}")
-        for name, expected in progress["files"].items():
-            if _hash(os.path.join(folder, name)) != expected:
-                raise ValueError(f"{name} differs from what was written")
         return progress, _arrays(os.path.join(folder, _VARIABLES))
+
+    def _path(self, step: int) -> str:
+        return os.path.join(self.folder, f"{_STEP}{step:09d}")
+
+    def _steps(self) -> list[int]:
+        """The steps of its checkpoints, newest first."""
+        return _steps(self.folder)
 
     def why_fresh(self) -> str | None:
         """Why no earlier training of this pipeline is gone on with, if there is one."""
         others = []
-        for name in _in(self._root) if os.path.isdir(self._root) else ():
-            if name.startswith("."):
-                continue
+        for name in os.listdir(self._root) if os.path.isdir(self._root) else ():
             folder = os.path.join(self._root, name)
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 steps = _steps(folder)
                 with open(os.path.join(folder, _IDENTITY), encoding="utf-8") as file:
                     found = json.load(file)
-                if steps and name != self._key and found["pipeline"] == self._identity["pipeline"]:
-                    others.append((os.path.getmtime(folder), _number(steps[0]), found["identity"]))
+                if steps and name != self.key and found["pipeline"] == self._identity["pipeline"]:
+                    others.append((os.path.getmtime(folder), steps[0], found["identity"]))
         if not others:
             return None
         _, step, identity = max(others, key=lambda other: other[0])
@@ -200,12 +206,24 @@ def _arrays(prefix: str) -> dict[str, list[Any]]:
 class Keeper:
     """Saves a training at its intervals; `pause` of `Training.run`."""
 
-    def __init__(self, store: Store, options: dict[str, Any], writes: bool, resumed_at: list[int]):
-        """Takes the `checkpoints` settings, and whether this process is the one that writes."""
+    def __init__(
+        self, store: Store, options: dict[str, Any], writes: bool, earlier: dict[str, Any] | None
+    ):
+        """Begins, or goes on.
+
+        Args:
+          store: where checkpoints go.
+          options: the `checkpoints` settings.
+          writes: whether this process is the one that writes.
+          earlier: the progress of the checkpoint that the training goes on from.
+        """
         self._store, self._options, self._writes = store, options, writes
-        self._last_time, self._last_step = time.monotonic(), resumed_at[-1] if resumed_at else 0
-        self.record: dict[str, Any] = {"saved": 0, "seconds": 0.0, "resumed_at": resumed_at}
-        self._slowest = 0.0
+        self._last_time, self._slowest = time.monotonic(), 0.0
+        self._last_step = earlier["step"] if earlier else 0
+        self.record: dict[str, Any] = {"saved": 0, "seconds": 0.0, "resumed_at": []}
+        if earlier:
+            resumed_at = [*earlier["checkpoints"]["resumed_at"], earlier["step"]]
+            self.record = earlier["checkpoints"] | {"resumed_at": resumed_at}
 
     def is_due(self, step: int) -> bool:
         """Whether the interval is over. Time alone never asks for more than 1 % of the run."""
@@ -218,13 +236,13 @@ class Keeper:
     def save(self, training: Any) -> None:
         """Saves the training now."""
         started = time.monotonic()
-        position = training.position
-        self._last_step = position.step
+        self._last_step = training.position.step
         if self._writes:
             self.record["saved"] += 1
             self._store.save(training.variables, self.progress(training))
-            self._slowest = max(self._slowest, time.monotonic() - started)
-            self.record["seconds"] = round(self.record["seconds"] + time.monotonic() - started, 4)
+            seconds = time.monotonic() - started
+            self._slowest = max(self._slowest, seconds)
+            self.record["seconds"] = round(self.record["seconds"] + seconds, 4)
         self._last_time = time.monotonic()
 
     def progress(self, training: Any) -> dict[str, Any]:
@@ -233,9 +251,10 @@ class Keeper:
             "step": training.position.step,
             "steps": training.steps,
             "rows": training.feed.rows,
+            "order": training.feed.source.order,
             "replicas": training.replicas,
             "tensorflow": tf.__version__,
-            "position": training.position.as_dict(),
+            "position": asdict(training.position),
             "checkpoints": self.record,
         }
 
@@ -253,42 +272,17 @@ def _differences(before: Any, now: Any, path: str) -> Iterator[str]:
         yield path.removeprefix("hyperparameters.") + told
 
 
-def _in(folder: str) -> list[str]:
-    return sorted(os.listdir(folder))
+def _steps(folder: str) -> list[int]:
+    """The steps of a folder's checkpoints, newest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    numbers = [name.removeprefix(_STEP) for name in names if name.startswith(_STEP)]
+    return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
 
-def _steps(folder: str) -> list[str]:
-    """The checkpoints' names, newest first."""
-    if not os.path.isdir(folder):
-        return []
-    found = [n for n in _in(folder) if n.startswith(_STEP) and n[len(_STEP) :].isdecimal()]
-    return sorted(found, key=_number, reverse=True)
-
-
-def _number(name: str) -> int:
-    return int(name.removeprefix(_STEP))
-
-
-def _synced_hash(path: str) -> str:
-    """The file's SHA-256, once it is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return _hash(path)
-
-
-def _hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: str, record: dict[str, Any]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+def _sums(folder: str) -> str:
+    """The SHA-256 of each file but this list itself, a line each."""
+    hashes = files.hash_tree(folder, [_SUMS])
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
 
 
 def _now() -> str:

@@ -13,24 +13,17 @@ class Interrupted(Exception):
     """The training was asked to stop; its checkpoint is written."""
 
 
-class Signals(list[int]):
-    """The signals that came."""
-
-    patient = True
-    """Whether the first one only is noted; otherwise it raises KeyboardInterrupt at once."""
-
-
 @contextlib.contextmanager
-def noted() -> Iterator[Signals]:
+def noted() -> Iterator[list[int]]:
     """Collects the signals that come; a second one raises KeyboardInterrupt at once.
 
     Signals can be caught in the main thread only; elsewhere nothing is collected.
     """
-    came = Signals()
+    came: list[int] = []
 
     def note(number: int, frame: object) -> None:
         came.append(number)
-        if len(came) > 1 or not came.patient:
+        if len(came) > 1:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

@@ -6,6 +6,7 @@ which `trained` builds the model again.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from components.trainer.core import data
 from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
 from components.trainer.core.interruption import Interrupted, noted
 from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
-from components.trainer.core.rows import RowsError
-from components.trainer.core.strategy import StrategyError, create, is_chief, worker_number
+from components.trainer.core.strategy import (
+    StrategyError,
+    create,
+    is_chief,
+    sum_over_workers,
+    worker_number,
+)
 from components.trainer.core.warm_start import warm_start
 
-FAILURES = (RowsError, TrainingError, StrategyError, CheckpointError)
+FAILURES = (data.RowsError, TrainingError, StrategyError, CheckpointError)
 """What a person has to put right; the message is for that person."""
 
 
@@ -83,10 +89,9 @@ def train(job: Job, hand_over: bool = False) -> Trained:
     store = job.store(strategy.num_replicas_in_sync)
     if is_chief():
         store.open()
+    # That may take minutes, and there is nothing to save yet: a signal ends it at once.
+    train_rows, eval_rows = _rows(job, store.folder)
     with noted() as signals:
-        signals.patient = False  # reading may take minutes, and there is nothing to save yet
-        train_rows, eval_rows = _rows(job, store.folder)
-        signals.patient = True
         training = Training(train_rows, eval_rows, job.inputs, job.settings, strategy)
         keeper = _resumed(job, store, training)
         _run(job, training, keeper, signals, hand_over)
@@ -126,32 +131,34 @@ def _rows(job: Job, folder: str) -> tuple[data.Source, data.Source]:
 
 def _resumed(job: Job, store: Store, training: Training) -> Keeper:
     """Puts the training where its newest good checkpoint was."""
-    resumed_at: list[int] = []
-    record: dict[str, Any] = {}
-    if progress := store.restore(training.variables):
+    progress = store.restore(training.variables, training.feed.source.order)
+    if progress:
         training.position = Position(**progress["position"])
-        record = progress["checkpoints"]
-        resumed_at = [*record["resumed_at"], training.position.step]
-        PROGRESS.warning("goes on at step %s of %s", f"{resumed_at[-1]:,}", f"{training.steps:,}")
+        step = training.position.step
+        PROGRESS.warning("goes on at step %s of %s", f"{step:,}", f"{training.steps:,}")
     else:
         if reason := store.why_fresh():
             PROGRESS.warning(reason)
         if job.weights:
             warm_start(training, job.weights)
     _check_agreement(training)
-    options = job.settings["training"]["checkpoints"]
-    keeper = Keeper(store, options, is_chief(), resumed_at)
-    keeper.record |= record | {"resumed_at": resumed_at}
-    return keeper
+    return Keeper(store, job.settings["training"]["checkpoints"], is_chief(), progress)
 
 
 def _check_agreement(training: Training) -> None:
-    """All workers must stand at the same step; they would wait for each other for ever."""
-    step, workers = training.sum_over_workers([float(training.position.step), 1.0])
-    if step != training.position.step * workers:
+    """All workers must stand at the same step, with the rows in the same order.
+
+    They would wait for each other for ever, or learn from some rows twice.
+    """
+    step, order = training.position.step, training.feed.source.order
+    digest = hashlib.sha256(f"{step} {order}".encode()).hexdigest()
+    number = float(int(digest[:10], 16))  # a sum of thousands is still exact
+    total, workers = sum_over_workers(training.strategy, [number, 1.0])
+    if total != number * workers:
         raise CheckpointError(
-            f"The workers found different checkpoints (this one: step {training.position.step:,}). "
-            "They need one folder for checkpoints that all of them see."
+            f"The workers found different checkpoints, or rows in another order (this one: step "
+            f"{step:,}). They need one folder for checkpoints that all of them see. Where they "
+            "have one, remove the training's folder there, and start again."
         )
 
 
@@ -159,7 +166,8 @@ def _run(job: Job, training: Training, keeper: Keeper, signals: list[int], hand_
     def pause(training: Training) -> None:
         is_last = training.position.finished and hand_over
         due = is_chief() and keeper.is_due(training.position.step)
-        due_anywhere, signalled = training.sum_over_workers([float(due), float(bool(signals))])
+        wishes = [float(due), float(bool(signals))]
+        due_anywhere, signalled = sum_over_workers(training.strategy, wishes)
         if is_last or signalled or due_anywhere:
             keeper.save(training)
         if signalled:

@@ -7,7 +7,7 @@ in `Training.position`, so that a training can be saved and gone on with exactly
 import fnmatch
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from components.trainer.core.batches import Batch, Feed
 from components.trainer.core.data import Source
 from components.trainer.core.heads import HEADS
 from components.trainer.core.learning_rate import Schedule
-from components.trainer.core.strategy import cluster_size, precision
+from components.trainer.core.strategy import precision, sum_over_workers
 
 _EVAL_BATCH = 8192
 _SECONDS_A_STRETCH = 1.0
@@ -66,10 +66,6 @@ class Position:
     seconds: float = 0.0
     """Time spent in steps and evaluations."""
     evaluations: list[dict[str, float]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 class Training:
@@ -191,7 +187,8 @@ class Training:
             )
         here.step += count
         here.loss_sum, here.unreported = float(total), here.unreported + count
-        [seconds, workers] = self.sum_over_workers([time.monotonic() - started, 1.0])
+        taken = time.monotonic() - started
+        [seconds, workers] = sum_over_workers(self.strategy, [taken, 1.0])
         # The same in all workers, so that they pause together. The first stretch holds the tracing.
         wanted = _SECONDS_A_STRETCH * workers * count / seconds
         self._stretch_steps = max(1, min(int(wanted), 2 * self._stretch_steps))
@@ -202,18 +199,6 @@ class Training:
         every = options["evaluate_every_steps"], options["checkpoints"]["every_steps"]
         stops = [(step // steps + 1) * steps for steps in every if steps]
         return min(self.steps, *stops, step + self._stretch_steps)
-
-    def sum_over_workers(self, values: list[float]) -> list[float]:
-        """Sums numbers of all processes; each gets the same. All have to call it."""
-        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            return values
-        replicas_here = self.replicas // cluster_size()
-        summed = self._sum(tf.constant(values, tf.float64)) / replicas_here
-        return [float(value) for value in summed]
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def _sum(self, values: tf.Tensor) -> tf.Tensor:
-        return self.strategy.reduce("SUM", self.strategy.run(lambda: values), axis=None)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def _stretch(

@@ -5,14 +5,19 @@ repeated nor gone on with exactly.
 """
 
 import contextlib
-import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import keras
 import tensorflow as tf
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+_SECONDS_TO_REACH = 20.0
 
 
 class StrategyError(Exception):
@@ -30,32 +35,20 @@ def check(options: dict[str, Any]) -> None:
     """
     name = options["strategy"]
     if name == "multi_worker":
-        _check_cluster(options)
-        return
-    if cluster_size() > 1:
+        if not cluster() and not options["workers"]:
+            raise StrategyError(
+                "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
+                "training.workers. Set training.workers to start so many processes on this "
+                f"machine, or TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
+            )
+    elif len(cluster()) > 1:
         raise StrategyError(
-            f"TF_CONFIG names {cluster_size()} workers, but training.strategy is '{name}': each "
-            "would train a model of its own. Unset TF_CONFIG"
-            ", or set training.strategy=multi_worker"
-            "."
+            f"TF_CONFIG names {len(cluster())} workers, but training.strategy is '{name}': each "
+            "would train a model of its own. Unset TF_CONFIG, or set "
+            "training.strategy=multi_worker."
         )
-    if name == "mirrored":
+    elif name == "mirrored":
         _copies()
-
-
-def _check_cluster(options: dict[str, Any]) -> None:
-    tasks = cluster()
-    if not tasks and not options["workers"]:
-        raise StrategyError(
-            "training.strategy is 'multi_worker', but there is neither TF_CONFIG nor "
-            "training.workers. Set training.workers to start so many processes on this machine, or "
-            f"TF_CONFIG in each machine of a cluster: {_EXAMPLE}."
-        )
-    if unknown := sorted(set(tasks) - {"chief", "worker"}):
-        raise StrategyError(
-            f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
-            "train synchronously. Parameter servers and evaluators are not supported."
-        )
 
 
 def create(options: dict[str, Any]) -> tf.distribute.Strategy:
@@ -94,9 +87,7 @@ def _copies() -> list[str]:
         raise StrategyError(
             "training.strategy is 'mirrored', which copies the model to several GPUs, but "
             f"TensorFlow finds {len(gpus)} GPUs and {len(cpus)} CPU device here. Set "
-            "training.strategy=auto"
-            ", or multi_worker to use several processes"
-            "."
+            "training.strategy=auto, or multi_worker to use several processes."
         )
     return gpus or cpus
 
@@ -132,10 +123,6 @@ def _knock(master: str) -> None:
         pass
 
 
-_SECONDS_TO_REACH = 20.0
-_EXAMPLE = (
-    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
-)
 _STRATEGIES = {
     "auto": _auto,
     "one_device": _one_device,
@@ -145,68 +132,70 @@ _STRATEGIES = {
 }
 
 
-def _tf_config() -> dict[str, Any]:
-    text = os.environ.get("TF_CONFIG") or "{}"
-    try:
-        found = json.loads(text)
-        if isinstance(found, dict) and _is_complete(found):
-            return found
-    except ValueError:
-        pass
-    raise StrategyError(
-        f"TF_CONFIG is not what TensorFlow expects: {text[:200]!r}. Expected JSON: {_EXAMPLE}."
-    )
-
-
-def _is_complete(found: dict[str, Any]) -> bool:
-    tasks, task = found.get("cluster", {}), found.get("task", {})
-    return (
-        isinstance(tasks, dict)
-        and all(isinstance(addresses, list) for addresses in tasks.values())
-        and isinstance(task, dict)
-        and str(task.get("index", 0)).isdecimal()
-    )
-
-
-def cluster() -> dict[str, list[str]]:
-    """The addresses by type of task, from TF_CONFIG; empty without one.
+def cluster() -> list[str]:
+    """The addresses of all workers that TF_CONFIG names, the chief's first; none without it.
 
     Raises:
       StrategyError: TF_CONFIG is not what it should be.
     """
-    found: dict[str, list[str]] = _tf_config().get("cluster", {})
-    return {kind: addresses for kind, addresses in found.items() if addresses}
+    return _cluster()[0]
 
 
-def cluster_size() -> int:
-    """How many processes train together."""
-    return sum(len(cluster().get(kind, ())) for kind in ("chief", "worker"))
+def worker_number() -> int:
+    """This process's number in `cluster`; 0 is the one that writes, or the only one.
+
+    Raises:
+      StrategyError: TF_CONFIG is not what it should be.
+    """
+    return _cluster()[1]
+
+
+def _cluster() -> tuple[list[str], int]:
+    if not os.environ.get("TF_CONFIG"):
+        return [], 0
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    try:
+        tasks = resolver.cluster_spec().as_dict()
+        kind, index = resolver.task_type, int(resolver.task_id or 0)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StrategyError(
+            f"TF_CONFIG is not what TensorFlow expects: {os.environ['TF_CONFIG'][:200]!r}. "
+            f"Expected JSON: {_EXAMPLE}."
+        ) from error
+    if unknown := sorted(set(tasks) - {"chief", "worker"}):
+        raise StrategyError(
+            f"TF_CONFIG names tasks of type {', '.join(unknown)}; only 'chief' and 'worker' can "
+            "train synchronously. Parameter servers and evaluators are not supported."
+        )
+    chief = tasks.get("chief", [])
+    number = index + len(chief) if kind == "worker" else index
+    return [*chief, *tasks.get("worker", [])], number
 
 
 def is_chief() -> bool:
     """Whether this process writes: the only one, the chief, or worker 0 where there is no chief."""
-    if cluster_size() < 2:
-        return True
-    task = _tf_config().get("task", {})
-    if "chief" in cluster():
-        return bool(task.get("type") == "chief")
-    return int(task.get("index", 0)) == 0
+    return worker_number() == 0
 
 
-def worker_number() -> int:
-    """This process's number among the workers, for folders of its own."""
-    if cluster_size() < 2:
-        return 0
-    task = _tf_config().get("task", {})
-    index = int(task.get("index", 0))
-    return index + len(cluster().get("chief", ())) if task.get("type") == "worker" else index
+def sum_over_workers(strategy: tf.distribute.Strategy, values: list[float]) -> list[float]:
+    """Sums numbers of all processes; each gets the same. All have to call it."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return values
+    replicas_here = strategy.num_replicas_in_sync // len(cluster())
+    summed = _summed(strategy, tf.constant(values, tf.float64)) / replicas_here
+    return [float(value) for value in summed]
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _summed(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
+    return strategy.reduce("SUM", strategy.run(lambda: values), axis=None)
 
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @contextlib.contextmanager
-def precision(name: str) -> Any:
+def precision(name: str) -> Iterator[None]:
     """Keras builds layers that compute in this type, with float32 weights (mixed precision)."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[name])

@@ -30,6 +30,7 @@ Tell = Callable[[dict[str, Any]], None]
 def main(parent: int) -> int:
     """Trains; the exit code comes back: 0, or one of those above, or START_AGAIN."""
     _die_with(parent)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     tell = _teller()
     text = sys.stdin.read()
 

@@ -71,7 +71,7 @@ def _take_part(folder: Path) -> int:
         described = (folder / staging.STEP).read_text()
         return step.main(["--step", described, "--input", f"@{folder / staging.INPUT}"])
 
-    return int(member.take_part(run, lambda line: print(line, flush=True)))
+    return int(member.take_part(str(folder), run, lambda line: print(line, flush=True)))
 
 
 if __name__ == "__main__":

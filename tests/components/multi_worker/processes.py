@@ -45,16 +45,18 @@ def main() -> int:
     from components.trainer.core.interruption import START_AGAIN, Interrupted
     from components.trainer.core.job import Job
 
+    job = Job(**json.loads(sys.argv[1]))
+
     def train() -> int:
         try:
-            done = train_group(Job(**json.loads(sys.argv[1])))
+            done = train_group(job)
         except Interrupted as error:
             print(error, flush=True)
             return START_AGAIN
         print(f"trained {done.progress['position']['step']} steps", flush=True)
         return 0
 
-    return member.take_part(train, lambda line: print(line, flush=True))
+    return member.take_part(job.checkpoints, train, lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """How the machines of a cluster find each other, and are not fooled by an earlier attempt."""
 
 import json
-import logging
-import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.errors import PipelineStop
 from components.multi_worker import member
-from components.multi_worker.rendezvous import Chief, Refused, connect
+from components.multi_worker.member import Meeting
 from components.multi_worker.run import loopback
 from components.trainer.core.interruption import START_AGAIN, Interrupted
 
@@ -19,184 +18,85 @@ WORKERS = 3
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(member, "_PATIENCE", 1.5)
+def meeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Meeting:
+    """Of three workers; this process is the chief."""
+    monkeypatch.setattr(member, "_PATIENCE", 1.0)
     monkeypatch.setattr(member, "_FAREWELL", 10.0)
-    return loopback(WORKERS)
+    monkeypatch.setenv("TF_CONFIG", loopback(WORKERS)[0])
+    return Meeting(str(tmp_path))
 
 
-@pytest.fixture
-def chief(places: list[str]) -> Iterator[Chief]:
-    made = Chief(_port(places), "us", WORKERS - 1)
-    yield made
-    made.close()
-
-
-def _port(places: list[str]) -> int:
-    return int(json.loads(places[0])["cluster"]["worker"][0].rpartition(":")[2])
-
-
-def _address(places: list[str]) -> str:
-    return f"127.0.0.1:{_port(places)}"
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    for _ in range(100):
-        if condition():
-            return
-        threading.Event().wait(0.05)
+def _come(meeting: Meeting, number: int) -> dict[str, Any]:
+    """What a member hears that waits for it."""
+    for _ in range(200):
+        if said := meeting.come(number, f"word {number}"):
+            return said
+        time.sleep(0.05)
     raise AssertionError("waited in vain")
 
 
-def test_all_members_get_the_job(chief: Chief, places: list[str]) -> None:
-    lines = [connect(_address(places), "us", number) for number in (1, 2)]
-    _wait(lambda: not chief.missing())
-    chief.send({"job": {"pipeline": "p"}})
-    assert [line.receive(5) for line in lines] == [{"job": {"pipeline": "p"}}] * 2
+def test_all_members_get_the_job(meeting: Meeting) -> None:
+    assert meeting.missing() == [1, 2]
+    assert [meeting.come(number, f"word {number}") for number in (1, 2)] == [None, None]
+    assert meeting.missing() == []
+    meeting.say({"job": {"pipeline": "p"}})
+    assert [_come(meeting, number)["job"] for number in (1, 2)] == [{"pipeline": "p"}] * 2
 
 
-def test_the_port_is_free_for_the_training_while_members_are_connected(
-    chief: Chief, places: list[str]
-) -> None:
-    line = connect(_address(places), "us", 1)
-    _wait(lambda: chief.missing() == [2])
-    chief.stop_listening()
-    with socket.create_server(("", _port(places))):
-        assert line.is_open()
-        assert chief.missing() == [2]
-
-
-def test_a_member_that_is_gone_is_missing_and_may_come_again(
-    chief: Chief, places: list[str]
-) -> None:
-    line = connect(_address(places), "us", 2)
-    _wait(lambda: chief.missing() == [1])
-    line.close()
-    assert chief.missing() == [1, 2]
-    again = connect(_address(places), "us", 2)
-    _wait(lambda: chief.missing() == [1])
-    again.close()
-
-
-def test_a_member_of_another_cluster_is_refused(chief: Chief, places: list[str]) -> None:
-    with pytest.raises(Refused, match="is not the chief"):
-        connect(_address(places), "them", 1)
-    assert chief.missing() == [1, 2]
-
-
-@pytest.mark.parametrize(
-    "words", [b"\x00\x00\x12\x04binary\n", b"[1]\n", b'{"chief": "them"}\n', b""]
-)
-def test_what_is_no_chief_is_not_believed(words: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            connection.sendall(words)
-            connection.close()
-
-        threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(Refused):
-            connect(f"127.0.0.1:{server.getsockname()[1]}", "us", 1)
-
-
-def _joined(places: list[str], number: int, patch: pytest.MonkeyPatch) -> int:
-    patch.setenv("TF_CONFIG", places[number])
-    return member.take_part(lambda: pytest.fail("only the chief runs the pipeline"), print)
-
-
-def test_without_a_chief_a_member_gives_up(
-    places: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert _joined(places, 1, monkeypatch) == START_AGAIN
-    assert f"waiting for the chief at {_address(places)}" in caplog.text
-    assert "no chief at" in caplog.text
-
-
-def test_a_chief_that_dies_sends_its_members_to_start_again(
-    places: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", places[1])
-    chief = Chief(_port(places), member._cluster(), WORKERS - 1)
-
-    def die() -> None:
-        _wait(lambda: chief.missing() == [2])
-        chief.close()
-
-    threading.Thread(target=die).start()
-    assert _joined(places, 1, monkeypatch) == START_AGAIN
-    assert "the chief is gone (the connection was closed)" in caplog.text
+def test_a_job_of_an_earlier_attempt_is_not_taken(meeting: Meeting) -> None:
+    for number in (1, 2):
+        meeting.come(number, f"earlier {number}")
+    meeting.say({"job": {"pipeline": "earlier"}})
+    assert meeting.come(1, "word 1") is None, "it came before the chief, and finds the old file"
+    meeting.open()
+    assert meeting.missing() == [1, 2], "words of the earlier attempt are gone, too"
+    assert meeting.come(1, "word 1") is None
+    assert meeting.missing() == [2], "it has left its word again"
+    meeting.come(2, "word 2")
+    meeting.say({"job": {"pipeline": "now"}})
+    assert _come(meeting, 1)["job"] == {"pipeline": "now"}
 
 
 @pytest.mark.parametrize("code", [0, 1, START_AGAIN])
+@pytest.mark.parametrize("late", [0.0, 0.7], ids=["early", "late"])
 def test_members_end_like_a_chief_that_trains_nothing(
-    places: list[str], monkeypatch: pytest.MonkeyPatch, code: int
+    meeting: Meeting, tmp_path: Path, code: int, late: float
 ) -> None:
-    monkeypatch.setenv("TF_CONFIG", places[0])
+    if code and late:
+        pytest.skip("it does not wait with bad news")
     heard: list[Any] = []
-
-    def come(number: int) -> None:
-        line = _keep_trying(lambda: connect(_address(places), member._cluster(), number))
-        heard.append(line.receive(5))
-
-    threads = [threading.Thread(target=come, args=[number]) for number in (1, 2)]
+    threads = [
+        threading.Timer(late, lambda n=number: heard.append(_come(meeting, n))) for number in (1, 2)
+    ]
 
     def run() -> int:
         for thread in threads:
             thread.start()
-        _wait(lambda: not member._leading[0].missing())
+        while not late and meeting.missing():
+            time.sleep(0.05)
         return code
 
-    assert member.take_part(run, print) == code
+    assert member.take_part(str(tmp_path), run, print) == code
     for thread in threads:
         thread.join()
-    assert heard == [{"over": code}] * 2
+    assert [said["over"] for said in heard] == [code, code]
 
 
-def test_a_chief_that_trains_nothing_waits_for_late_members(
-    places: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", places[0])
-    cluster, heard = member._cluster(), []
-
-    def come(number: int) -> None:
-        heard.append(connect(_address(places), cluster, number).receive(5))
-
-    def run() -> int:
-        for number in (1, 2):
-            threading.Timer(0.5 * number, come, args=[number]).start()
-        return 0
-
-    assert member.take_part(run, print) == 0
-    _wait(lambda: heard == [{"over": 0}] * 2)
-
-
-def _keep_trying(attempt: Callable[[], Any]) -> Any:
-    for _ in range(50):
-        try:
-            return attempt()
-        except Refused:
-            threading.Event().wait(0.05)
-    raise AssertionError("refused")
-
-
-def test_a_chief_without_its_members_gives_up(
-    places: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", places[0])
+def test_a_chief_without_its_members_gives_up(meeting: Meeting, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="workers 1, 2 did not come within"):
-        member.train_as_chief(None, [])  # type: ignore[arg-type]
+        member.take_part(str(tmp_path), lambda: member.train_as_chief(None, []), print)  # type: ignore[arg-type]
 
 
-def test_a_parameter_server_has_no_part(places: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    config = json.loads(places[0])
+def test_a_parameter_server_has_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads(loopback(WORKERS)[0])
     config["cluster"]["ps"] = ["127.0.0.1:1"]
     monkeypatch.setenv("TF_CONFIG", json.dumps(config | {"task": {"type": "ps", "index": 0}}))
     with pytest.raises(PipelineStop, match="tasks of type ps; only 'chief' and 'worker'"):
-        member.take_part(lambda: 0, print)
+        member.take_part(str(tmp_path), lambda: 0, print)
 
 
-def test_without_a_cluster_the_command_just_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cluster_the_command_just_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert member.take_part(lambda: 7, print) == 7
+    assert member.take_part(str(tmp_path), lambda: 7, print) == 7

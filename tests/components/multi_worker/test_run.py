@@ -12,19 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 
 from components.multi_worker import run
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import Job, Trained, train
 from components.trainer.core.loop import TrainingError
-from components.trainer.core.strategy import StrategyError
-from tests.components.multi_worker import jobs, processes
+from tests.components.multi_worker import processes
 from tests.components.trainer import small_training
 
 
@@ -39,6 +40,25 @@ def _environment() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rows") / "small"
+
+
+PLAIN = {"dropout": 0.0, "batch_norm": False}
+TRAINING: dict[str, Any] = {
+    "strategy": "multi_worker",
+    "workers": 2,
+    "steps": 120,
+    "global_batch_size": 64,
+    "evaluate_every_steps": 40,
+    "early_stopping": {"metric": "auc", "patience": 100},
+    "checkpoints": {"every_seconds": None, "every_steps": 10},
+}
+
+
+def _job(rows: Path, store: Path, model: dict[str, Any] | None = None, **training: Any) -> Job:
+    """A job on the rows in `rows`, which are written if they are not there; `store` is shared."""
+    chosen = small_training.settings(model, **TRAINING | training)
+    job = small_training.job(rows, chosen, 1000)
+    return replace(job, checkpoints=str(store), log_dir=str(store / "tensorboard"))
 
 
 def _result(trained: Trained) -> dict[str, Any]:
@@ -63,7 +83,7 @@ def _assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return _result(run.train_group(jobs.make(rows, tmp_path_factory.mktemp("reference"))))
+    return _result(run.train_group(_job(rows, tmp_path_factory.mktemp("reference"))))
 
 
 def _chance() -> random.Random:
@@ -92,7 +112,7 @@ def test_killed_and_interrupted_it_ends_with_the_same_bits(
     rows: Path, tmp_path: Path, uninterrupted: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     chance = _chance()
-    job = jobs.make(rows, tmp_path)
+    job = _job(rows, tmp_path)
     caplog.set_level(logging.INFO)
 
     def kill() -> None:
@@ -148,23 +168,6 @@ def test_a_worker_ends_with_its_parent() -> None:
 
 
 @pytest.mark.prove
-def test_without_a_parent_no_worker_is_left(rows: Path, tmp_path: Path) -> None:
-    job = jobs.make(rows, tmp_path)
-    parent = processes.start(job)
-    found: list[psutil.Process] = []
-
-    def kill_parent() -> None:
-        found.extend(processes.workers_of(parent.pid))
-        parent.kill()
-
-    _when_at_step(job, 10, kill_parent).join()
-    parent.wait()
-    assert len(found) == 2
-    _, alive = psutil.wait_procs(found, timeout=5)
-    assert not alive
-
-
-@pytest.mark.prove
 @pytest.mark.parametrize("round_", range(3))
 def test_killed_at_any_time_it_ends_with_the_same_bits(
     rows: Path, tmp_path: Path, uninterrupted: dict[str, Any], round_: int
@@ -180,14 +183,14 @@ def test_killed_at_any_time_it_ends_with_the_same_bits(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    done = run.train_group(jobs.make(rows, tmp_path))
+    done = run.train_group(_job(rows, tmp_path))
     thread.join()
     _assert_same(_result(done), uninterrupted)
 
 
 @pytest.mark.prove
 def test_too_many_deaths_end_the_training(rows: Path, tmp_path: Path) -> None:
-    job = jobs.make(rows, tmp_path, restarts=1)
+    job = _job(rows, tmp_path, restarts=1)
     is_over = threading.Event()
 
     def kill() -> None:
@@ -204,7 +207,7 @@ def test_too_many_deaths_end_the_training(rows: Path, tmp_path: Path) -> None:
 
 @pytest.mark.prove
 def test_what_a_person_must_put_right_is_said_once(rows: Path, tmp_path: Path) -> None:
-    job = jobs.make(rows, tmp_path, global_batch_size=63)
+    job = _job(rows, tmp_path, global_batch_size=63)
     with pytest.raises(TrainingError, match="is 63, which 2 replicas cannot share evenly"):
         run.train_group(job)
 
@@ -213,19 +216,19 @@ def test_what_a_person_must_put_right_is_said_once(rows: Path, tmp_path: Path) -
 def test_an_overflow_in_one_worker_is_one_in_all(tmp_path: Path) -> None:
     """Or else the others would wait for ever for the worker that skips the step."""
     rows = tmp_path / "rows"
-    job = jobs.make(rows, tmp_path / "checkpoints", jobs.PLAIN, precision="float16", steps=60)
-    jobs.write_rows(rows / "train.gz", 1000, 0, extreme=(7, 700))
+    job = _job(rows, tmp_path / "checkpoints", PLAIN, precision="float16", steps=60)
+    values = small_training.columns(1000)
+    is_extreme = np.isin(np.arange(1000), (7, 700))
+    numbers = np.where(is_extreme[:, None] & [True, False], -1000, values.numbers)
+    labels = np.where(is_extreme, 1, values.labels)
+    extreme = values._replace(numbers=tf.constant(numbers), labels=tf.constant(labels))
+    small_training.write_examples(rows / "examples" / "train-00000.gz", extreme)
     assert run.train_group(job).progress["position"]["step"] == 60
-
-
-def test_without_workers_or_a_cluster_it_says_what_to_set(rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(StrategyError, match=r"Set training\.workers to start so many processes"):
-        run.train_group(jobs.make(rows, tmp_path, workers=None))
 
 
 def test_chief_and_member_agree_with_one_device(rows: Path, tmp_path: Path) -> None:
     """The same command in two places that share a folder; no dropout, as replicas draw the same."""
-    job = jobs.make(rows, tmp_path / "shared", jobs.PLAIN, workers=None)
+    job = _job(rows, tmp_path / "shared", PLAIN, workers=None)
     places = run.loopback(2)
     member, chief = (processes.start(job, TF_CONFIG=place) for place in reversed(places))
     alone = copy.deepcopy(job)
@@ -246,7 +249,7 @@ def test_chief_and_member_agree_with_one_device(rows: Path, tmp_path: Path) -> N
 def test_a_cluster_that_loses_one_starts_again_and_ends_with_the_same_bits(
     rows: Path, tmp_path: Path, uninterrupted: dict[str, Any], victim: str
 ) -> None:
-    job = jobs.make(rows, tmp_path, workers=None)
+    job = _job(rows, tmp_path, workers=None)
     killed: list[float] = []
 
     def kill() -> None:

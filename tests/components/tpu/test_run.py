@@ -100,7 +100,7 @@ def _predicted_there(job: Job, columns: dict[str, np.ndarray], folder: Path) -> 
     (folder / "job.json").write_text(json.dumps(asdict(run.with_environment(job))))
     np.savez(folder / "columns.npz", **columns)
     files = [str(folder / name) for name in ("job.json", "columns.npz", "predictions.npy")]
-    command = [environment.make(), "-c", PREDICT, *files]
+    command = [environment.ready(), "-c", PREDICT, *files]
     subprocess.run(command, cwd=environment.PROJECT, env=environment.variables(), check=True)
     return np.load(files[2])
 

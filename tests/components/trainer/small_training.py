@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from components.trainer.core.checkpoints import Store
-from components.trainer.core.data import InMemory
+from components.trainer.core.data import InMemory, Rows
 from components.trainer.core.job import Job
-from components.trainer.core.rows import Rows
 from pipeline.config import Model, training_model
 
 INPUTS: dict[str, Any] = {
@@ -122,5 +121,5 @@ def arrays(training: Any) -> list[np.ndarray]:
 
 def last_checkpoint(store: Store) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """A training's newest checkpoint: its progress, and arrays by group."""
-    newest = max(path for path in Path(store.folder).iterdir() if path.name.startswith("step-"))
-    return store._read(str(newest))
+    newest = max(path.name for path in Path(store.folder).glob("step-*"))
+    return store.read(int(newest.removeprefix("step-")))

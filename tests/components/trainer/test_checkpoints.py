@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.core import checkpoints
+from components.trainer.core import checkpoints, data
 from components.trainer.core.checkpoints import CheckpointError, Keeper, Store
 from components.trainer.core.job import Job, train, trained
 from tests.components.trainer import small_training as small
@@ -74,6 +74,19 @@ def _flip_a_bit(folder: Path) -> None:
     data.write_bytes(content)
 
 
+def _rewrite(folder: Path, old: str, new: str) -> None:
+    text = (folder / "progress.json").read_text()
+    assert old in text
+    (folder / "progress.json").write_text(text.replace(old, new))
+
+
+def _without_hashes(folder: Path) -> None:
+    _flip_a_bit(folder)
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
+    (folder / "SHA256SUMS").write_text("")
+
+
 def _from_elsewhere(folder: Path) -> None:
     other = _store(folder.parent.parent, data="d2")
     _save(other, 30)
@@ -94,7 +107,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty index": lambda folder: (folder / "variables.index").write_bytes(b""),
     "no progress": lambda folder: (folder / "progress.json").unlink(),
     "garbage": lambda folder: (folder / "progress.json").write_text("{"),
-    "not a folder": lambda folder: (shutil.rmtree(folder), folder.write_text("x")),
+    "a list": lambda folder: (folder / "progress.json").write_text("[]"),
+    "null": lambda folder: (folder / "progress.json").write_text("null"),
+    "a setting lost": lambda folder: _rewrite(folder, '"step"', '"stdp"'),
+    "another step": lambda folder: _rewrite(folder, '"step": 30', '"step": 31'),
+    "no hashes": _without_hashes,
     "another training's": _from_elsewhere,
     "other shapes": _with_other_shapes,
 }
@@ -111,6 +128,21 @@ def test_damaged_one_is_passed_over_with_a_word(
         assert _found(store) == 20
     assert "checkpoint of step 30 is not usable, taking the one before" in caplog.text
     _save(store, 30)
+    assert _found(store) == 30
+
+
+def test_every_byte_is_covered(tmp_path: Path) -> None:
+    """Whichever byte of whichever file is another one, the checkpoint before is taken."""
+    store = _store(tmp_path)
+    _save(store, 20, 30)
+    for path in (Path(store.folder) / "step-000000030").iterdir():
+        whole = path.read_bytes()
+        for position in range(0, len(whole), max(1, len(whole) // 200)):
+            path.write_bytes(
+                whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :]
+            )
+            assert _found(store) == 20, f"{path.name}, byte {position}"
+        path.write_bytes(whole)
     assert _found(store) == 30
 
 
@@ -197,9 +229,9 @@ def test_another_training_starts_fresh_and_says_why(tmp_path: Path) -> None:
 def test_interval_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    by_steps = Keeper(_store(tmp_path), {"every_steps": 10, "every_seconds": None}, True, [])
+    by_steps = Keeper(_store(tmp_path), {"every_steps": 10, "every_seconds": None}, True, None)
     assert [step for step in range(1, 25) if by_steps.is_due(step)] == list(range(10, 25))
-    by_time = Keeper(_store(tmp_path), {"every_steps": None, "every_seconds": 30.0}, True, [])
+    by_time = Keeper(_store(tmp_path), {"every_steps": None, "every_seconds": 30.0}, True, None)
     now = 29.9
     assert not by_time.is_due(1000)
     now = 30.0
@@ -241,6 +273,51 @@ def test_changed_setting_trains_from_the_start(
     assert "starts fresh" in caplog.text
     assert "training.seed was 5, is 6" in caplog.text
     assert other.progress["checkpoints"]["resumed_at"] == []
+
+
+@pytest.mark.parametrize("memory", [256.0, 0.002], ids=["in memory", "beyond memory"])
+def test_with_inputs_made_again_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: float
+) -> None:
+    """The same rows in other files and in another order, as Beam's workers leave them."""
+    whole = train(_job(tmp_path / "whole", memory), hand_over=True)
+    before = _job(tmp_path / "killed", memory)
+    _interrupt(before, monkeypatch, 28)
+    _make_again(tmp_path / "killed")
+    after = _job(tmp_path / "killed", memory)
+    done = train(after, hand_over=True)
+    assert done.progress["checkpoints"]["resumed_at"] == [21]
+    for a, b in zip(done.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_shards_lost_and_inputs_made_again_start_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = _job(tmp_path, memory=0.002)
+    _interrupt(job, monkeypatch, 28)
+    for shards in Path(job.checkpoints).glob("*/rows-0"):
+        shutil.rmtree(shards)
+    _make_again(tmp_path)
+    with caplog.at_level(logging.WARNING, "progress"):
+        done = train(_job(tmp_path, memory=0.002))
+    assert "the rows beyond memory were written again in another order" in caplog.text
+    assert done.progress["checkpoints"]["resumed_at"] == []
+
+
+def _job(folder: Path, memory: float) -> Job:
+    """A job known by its rows, as the Trainer's is."""
+    job = small.job(folder, small.settings(**SETTINGS, memory_mib=memory))
+    job.identity["data"] = data.fingerprint(job.train_files, job.inputs)
+    return job
+
+
+def _make_again(folder: Path) -> None:
+    (folder / "examples" / "train-00000.gz").unlink()
+    rows, order = small.columns(500), np.random.default_rng(7).permutation(500)
+    for shard in range(2):
+        path = folder / "examples" / f"train-{shard:05d}.gz"
+        small.write_examples(path, rows.take(order[shard::2]), reverse=True)
 
 
 def test_resumed_curves_have_one_run_without_gap_or_repetition(

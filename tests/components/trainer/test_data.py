@@ -7,9 +7,15 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.core.batches import Batch, Feed
-from components.trainer.core.data import InMemory, load
-from components.trainer.core.rows import Rows, RowsError
-from components.trainer.core.shards import SHARDS, Shards
+from components.trainer.core.data import (
+    SHARDS,
+    InMemory,
+    Rows,
+    RowsError,
+    Shards,
+    fingerprint,
+    load,
+)
 from tests.components.trainer import small_training as small
 
 ROWS = 3000
@@ -53,6 +59,24 @@ def test_rows_whose_label_is_no_class_are_refused(tmp_path: Path) -> None:
     small.write_examples(tmp_path / "a-0.gz", rows._replace(labels=labels))
     with pytest.raises(RowsError, match="2 or more rows have a label that is not among"):
         _load(tmp_path, "a", tmp_path / "scratch", 100.0)
+
+
+def test_fingerprint_is_of_the_rows_alone(folder: Path, tmp_path: Path) -> None:
+    """Made again by Beam, the same rows are in other files, and in another order."""
+    one, many = (fingerprint([str(folder / f"{name}-*")], small.INPUTS) for name in "ab")
+    assert one == many
+    rows = small.columns(ROWS)
+    others = {
+        "a row less": rows.take(tf.range(ROWS - 1)),
+        "a row twice": rows.take(tf.concat([[0], tf.range(ROWS)], 0)),
+        "another value": rows._replace(numbers=rows.numbers + np.eye(ROWS, 2, -5) * 1e-6),
+        "values of two rows changed places": rows._replace(
+            labels=tf.reverse(rows.labels, axis=[0])
+        ),
+    }
+    for name, other in others.items():
+        small.write_examples(tmp_path / f"{name}.gz", other)
+        assert fingerprint([str(tmp_path / f"{name}.gz")], small.INPUTS) != one, name
 
 
 def test_order_does_not_depend_on_the_files(folder: Path, tmp_path: Path) -> None:

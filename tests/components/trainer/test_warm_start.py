@@ -1,13 +1,15 @@
 """A start from an earlier version's weights: whole or by layers, frozen or not, or refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.trainer.core import warm_start as core
 from components.trainer.core.loop import Training, TrainingError
-from components.trainer.core.warm_start import warm_start
+from components.trainer.core.warm_start import warm_start, weights_by_name
 from tests.components.trainer import small_training as small
 
 
@@ -16,19 +18,26 @@ def _training(model: dict[str, Any] | None = None, **settings: Any) -> Training:
     return Training(small.source(300), small.source(100), small.INPUTS, chosen)
 
 
-@pytest.fixture(scope="module")
-def earlier(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A trained model's variables as the export has them."""
+@pytest.fixture(scope="module", params=["by name", "by number"])
+def earlier(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, Any]:
+    """A trained model's variables as the export has them, and as it had them at first."""
     training = _training()
     training.run(lambda _: None)
     module = tf.Module()
-    module._weights = [variable.value for variable in training.model.variables]
+    if request.param == "by name":
+        module.weights, names = weights_by_name(training.model), []
+    else:
+        module._weights = [variable.value for variable in training.model.variables]
+        names = [variable.path for variable in training.model.variables]
+    module._network = training.model
     folder = tmp_path_factory.mktemp("version") / "7"
     tf.saved_model.save(module, str(folder))
     return {
         "version": 7,
         "variables": str(folder / "variables" / "variables"),
-        "names": [variable.path for variable in training.model.variables],
+        "names": names,
         "values": {variable.path: variable.numpy() for variable in training.model.variables},
     }
 
@@ -79,3 +88,16 @@ def test_layer_that_the_version_lacks_is_refused(earlier: dict[str, Any]) -> Non
         _started(earlier, {"hidden": [16, 4]})
     with pytest.raises(TrainingError, match=r"'hiden_\*', but no layer .* There are: .*hidden_0"):
         _started(earlier, layers=["hiden_*"])
+
+
+def test_names_with_dots_are_found_again(tmp_path: Path) -> None:
+    """TensorFlow writes a dot, and the stroke between a layer and its weight, in another way."""
+    names = ["embedding_a.b/embeddings", "embedding_a..S/b", "x"]
+    module = tf.Module()
+    module.weights = {name: tf.Variable(float(i)) for i, name in enumerate(names)}
+    tf.saved_model.save(module, str(tmp_path))
+    reader = tf.train.load_checkpoint(str(tmp_path / "variables" / "variables"))
+    keys = core._keys(reader.get_variable_to_shape_map(), [])
+    assert {name: reader.get_tensor(key) for name, key in keys.items()} == {
+        name: i for i, name in enumerate(names)
+    }

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from components.errors import PipelineStop
-from components.trainer.core.data import InMemory
+from components.settings import overlay
+from components.trainer.core.data import InMemory, Rows
 from components.trainer.core.loop import Training
-from components.trainer.core.rows import Rows
-from components.trainer.hyperparameters import decode, overlay, with_winner
+from components.trainer.run import decode
 from components.tuning.settings import Tuning
 from components.tuning.tuner import LoopTuner
 from pipeline.config import Model
@@ -84,7 +84,7 @@ def test_winner_has_the_lowest_eval_loss_of_the_trainers_own_loop(tmp_path: Path
     (best,) = tuner.oracle.get_best_trials(1)
     assert best.trial_id == min(losses, key=lambda name: losses[name])
     config = tuner.get_best_hyperparameters()[0].get_config()
-    assert with_winner(SETTINGS, config) == overlay(SETTINGS, _scores(tuner)[best.trial_id][0])
+    assert decode(config["values"]) == _scores(tuner)[best.trial_id][0]
 
 
 @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
@@ -125,7 +125,3 @@ def test_search_without_a_winner_says_what_to_do(tmp_path: Path) -> None:
 def test_fault_of_the_code_ends_the_search(tmp_path: Path) -> None:
     with pytest.raises(keras_tuner.errors.FatalError, match=r"trial 1 of 3 with .*model\.hidden"):
         _search(tmp_path, {"model.hidden": {"choices": [["eight"]]}})
-
-
-def test_settings_stay_as_they_are_without_a_tuner() -> None:
-    assert with_winner(SETTINGS, None) == SETTINGS

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.trainer.core import shards
+from components.trainer.core import data
 from components.trainer.core.batches import Feed
-from components.trainer.core.data import InMemory, Source
-from components.trainer.core.rows import Rows
+from components.trainer.core.data import InMemory, Rows, Source
 
 ROWS, BATCH = 500, 36
 
@@ -19,9 +18,9 @@ def _source(folder: Path, is_sharded: bool) -> Source:
     rows = Rows(numbers, tf.zeros([ROWS, 1], tf.int32), tf.range(float(ROWS)))
     if not is_sharded:
         return InMemory(rows)
-    layout = shards.Layout(2, 1, tf.float32)
-    shards.write(str(folder), layout, [rows])
-    found = shards.open_folder(str(folder), layout, memory_mib=0.05)
+    layout = data.Layout(2, 1, tf.float32)
+    data.write_shards(str(folder), layout, [rows])
+    found = data.open_shards(str(folder), layout, memory_mib=0.05)
     assert found and found.window < len(found.counts)
     return found
 
