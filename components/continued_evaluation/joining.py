@@ -120,11 +120,10 @@ def join(
         run.execute(_ONE_LABEL)
         run.execute(_JOINED)
         found = run.execute(_COUNTS, {"version": version})
-        names = [name for name, *_ in found.description]
-        counts = Counter(dict(zip(names, found.fetchone(), strict=True)))
+        names = [name for name, *_ in found.description or ()]
+        counts = Counter(dict(zip(names, found.fetchall()[0], strict=True)))
         counts["malformed_labels"] += malformed
-        outcome = Outcome(counts, columns)
-        outcome.digest, outcome.unlabelled, outcome.unasked = run.execute(_KEYS).fetchone()
+        outcome = Outcome(counts, columns, *run.execute(_KEYS).fetchall()[0])
         yield outcome
         joined = run.execute(_BY_FILE)
         while (of_file := joined.fetchone()) is not None:
@@ -278,7 +277,8 @@ def examples_of(
                 yield lists
             else:
                 label, rows, values = chosen
-                begin, end = np.searchsorted(rows, [first, first + len(batch)]).tolist()
+                begin = int(np.searchsorted(rows, first))
+                end = int(np.searchsorted(rows, first + len(batch)))
                 taken = lists.take(pa.array(rows[begin:end] - first))
                 yield taken.append_column(label.column, _labels(label, values[begin:end]))
             first += len(batch)
