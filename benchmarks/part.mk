@@ -1,5 +1,5 @@
 ##@ Benchmarks
-.PHONY: bench bench-training bench-quality bench-adopt bench-serving bench-batch bench-kubeflow
+.PHONY: replay replay-faults bench bench-training bench-quality bench-adopt bench-serving bench-batch bench-kubeflow
 bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(call option,--rows,ROWS)
 bench-quality: env ## Measure what `adopt` proposes against boosting
@@ -14,3 +14,7 @@ bench-batch: env ## Measure bulk prediction against TFX's       [ROWS=1000000]
 	@$(PY) -m benchmarks.batch_prediction $(call option,--rows,ROWS)
 bench-kubeflow: env ## Measure how long a step of the package takes to start
 	@$(PY) -m benchmarks.step_start
+replay: env ## Live through four years of the taxi's data, quarter by quarter
+	@$(PY) -m benchmarks.replay $(call many,--set,SET)
+replay-faults: env ## Put known faults into spans, and see which check catches them
+	@$(PY) -m benchmarks.replay.faults $(call many,--set,SET) $(if $(WRITE),--write)

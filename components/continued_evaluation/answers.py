@@ -1,30 +1,77 @@
-"""Logged predictions: beside what the same version answers now, and out of their examples."""
+"""What is known of examples that come from the prediction log, and of nothing else."""
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+from tfx import types
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
 
-from components.continued_evaluation.evidence import Answers
-from components.continued_evaluation.reading import PREDICTION
-from components.evaluation.arrays import scalars
+from components.continued_evaluation.evidence import Answers, Joined
+from components.errors import PipelineStop
+from components.registry import store
 
 _ROWS = 4096
+JOINED_FILE = "joined.json"
+JUDGED_VERSION, LOGGED_COLUMNS = "judged_version", "logged_columns"
+"""Custom properties: whose predictions they are, and the columns that all of them have (JSON)."""
 
 
-class LabelledRows(NamedTuple):
-    """Rows that `joined.LabelledLog` put out."""
+def is_logged(examples: types.Artifact) -> bool:
+    """Whether these are logged predictions with labels that came later."""
+    return bool(examples.has_custom_property(JUDGED_VERSION))
 
-    examples: np.ndarray
-    """object [N]: serialised tf.Examples, as the signature `serving_default` takes them."""
-    labels: np.ndarray
-    """[N]: int64, float32, or object (UTF-8 bytes)."""
-    predictions: np.ndarray
-    """float32 [N, C]: as they were logged."""
+
+def read_joined(examples: types.Artifact) -> Joined | None:
+    """What became of predictions and labels."""
+    if not is_logged(examples):
+        return None
+    return Joined.model_validate_json(Path(examples.uri, JOINED_FILE).read_text())
+
+
+def check_version(examples: types.Artifact, champion: int) -> None:
+    """Another process may have moved the champion between two components.
+
+    Raises:
+      PipelineStop: It has.
+    """
+    version = examples.get_int_custom_property(JUDGED_VERSION)
+    if version != champion:
+        raise PipelineStop(
+            f"The predictions are version {version}'s, and by now the champion is {champion}. "
+            "Run again."
+        )
+
+
+def can_be_recomputed(examples: types.Artifact, manifest: store.Manifest) -> bool:
+    """Whether all that the model reads is in the log."""
+    columns = json.loads(examples.get_string_custom_property(LOGGED_COLUMNS))
+    return set(manifest["signature"]["inputs"]) <= set(columns)
+
+
+def answers(
+    examples: types.Artifact, split: str, champion: types.Artifact, tolerance: float
+) -> Answers:
+    """Compares the logged predictions with those of the same SavedModel now.
+
+    Args:
+      examples: Of the prediction log.
+      split: Of them.
+      champion: The model that made them.
+      tolerance: Of one value.
+    """
+    from components.evaluation.extractors import Served, logged_predictions
+
+    model = Served(path_utils.serving_model_path(champion.uri))
+    shards = sorted(Path(artifact_utils.get_split_uri([examples], split)).glob("*.gz"))
+    before, now = [], []
+    records = tf.data.TFRecordDataset([*map(str, shards)], "GZIP").batch(_ROWS)
+    for rows in records.as_numpy_iterator():
+        before.append(logged_predictions(rows))
+        now.append(model.call("serving_default", rows))
+    return compare(np.concatenate(before), np.concatenate(now), tolerance)
 
 
 def compare(logged: np.ndarray, recomputed: np.ndarray, tolerance: float) -> Answers:
@@ -53,25 +100,3 @@ def compare(logged: np.ndarray, recomputed: np.ndarray, tolerance: float) -> Ans
         different=float(different.mean()) if len(logged) else 0.0,
         largest=float(off.max(initial=0.0)),
     )
-
-
-def read_labelled(folder: str, label: str) -> Iterator[LabelledRows]:
-    """Yields the rows of a split that `joined.LabelledLog` wrote, in batches.
-
-    Args:
-      folder: Of the split.
-      label: The label's column.
-    """
-    decoder = ExamplesToRecordBatchDecoder()
-    shards = sorted(str(path) for path in Path(folder).glob("*.gz"))
-    records = tf.data.TFRecordDataset(shards, compression_type="GZIP").batch(_ROWS)
-    for examples in records.prefetch(1).as_numpy_iterator():
-        batch = decoder.DecodeBatch(examples)
-        flat = batch[PREDICTION].flatten().to_numpy(zero_copy_only=False)
-        predictions = flat.reshape(len(batch), -1)
-        yield LabelledRows(examples, _labels(batch, label), predictions)
-
-
-def _labels(batch: pa.RecordBatch, label: str) -> np.ndarray:
-    found: np.ndarray = scalars([batch], label).to_numpy(zero_copy_only=False)
-    return found

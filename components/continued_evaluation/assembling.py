@@ -12,7 +12,8 @@ from tfx import types
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.continued_evaluation import drift, history, logged, rows
+from components.continued_evaluation import answers as logged
+from components.continued_evaluation import drift, history, rows
 from components.continued_evaluation.evidence import (
     OVERALL,
     Age,
@@ -67,9 +68,8 @@ def assemble(
     if joined := logged.read_joined(examples):
         logged.check_version(examples, judged.champion)
         if logged.can_be_recomputed(examples, manifest):
-            label = manifest["config"]["features"]["label"]["column"]
             tolerance = settings.prediction_skew.tolerance
-            answers = logged.answers(examples, SPLIT, inputs["champion"][0], label, tolerance)
+            answers = logged.answers(examples, SPLIT, inputs["champion"][0], tolerance)
         else:  # All other models would be judged on rows with holes.
             metrics = {"logged": metrics["logged"]}
     hashes = rows.hashes(examples, SPLIT, _schema(inputs))

@@ -15,7 +15,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import files
-from components.continued_evaluation import history, logged
+from components.continued_evaluation import answers as logged
+from components.continued_evaluation import history
 from components.continued_evaluation.evidence import Record
 from components.errors import NothingToDo, PipelineStop
 from components.evaluation.results import BASELINE_FILE

@@ -1,7 +1,11 @@
 """The champion judged on each fresh span: keep, retrain, roll back or investigate."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.command_line import ConfigName, Overrides, told
 
 if TYPE_CHECKING:
     from components.settings import Problem
@@ -22,3 +26,35 @@ def problems(config: "Config") -> Iterator["Problem"]:
     own = config.part("continued_evaluation")
     for path, message in own.mistakes(table.problem, table.slices, compared):
         yield ("continued_evaluation", *path), message
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command(rich_help_panel="Continued evaluation")(continued_evaluation)
+    app.command(rich_help_panel="Continued evaluation")(evaluations)
+
+
+def continued_evaluation(
+    config: ConfigName = "automated",
+    set_: Overrides = None,
+    span: Annotated[
+        int | None, typer.Option(metavar="N", help="Which span; the newest if not given.")
+    ] = None,
+) -> None:
+    """Judge the champion on a fresh span, decide, and retrain if it is due."""
+    from components.continued_evaluation import run
+
+    raise SystemExit(told(lambda: run.main(config, set_ or [], span)))
+
+
+def evaluations(
+    config: ConfigName = "automated",
+    set_: Overrides = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Everything that is known, for programs.")
+    ] = False,
+) -> None:
+    """List all evaluations of a model, and draw them on a page."""
+    from components.continued_evaluation import run
+
+    raise SystemExit(told(lambda: run.list_evaluations(config, set_ or [], json_)))

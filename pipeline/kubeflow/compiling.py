@@ -40,7 +40,7 @@ _IN_WORKSPACE = frozenset(
     }
 )
 """Components that use the registry, checkpoints or prediction logs."""
-_EVALUATION = "pipeline.continued_evaluation"
+_EVALUATION = "components.continued_evaluation"
 _OF_AN_EVALUATION = ("Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels")
 _OF_LOGS = ("LabelledLog", "ServedInputs", "ServedStatistics", "Skew")
 

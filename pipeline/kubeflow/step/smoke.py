@@ -57,7 +57,7 @@ def _steps() -> list[dict[str, Any]]:
 
     target = compiling.load_target("kubeflow")
     packages = [compiling.training(loading.load("automated"), target)]
-    if "pipeline.continued_evaluation" in parts.present():
+    if "components.continued_evaluation" in parts.present():
         packages.append(compiling.continued_evaluation("automated", [], target, "kubeflow"))
     return [
         json.loads(executor["container"]["args"][1])

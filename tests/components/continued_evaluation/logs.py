@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_beam_executor
-from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
-from components.continued_evaluation.joined import LabelledLog
-from components.continued_evaluation.served import ServedInputs
+from components.continued_evaluation.joined import LabelledLog, ServedInputs
 from components.inference.columns import DTYPES, MISSING
 from components.inference.prediction_log import LogSettings, Predicted, write_named
 from tests.components.evaluation import samples
@@ -117,7 +116,7 @@ def _column(table: list[Row], name: str, kind: str) -> np.ndarray:
     return made
 
 
-def drive(component: BaseBeamComponent) -> dict[str, Any]:
+def drive(component: BaseComponent) -> dict[str, Any]:
     """Runs the component's driver; returns the execution properties, with what it found."""
     properties = dict(component.exec_properties)
     driver = component.DRIVER_CLASS(None)
@@ -126,7 +125,7 @@ def drive(component: BaseBeamComponent) -> dict[str, Any]:
 
 
 def execute(
-    component: BaseBeamComponent, folder: Path, properties: dict[str, Any] | None = None
+    component: BaseComponent, folder: Path, properties: dict[str, Any] | None = None
 ) -> types.Artifact:
     """Runs the component's executor, with what its driver found, into an artifact at a folder."""
     made = samples.artifact(standard_artifacts.Examples, folder)

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from components.continued_evaluation.answers import compare, read_labelled
+from components.continued_evaluation.answers import compare
 from components.continued_evaluation.evidence import Answers
-from tests.components.continued_evaluation.logs import Place, execute, feature_row
 
 NAN, INF = float("nan"), float("inf")
 
@@ -73,26 +71,3 @@ def test_the_comparison_is_that_of_a_loop(pair: np.ndarray, tolerance: float) ->
     found = compare(*pair, tolerance)
     assert found.different == same.count(False) / len(same)
     assert found.largest == max((each for each in off if math.isfinite(each)), default=0)
-
-
-def test_a_labelled_log_is_read_back_in_batches(tmp_path: Path) -> None:
-    place, rows = Place(tmp_path), 5_000
-    predictions = [[number / 8, 1 - number / 8] for number in range(rows)]
-    features = [feature_row(number) for number in range(rows)]
-    place.predict([*range(rows)], features, predictions=predictions)
-    body = "".join(f"{number},{number % 2}\n" for number in range(rows))
-    place.write_labels("1.csv", f"id,outcome\n{body}")
-    made = execute(place.labelled_log(), place.folder / "made")
-    batches = [*read_labelled(f"{made.uri}/Split-test", "bought")]
-    assert len(batches) > 1
-    found = np.concatenate([batch.predictions for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
-    examples = np.concatenate([batch.examples for batch in batches])
-    assert (found.dtype, labels.dtype) == (np.float32, np.int64)
-    numbers = (found[:, 0] * 8).astype(int)
-    assert sorted(numbers) == [*range(rows)]
-    assert (found[:, 1] == 1 - numbers / 8).all()
-    assert (labels == numbers % 2).all()
-    # Of the same rows: every fifth row has no shop.
-    has_shop = np.array([f"Ä{n}".encode() in e for n, e in zip(numbers, examples, strict=True)])
-    assert (has_shop == (numbers % 5 > 0)).all()

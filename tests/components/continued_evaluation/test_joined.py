@@ -1,4 +1,4 @@
-"""Real log files, real label files, the real component, its driver and executor, and real Beam."""
+"""Real log files, real label files, the real component, its driver and executor, and real SQL."""
 
 import json
 import logging
@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,10 +22,8 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
 from components.continued_evaluation.evidence import Joined
-from components.continued_evaluation.reading import LabelColumns, read_labels
 from components.errors import PipelineStop
 from components.inference import prediction_log
-from components.ingest.settings import CsvFormat
 from tests.components.continued_evaluation.logs import (
     BEAM,
     Place,
@@ -93,7 +93,7 @@ OUTCOMES: dict[str, tuple[list[Any], str | bytes, list[int | None], dict[str, in
         ["p"],
         b"p,yes\np,2\np,-1\np,0.5\np,nan\np,1,9\np\np,\xff\n\xff,1\np,\xff,1\n",
         [None],
-        {"malformed_labels": 10, "unlabelled": 1},
+        {"malformed_labels": 9, "empty_labels": 1, "unlabelled": 1},
     ),
     "first malformed": (["q"], "q,x\nq,0\n", [0], {"malformed_labels": 1, "joined": 1}),
     "no key of a label": (["r"], ",1\n  ,0\n", [None], {"labels_without_key": 2, "unlabelled": 1}),
@@ -202,7 +202,7 @@ def test_the_join_is_that_of_plain_python(
 
 def test_an_example_has_features_label_version_and_prediction(place: Place) -> None:
     place.predict(["a", "b"], [feature_row(0), feature_row(1)], predictions=[[0.5, 0.25], [1, 0]])
-    place.write_labels("1.csv.gz", "\ufeffnote,note,outcome,id\r\nx,y,1,a\r\nx,y,0,b\r\n")
+    place.write_labels("1.csv.gz", "\ufeffnote,more,outcome,id\r\nx,y,1,a\r\nx,y,0,b\r\n")
     made = execute(place.labelled_log(), place.folder / "made")
     own = {"__version": [3]}
     rows = sorted(read(made, "test"), key=lambda row: row["score"])
@@ -429,18 +429,6 @@ def test_what_cannot_be_joined_is_told(
     assert not list((place.folder / "made").glob("Split-*"))
 
 
-def test_problems_of_several_files_are_told_together(place: Place) -> None:
-    place.predict(["a"], [feature_row(1)])
-    place.write_labels("1.csv", "a,b\n1,2\n")
-    place.write_labels("2.csv.gz", "id,outcome\na,1\n")
-    path = place.labels / "2.csv.gz"
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(PipelineStop) as stop:
-        execute(place.labelled_log(), place.folder / "made")
-    assert "1.csv: continued_evaluation.labels.key is 'id'" in str(stop.value)
-    assert "2.csv.gz can't be read" in str(stop.value)
-
-
 def test_labels_that_change_after_the_driver_stop_the_run_and_a_growing_log_does_not(
     place: Place,
 ) -> None:
@@ -506,57 +494,33 @@ def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
     ("content", "message"),
     [
         (
-            "Id,result,id,id\na,1,a,a\n",
-            "continued_evaluation.labels.key is 'id', and the file has 2 such columns; "
+            "Id,result\na,1\n",
+            "continued_evaluation.labels.key is 'id', and the file has no such column; "
             "continued_evaluation.labels.label is 'outcome', and the file has no such column. "
-            "Its columns: Id, result, id, id.",
+            "Its columns: Id, result.",
         ),
-        ("", "1.csv is empty"),
-        ("\n\n", "1.csv is empty"),
-        ('id,outcome\na,1\nb,"1\n', "the last quotation mark is not closed"),
-        ('id,outcome\na,1\nb,1,"', "the last quotation mark is not closed"),
+        ("", "1.csv"),
+        ('id,outcome\na,"1\nb,1\nc,1\n', "is not closed"),
     ],
 )
 def test_a_bad_label_file_is_told(place: Place, content: str, message: str) -> None:
-    path = place.write_labels("1.csv", content)
+    place.predict(["a"], [feature_row(1)])
+    place.write_labels("1.csv", content)
     with pytest.raises(PipelineStop) as stop:
-        list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
+        execute(place.labelled_log(), place.folder / "made")
     assert message in str(stop.value)
 
 
-@pytest.mark.parametrize("content", ["id,outcome", "\n\nid,outcome\n", "outcome,id\n\n"])
-def test_a_label_file_may_have_no_rows(place: Place, content: str) -> None:
-    path = place.write_labels("1.csv", content)
-    found = list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
-    assert not any(rows.keys or rows.left_out.total() for rows in found)
-
-
-def test_a_long_label_file_is_read_in_parts(place: Place) -> None:
-    lines = [f"{number},{number % 2},{'x' * 50}" for number in range(200_000)]
-    lines[150_000] += ",one field too many"
-    path = place.write_labels("1.csv", "id,outcome,note\n" + "\n".join(lines))
-    parts = list(read_labels(str(path), LabelColumns("id", "outcome", "INT", [0, 1])))
-    keys = [key for rows in parts for key in rows.keys]
-    assert len(parts) > 3
-    assert keys == [str(number) for number in range(200_000) if number != 150_000]
-    assert sum((rows.left_out for rows in parts), Counter()) == {"malformed_labels": 1}
-
-
-def test_a_label_file_of_another_form(place: Place) -> None:
-    path = place.labels / "1.csv"
-    path.write_bytes("id;größe\nä;1\nb;0\n".encode("latin-1"))
-    form = CsvFormat(separator=";", encoding="latin-1")
-    columns = LabelColumns("id", "größe", "INT", [0, 1], form)
-    [first, _] = read_labels(str(path), columns)
-    assert (first.keys, first.labels) == (["ä", "b"], [1, 0])
-
-
-def test_a_label_file_in_another_encoding_than_the_setting_says(place: Place) -> None:
-    path = place.labels / "1.csv"
-    path.write_bytes("id,outcome\n\x81,1\n".encode("latin-1"))
-    columns = LabelColumns("id", "outcome", "INT", [0, 1], CsvFormat(encoding="cp1252"))
-    with pytest.raises(PipelineStop, match=r"Set continued_evaluation\.labels\.csv\.encoding"):
-        list(read_labels(str(path), columns))
+def test_label_files_of_another_form(place: Place) -> None:
+    place.predict(["ä", "b"], [feature_row(0), feature_row(1)])
+    place.write_labels("1.csv", "id;größe\nä;1\nb;0\n".encode("latin-1"))
+    pq.write_table(pa.table({"id": ["b"], "größe": [0]}), place.labels / "2.csv.parquet")
+    form = {"separator": ";", "encoding": "latin-1"}
+    made = execute(
+        place.labelled_log(labels={"label": "größe", "csv": form}), place.folder / "made"
+    )
+    assert labels_by_row(read(made, "test")) == {0: 1, 1: 0}
+    assert joined_of(made) == {**NOTHING, "joined": 2, "repeated_labels": 1}
 
 
 _ATTEMPT = """

@@ -3,13 +3,12 @@ import random
 
 import pytest
 
+from benchmarks.replay import faults
+from benchmarks.replay.faults import BEGIN, CLEAN, END, FAULTS, Found, Span
+from benchmarks.replay.stage import read_quarters
 from components.continued_evaluation import evidence as ev
 from components.continued_evaluation.decision import Decision, Reason
 from components.continued_evaluation.history import Record
-from pipeline.continued_evaluation import fault_table, faults
-from pipeline.continued_evaluation.fault_table import BEGIN, CLEAN, END, Found
-from pipeline.continued_evaluation.faults import FAULTS, Span
-from pipeline.continued_evaluation.quarters import read_quarters
 
 SPAN, BEFORE = 9, 8
 
@@ -167,7 +166,7 @@ ALL = [
 
 
 def test_the_table_says_which_check_spoke_in_which_span_and_where_none_did():
-    lines = fault_table.table(ALL, [CLEAN, "cents", "mute"]).splitlines()
+    lines = faults.table(ALL, [CLEAN, "cents", "mute"]).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert rows[0] == [
         *("fault", "spans", "anomaly", "drift from before", "metric", "the run stopped"),
@@ -180,20 +179,20 @@ def test_the_table_says_which_check_spoke_in_which_span_and_where_none_did():
 
 
 def test_a_line_names_the_columns():
-    assert fault_table.line(ALL[2]) == "  span  5, cents: investigate (drift_from_before fare)"
-    assert fault_table.line(ALL[0]) == f"  span  5, {CLEAN}: keep"
+    assert faults.line(ALL[2]) == "  span  5, cents: investigate (drift_from_before fare)"
+    assert faults.line(ALL[0]) == f"  span  5, {CLEAN}: keep"
 
 
 def test_the_table_replaces_the_one_in_the_documentation_and_nothing_else(tmp_path):
     page = tmp_path / "faults.md"
     page.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
-    fault_table.write("| new |", page)
+    faults.write_page("| new |", page)
     assert page.read_text() == f"Before.\n{BEGIN}\n| new |\n{END}\nAfter.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["faults.md"]
 
 
 def test_the_documentation_has_a_row_for_every_fault():
-    text = fault_table.PAGE.read_text()
+    text = faults.PAGE.read_text()
     made_by_command = text.partition(BEGIN)[2].partition(END)[0]
     rows = [line.split("|")[1].strip() for line in made_by_command.strip().splitlines()]
     assert rows[2:] == [CLEAN, *FAULTS]

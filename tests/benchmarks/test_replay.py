@@ -11,7 +11,7 @@ import pytest
 from components.continued_evaluation import history
 from components.registry import store
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.prove
 
@@ -20,7 +20,7 @@ def replayed(command, folder, *arguments):
     """The finished command; its workspace is `folder`."""
     where = ["--set", f"workspace={folder}", "--set", f"data.path={folder}/data"]
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", command, *where, *arguments],
+        [sys.executable, "-m", command, *where, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -32,7 +32,7 @@ def test_a_champion_lives_through_quarters_and_is_renewed(tmp_path):
     folder = tmp_path / "replay"
     # An age of one span, so that six spans are enough for a renewal.
     young = ["--set", "continued_evaluation.age.spans=1"]
-    done = replayed("replay", folder, "--last", "6", *young)
+    done = replayed("benchmarks.replay", folder, "--last", "6", *young)
     assert done.returncode == 0, done.stdout + done.stderr
     model = str(folder / "registry" / "replay")
 
@@ -59,7 +59,7 @@ def test_a_champion_lives_through_quarters_and_is_renewed(tmp_path):
     assert page.stat().st_size > 0
     assert str(page) in done.stdout
 
-    again = replayed("replay", folder, "--last", "5")
+    again = replayed("benchmarks.replay", folder, "--last", "5")
     assert again.returncode == 0, again.stdout + again.stderr
     assert [record.evidence.span for record in history.read_all(model)] == [5]
     assert store.list_versions(model) == [1]
@@ -71,7 +71,7 @@ def test_faults_are_found_and_clean_spans_are_not_accused(tmp_path):
     chosen = ["--last", "6", "--span", "6"]
     for fault in ("renamed category", "shuffled labels"):
         chosen += ["--fault", fault]
-    done = replayed("replay-faults", folder, *chosen)
+    done = replayed("benchmarks.replay.faults", folder, *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
 
     lines = dict(re.findall(r"^  span +(\d, [a-z ]+): (.*)$", done.stdout, re.M))

@@ -1,5 +1,6 @@
-"""`python -m pipeline replay`: four years of taxi trips, lived through a quarter at a time."""
+"""`make replay`: four years of taxi trips, lived through a quarter at a time."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,17 +9,18 @@ from typing import NamedTuple
 
 from rich.markup import escape
 
+from benchmarks.replay import stage as stages
+from benchmarks.replay.faults import reasons_in_short
+from benchmarks.replay.stage import Stage
 from components import files
-from components.continued_evaluation import history
+from components.continued_evaluation import history, telling
 from components.continued_evaluation.evidence import OVERALL, Value
+from components.continued_evaluation.telling import TITLES, interval, judged
 from components.errors import PipelineStop
 from components.evaluation.thresholds import CANDIDATE, HEURISTIC
 from components.registry import store
+from pipeline.command_line import told
 from pipeline.console import shown
-from pipeline.continued_evaluation import first_year, telling
-from pipeline.continued_evaluation.fault_table import reasons_in_short
-from pipeline.continued_evaluation.first_year import Stage
-from pipeline.continued_evaluation.wording import TITLES, interval, judged
 
 
 class Lived(NamedTuple):
@@ -46,7 +48,7 @@ def main(overrides: Sequence[str], last: int) -> int:
       PipelineStop: The settings are wrong, the workspace is not a replay's, or something failed.
     """
     began = time.monotonic()
-    with first_year.begin(overrides) as stage:
+    with stages.begin(overrides) as stage:
         files.copy_tree(stage.model, _left_alone(stage.model))
         _tell_start(stage)
         lived = []
@@ -85,7 +87,7 @@ def _tell_start(stage: Stage) -> None:
     """What version 1 is, and the heading of the lines to come."""
     metrics = store.read_manifest(stage.model, 1)["metrics"]
     auc, rule = (metrics[model][OVERALL]["auc"] for model in (CANDIDATE, HEURISTIC))
-    rows = sum(len(stage.quarters.spans[span]) for span in first_year.FIRST_YEAR)
+    rows = sum(len(stage.quarters.spans[span]) for span in stages.FIRST_YEAR)
     stage.console.print(
         f"Version 1, of the first year's {rows:,} rows: auc {auc:.4f}, the rule {rule:.4f}\n"
     )
@@ -130,7 +132,7 @@ def _tell_end(lived: Sequence[Lived], seconds: float, stage: Stage) -> None:
     stage.console.print(f"\n{len(lived)} spans in {seconds:.0f} s: {counts}; {made} new versions.")
     for line in _comparisons(lived):
         stage.console.print(line)
-    telling.tell_last(stage.model, first_year.CONFIG, stage.config, stage.workspace, stage.console)
+    telling.tell_last(stage.model, stages.CONFIG, stage.config, stage.workspace, stage.console)
 
 
 def _comparisons(lived: Sequence[Lived]) -> Iterator[str]:
@@ -157,3 +159,15 @@ def _compared(what: str, own: Iterable[Value], others: Iterable[Value]) -> str:
         f"{what}: {mean:+.4f} (standard error {error:.4f}), "
         f"above 0 on {above} of {len(gains)} spans"
     )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.replay", description=__doc__)
+    parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
+    parser.add_argument("--last", type=int, choices=range(5, 17), default=16)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = _arguments()
+    raise SystemExit(told(lambda: main(given.set, given.last)))

@@ -15,12 +15,11 @@ from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
-from components.continued_evaluation import drift, served
+from components.continued_evaluation import drift
 from components.continued_evaluation.assembling import SPLIT
 from components.continued_evaluation.component import RECORD_FILE, Decide
-from components.continued_evaluation.joined import LabelledLog
+from components.continued_evaluation.joined import SERVED, LabelledLog, ServedInputs
 from components.continued_evaluation.lookup import BEFORE, TRAINING, JudgedModels
-from components.continued_evaluation.served import ServedInputs
 from components.evaluation.evaluator import SlicedEvaluator
 from components.evaluation.thresholds import Judgement
 from pipeline import graph
@@ -156,14 +155,14 @@ def _served(config: Config, workspace: Workspace, references: Any) -> list[Any]:
         version=0,
         days=config.part("continued_evaluation").served_days,
         columns=json.dumps(_types(config)),
-        code=code_fingerprint("components.continued_evaluation.served"),
+        code=code_fingerprint("components.continued_evaluation.joined"),
     )
     statistics = graph.statistics_of(inputs.outputs["examples"]).with_id("ServedStatistics")
     skew = DistributionValidator(
         statistics=statistics.outputs["statistics"],
         baseline_statistics=references,
         config=drift.validator_config(config.part("continued_evaluation").skew, columns),
-        include_split_pairs=[(served.SPLIT, TRAINING)],
+        include_split_pairs=[(SERVED, TRAINING)],
     )
     return [inputs, statistics, skew.with_id("Skew")]
 

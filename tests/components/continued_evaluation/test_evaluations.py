@@ -1,6 +1,7 @@
-"""`evaluations`, by the real command line, on a history that was filed for real."""
+"""`evaluations` and its page, by the real command line, on a history that was filed for real."""
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from components.continued_evaluation import history
 from components.registry import labels, store
 from components.registry.labels import Mover
 from pipeline.cli import app
-from tests.pipeline.continued_evaluation import histories
+from tests.components.continued_evaluation import histories
 
 MODEL = "taxi-development"
 PAGE = f"{MODEL}-evaluations.html"
@@ -93,21 +94,53 @@ def test_markup_of_the_data_is_shown_as_it_is(workspace: Workspace) -> None:
     assert histories.ODD_OUTCOME in rows[7]
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_a_narrow_terminal_cuts_nothing_off(workspace: Workspace, columns: int) -> None:
-    told = workspace.call(columns=columns).stdout
-    rows = told.partition("decision")[2].partition("\n\n")[0].splitlines()
-    assert max(map(len, rows)) <= columns
-    for word in ("training:", "schema:", "divergence", "nothing"):
-        assert word in told
+class _Page(HTMLParser):
+    """Tags with their attributes, the rows of the table, and the text outside of scripts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "tr":
+            self.rows.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self._inside not in ("script", "style"):
+            self.rows[-1] += data
 
 
-def test_it_writes_the_page_and_says_where(workspace: Workspace) -> None:
+def test_the_page_has_every_evaluation_and_loads_and_runs_nothing_else(
+    workspace: Workspace,
+) -> None:
     told = workspace.call().stdout
-    page = workspace.root / "reports" / PAGE
-    assert f"{page} (charts, and all reasons)\nNext:\n" in told
-    assert f"<h1>{MODEL}</h1>" in page.read_text("utf-8")
-    assert histories.FOLLOWED[5].what in page.read_text("utf-8")
+    path = workspace.root / "reports" / PAGE
+    assert str(path) in told
+    text = path.read_text("utf-8")
+    page = _Page(text)
+    records = history.read_all(str(workspace.model))
+    assert [attrs["id"] for tag, attrs in page.tags if tag == "tr" and "id" in attrs] == [
+        record.id for record in reversed(records)
+    ]
+    for row, record in zip(page.rows[1:], reversed(records), strict=True):
+        assert all(reason.text in row for reason in record.decision.reasons)
+    for number, followed in histories.FOLLOWED.items():
+        assert followed.what in page.rows[len(records) - number]
+    assert "unlabelled (late labels): 412" in page.rows[-2]
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"img", "b", "i", "iframe", "object", "embed", "link", "form"}
+    loading = {"src", "srcset", "href", "action", "onerror", "onload"}
+    assert not [attrs for _, attrs in page.tags if loading & attrs.keys()]
+    [policy] = [attrs["content"] for _, attrs in page.tags if "http-equiv" in attrs]
+    assert policy is not None and policy.startswith("default-src 'none'; ")
+    assert "<script>alert" not in text
+    for metric in ("auc", "log_loss", "accuracy"):
+        assert f"<h2>{metric}</h2>" in text
 
 
 def test_after_a_retrain_that_nobody_started_the_next_command_trains(

@@ -1,4 +1,4 @@
-"""`python -m pipeline continued-evaluation`: judges the champion on a fresh span, and follows."""
+"""The commands `continued-evaluation` (judges and follows) and `evaluations` (lists all)."""
 
 import json
 import logging
@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.continued_evaluation import following, history
+from components.continued_evaluation import following, history, telling
 from components.errors import NothingToDo
 from pipeline import loading
 from pipeline import run as training
 from pipeline.config import Config
 from pipeline.console import output_to, shown
-from pipeline.continued_evaluation import telling
 from pipeline.workspace import Workspace
 
 LOOK = 3
@@ -65,6 +64,34 @@ def _main(config_name: str, overrides: list[str], span: int | None) -> int:
     return code
 
 
+def list_evaluations(config_name: str, overrides: list[str], as_json: bool) -> int:
+    """Prints a row for each evaluation and writes the page; or prints all as JSON.
+
+    Raises:
+      PipelineStop: The configuration has mistakes, or an evaluation is damaged.
+    """
+    config = loading.load(config_name, overrides)
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    model = workspace.registry / config.registry.model
+    records = history.read_all(str(model))
+    if as_json:
+        print(json.dumps([_as_json(record, str(model)) for record in records], indent=1))
+    elif not records:
+        print(f"No version in {shown(model)} has been evaluated on fresh data yet.")
+    else:
+        console = Console(highlight=False)
+        console.print(f"{shown(model)}\n")
+        telling.tell_all(records, str(model), console)
+        telling.tell_last(str(model), config_name, config, workspace, console)
+    return 0
+
+
+def _as_json(record: history.Record, model: str) -> dict[str, object]:
+    followed = history.followed(model, record.id)
+    outcome = followed.model_dump(mode="json") if followed else None
+    return record.model_dump(mode="json") | {"followed": outcome}
+
+
 def evaluate(
     config: Config, workspace: Workspace, console: Console, log: Path
 ) -> history.Record | None:
@@ -81,7 +108,7 @@ def evaluate(
     """
     with training.lines_in(workspace, console) as lines:
         with lines.step("(loading TFX)"), training.without_collecting():
-            from pipeline.continued_evaluation import graph
+            from components.continued_evaluation import graph
         logging.basicConfig(level=logging.INFO, force=True)
         pipeline = graph.create_pipeline(config, workspace)
         done = training.run_graph(pipeline, graph.UNCACHED, lines, console, log)

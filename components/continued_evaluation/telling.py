@@ -1,0 +1,200 @@
+"""What a person sees of evaluations on the terminal, and how they are told in words."""
+
+import textwrap
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from components.continued_evaluation import history
+from components.continued_evaluation.decision import Action
+from components.continued_evaluation.evidence import OVERALL, Evidence, Metrics, Moved, Value
+from components.continued_evaluation.history import Followed, Record
+from components.continued_evaluation.settings import Limit
+from components.registry import store
+from pipeline.config import Config
+from pipeline.console import make, shown, table, tell_next
+from pipeline.workspace import Workspace
+
+TITLES: dict[Action, str] = {
+    "investigate": "Investigate",
+    "roll_back": "Roll back",
+    "retrain": "Retrain",
+    "keep": "Keep",
+}
+"""The decisions, the weightiest first."""
+_STYLES = {"investigate": "red", "roll_back": "red", "retrain": "yellow", "keep": "green"}
+_DRIFTS, _REASON = 4, 80
+
+
+def span_name(record: Record) -> str:
+    """The span as the data's pattern has it: its number or date; else the evaluation's day.
+
+    Source: TFX counts the days since 1970-01-01 where the pattern has {YYYY}, {MM} and {DD}.
+    """
+    if not record.has_spans:
+        return record.time[:10]
+    if "{YYYY}" in record.source:
+        return (date(1970, 1, 1) + timedelta(days=record.evidence.span)).isoformat()
+    return str(record.evidence.span)
+
+
+def limits_of(record: Record) -> list[Limit]:
+    """The limits that the champion was judged by."""
+    return [Limit.model_validate(limit) for limit in record.settings["limits"]]
+
+
+def judged(evidence: Evidence) -> Metrics:
+    """The metrics that were judged: of the logged predictions, if there are any."""
+    return evidence.metrics.get("logged") or evidence.metrics["champion"]
+
+
+def metrics_to_show(records: Sequence[Record]) -> list[str]:
+    """The metrics that have a limit, the newest evaluation's first; if none has, one metric."""
+    limited = [limit.metric for record in reversed(records) for limit in limits_of(record)]
+    measured = list(judged(records[-1].evidence)[OVERALL])
+    return list(dict.fromkeys(limited)) or (["auc"] if "auc" in measured else measured[:1])
+
+
+def interval(value: Value | None) -> str:
+    """'0.9123 (0.9001 to 0.9245)'; '-' for what cannot be computed."""
+    if value is None or value.value is None:
+        return "-"
+    if value.low is None or value.high is None:
+        return f"{value.value:.4f}"
+    return f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})"
+
+
+def worst(moved: Sequence[Moved]) -> Moved | None:
+    """The column that is farthest from another distribution, measured by its limit."""
+    return max(moved, key=lambda one: one.value / one.limit, default=None)
+
+
+def outcome(record: Record, followed: Followed | None) -> str:
+    """What came of the decision."""
+    if followed is not None:
+        return followed.what
+    return "nothing to do" if record.decision.action == "keep" else "nothing yet"
+
+
+def tell(record: Record, model: str, console: Console) -> None:
+    """Prints metrics, drift and the decision with its reasons."""
+    console.print()
+    _tell_metrics(record, console)
+    _tell_moved(record, console)
+    action = record.decision.action
+    console.print(
+        f"\nVersion {record.evidence.champion} on span {record.evidence.span}: "
+        f"[bold {_STYLES[action]}]{TITLES[action].lower()}[/]"
+    )
+    for reason in record.decision.reasons:
+        console.print(f"  {escape(reason.text)} [dim]({reason.leads_to.replace('_', ' ')})[/]")
+    if followed := history.followed(model, record.id):
+        console.print(f"  {followed.time}: {escape(followed.what)}")
+
+
+def _tell_metrics(record: Record, console: Console) -> None:
+    """A row a metric, a column a model, over all rows."""
+    found = record.evidence
+    titles = {
+        "logged": f"v{found.champion} as logged",
+        "champion": f"champion (v{found.champion})",
+        "previous": f"previous (v{found.previous})",
+        "heuristic": "heuristic",
+    }
+    models = [model for model in titles if model in found.metrics]
+    heading = f"span {found.span}, {found.rows.total:,} rows"
+    promoted = found.promoted.get("champion", {}).get(OVERALL, {})
+    lines = table(heading, *(titles[model] for model in models), "at promotion")
+    for metric in found.metrics[models[0]][OVERALL]:
+        values = [_short(found.metrics[model][OVERALL].get(metric)) for model in models]
+        lines.add_row(metric, *values, _short(Value(value=promoted.get(metric))))
+    console.print(lines)
+
+
+def _short(value: Value | None) -> str:
+    if value is None or value.value is None:
+        return "-"
+    if value.low is None or value.high is None:
+        return f"{value.value:.4f}"
+    return f"{value.value:.4f} ±{(value.high - value.low) / 2:.4f}"
+
+
+def _tell_moved(record: Record, console: Console) -> None:
+    """The columns that are nearest to their limits, or beyond."""
+    moved = sorted(record.evidence.moved, key=lambda m: m.value / m.limit, reverse=True)[:_DRIFTS]
+    if moved:
+        console.print()
+        lines = table("drift (the largest)", "against", "value", "limit")
+        for each in moved:
+            lines.add_row(escape(each.column), each.against, f"{each.value:.3f}", f"{each.limit:g}")
+        console.print(lines)
+
+
+def tell_all(records: Sequence[Record], model: str, console: Console) -> None:
+    """Prints a row for each evaluation, oldest first."""
+    metric = metrics_to_show(records)[0]
+    lines = table("span", "rows", "version", metric, "worst drift", "decision")
+    for column in lines.columns[3:]:
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    for record in records:
+        moved = worst(record.evidence.moved)
+        lines.add_row(
+            span_name(record),
+            f"{record.evidence.rows.total:,}",
+            str(record.evidence.champion),
+            interval(judged(record.evidence).get(OVERALL, {}).get(metric)),
+            Text(f"{moved.column} {moved.value:.3f} / {moved.limit:g}" if moved else "-"),
+            _decision(record, history.followed(model, record.id)),
+        )
+    console.print(lines, soft_wrap=False)
+
+
+def _decision(record: Record, followed: Followed | None) -> Text:
+    """The decision and its first reason, shortened; below them what came of it."""
+    action, reasons = record.decision.action, record.decision.reasons
+    text = Text.assemble((TITLES[action].lower(), _STYLES[action]))
+    if reasons:
+        text.append(f": {textwrap.shorten(reasons[0].text, _REASON, placeholder=' …')}")
+    if len(reasons) > 1:
+        text.append(f" (+{len(reasons) - 1})")
+    if followed is not None or action != "keep":
+        text.append(f"\n-> {outcome(record, followed)}")
+    return text
+
+
+def tell_last(
+    model: str, config_name: str, config: Config, workspace: Workspace, console: Console
+) -> None:
+    """Writes the page, and prints where it is and what to type next."""
+    from components.continued_evaluation import page
+
+    records = history.read_all(model)
+    followed = {r.id: f for r in records if (f := history.followed(model, r.id))}
+    path = workspace.reports / f"{config.registry.model}-evaluations.html"
+    page.write_page(records, followed, config.registry.model, path)
+    console.print(f"\n{shown(Path(model) / history.FOLDER / records[-1].id)} (all that was found)")
+    console.print(f"{shown(path)} (every evaluation so far, drawn)\n")
+    tell_next(console, _commands(records[-1], followed, model, config_name))
+
+
+def _commands(
+    newest: Record, followed: dict[str, Followed], model: str, config_name: str
+) -> dict[str, str]:
+    """What to type next, after the newest decision."""
+    action, came = newest.decision.action, followed.get(newest.id)
+    commands = {make("evaluations", config_name): "the history"}
+    if came is None and action == "roll_back":
+        purpose = f"bring version {newest.evidence.previous} back"
+        commands[make("rollback", config_name)] = purpose
+    if came is None and action == "retrain":
+        commands[make("run-local", config_name)] = "train a successor"
+    candidate = store.read_labels(model).get(store.CANDIDATE)
+    if came is not None and came.version is not None and came.version == candidate:
+        commands[make("promote", config_name, f"VERSION={candidate}")] = "make it the champion"
+    commands[f"python3 -m pipeline evaluations --json -c {config_name}"] = "all, for programs"
+    commands[make("versions", config_name)] = "all versions and their labels"
+    return commands
