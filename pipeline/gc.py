@@ -5,6 +5,7 @@ go. Killed at any moment, it leaves nothing half there that a run could take for
 left then is found the next time.
 """
 
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,7 +26,7 @@ from rich.filesize import decimal
 
 from components.errors import PipelineStop
 from components.registry import store as registry
-from pipeline import checkpoints, loading, retention
+from pipeline import checkpoints, loading
 from pipeline.config import Config
 from pipeline.console import make, shown, table, tell_next
 from pipeline.workspace import Workspace
@@ -35,7 +37,9 @@ _FEW = 5
 """So many paths of a kind are shown."""
 
 _ENDED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-_LAST_NODE = "RegistryPush"
+_LAST_NODES = ("RegistryPush", "Decide")
+"""Of a training, and of an evaluation of a champion."""
+_DAY = 86_400
 _LOG = re.compile(r".+-\d{8}-\d{6}-(?:.+-)?\d+\.log")
 _REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
 
@@ -84,9 +88,13 @@ def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int
     def wait(holder: str) -> None:
         console.print(f"waiting for {holder}, which uses {shown(workspace.root)}")
 
-    # To the end, so that no run takes from the cache what is about to go.
-    with workspace.locked(wait):
-        return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
+    try:
+        # To the end, so that no run takes from the cache what is about to go.
+        with workspace.locked(wait):
+            return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
+    except OSError as error:
+        where = error.filename or workspace.root
+        raise PipelineStop(f"{where} cannot be used: {error.strerror}.") from error
 
 
 def _check(keep_runs: int, older_than: int) -> None:
@@ -110,7 +118,7 @@ def _collect(
 ) -> int:
     store = _open(workspace.metadata)
     kept = _kept(workspace, store, keep_runs)
-    old_versions = retention.removable(config, workspace.registry)
+    old_versions = _old_versions(config, workspace.registry)
     kept.versions -= sum(map(len, old_versions.values()))
     groups = _groups(workspace, store, kept, older_than, old_versions)
     what_stays = _what_stays(kept, keep_runs)
@@ -150,7 +158,7 @@ def _open(metadata: Path) -> MetadataStore | None:
 
 def _kept(workspace: Workspace, store: MetadataStore | None, keep_runs: int) -> Kept:
     kept = Kept()
-    for run, folders in retention.named_by_versions(workspace.registry):
+    for run, folders in _named_by_versions(workspace.registry):
         kept.versions += 1
         kept.runs.add(run)
         kept.named |= folders
@@ -173,6 +181,63 @@ def _keep_run(store: MetadataStore, run: Any, kept: Kept) -> None:
     kept.artifacts |= {artifact.id for artifact in store.get_artifacts_by_context(run.id)}
 
 
+def _named_by_versions(folder: Path) -> Iterator[tuple[str, set[PurePath]]]:
+    """For each version of all models, the run that made it and the folders its manifest names.
+
+    Folders are relative to the pipeline root, by their tails: the project may have been moved.
+
+    Raises:
+      PipelineStop: A manifest cannot be read; then nobody knows what it names.
+    """
+    for model in folder.iterdir() if folder.is_dir() else ():
+        for version in registry.list_versions(str(model)) if model.is_dir() else ():
+            manifest = registry.read_manifest(str(model), version)
+            tails = (text.rpartition("/pipeline_root/") for text in _texts(manifest))
+            folders = {PurePath(inside) for _, found, inside in tails if found and inside}
+            yield str(manifest.get("run_id")), folders
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _old_versions(config: Config, folder: Path) -> dict[str, list[Path]]:
+    """Folders of versions without a label that are neither among the newest nor young, by why.
+
+    Only the configuration's own model is looked at; the version that `training.warm_start` names
+    stays too.
+
+    Raises:
+      PipelineStop: The labels or a manifest cannot be read.
+    """
+    rule, model = config.registry.retention, folder / config.registry.model
+    if rule is None:
+        return {}
+    start, versions = config.training.warm_start, registry.list_versions(str(model))
+    labelled = registry.read_labels(str(model)).values()
+    needed = {*labelled, *versions[-rule.versions :], start and start.version}
+    before = time.time() - rule.days * _DAY
+    old = [v for v in versions if v not in needed and _filed(str(model), v) < before]
+    title = f"unlabelled versions older than {_days(rule.days)}, but for the newest {rule.versions}"
+    return {title: [model / str(version) for version in old]} if old else {}
+
+
+def _filed(model: str, version: int) -> float:
+    """When (epoch); a manifest that does not say so keeps its version."""
+    try:
+        return datetime.fromisoformat(registry.read_manifest(model, version)["time"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return math.inf
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'s' * (count != 1)}"
+
+
 def _last_runs(store: MetadataStore, pipeline: Any, count: int) -> list[Any]:
     """The last ones, and the last that came to its end: bad days do not drive out a good one."""
     children = store.get_children_contexts_by_context(pipeline.id)
@@ -183,7 +248,7 @@ def _last_runs(store: MetadataStore, pipeline: Any, count: int) -> list[Any]:
 
 def _came_to_its_end(store: MetadataStore, run: Any) -> bool:
     return any(
-        execution.type.endswith(_LAST_NODE) and execution.last_known_state in _ENDED
+        execution.type.endswith(_LAST_NODES) and execution.last_known_state in _ENDED
         for execution in store.get_executions_by_context(run.id)
     )
 
@@ -195,8 +260,8 @@ def _groups(
     older_than: int,
     old_versions: dict[str, list[Path]],
 ) -> list[Group]:
-    before = time.time() - older_than * 86_400
-    days = f"{older_than} day{'s' * (older_than != 1)}"
+    before = time.time() - older_than * _DAY
+    days = _days(older_than)
     old = [s.folder for s in checkpoints.find(workspace.checkpoints) if s.touched < before]
     artifacts, leftovers = _outputs(workspace.pipeline_root, store, kept) if store else ([], [])
     leftovers += _system_folders(workspace.pipeline_root, kept)
@@ -346,8 +411,13 @@ def _mark_deleted(paths: set[Path], root: Path, store: MetadataStore) -> None:
     going = [a for a in store.get_artifacts() if _output_folder(root, a) in paths]
     for artifact in going:
         artifact.state = mlmd.Artifact.DELETED
-    if going:
+    try:
         store.put_artifacts(going)
+    except (StatusError, RuntimeError) as error:
+        raise PipelineStop(
+            f"Nothing was removed: the metadata of {root.parent} cannot be written ({error}). "
+            "Make room by hand (logs/ there), or do it as a user who may write."
+        ) from error
 
 
 def _remove(path: Path) -> None:

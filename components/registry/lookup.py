@@ -63,9 +63,17 @@ def choose_baseline(
 def find_baseline(folder: str, fingerprint: str) -> Baseline:
     """Reads the registry and decides; see `choose_baseline`."""
     own = store.find_by_fingerprint(folder, fingerprint)
-    judged = Baseline(**store.read_manifest(folder, own)["baseline"]) if own else None
+    judged = _judged(store.read_manifest(folder, own)) if own else None
     champion = store.read_labels(folder).get(store.CHAMPION)
     return choose_baseline(own, judged, champion, store.list_versions(folder))
+
+
+def _judged(manifest: store.Manifest) -> Baseline | None:
+    """What a version was judged against; None if its manifest does not say so."""
+    try:
+        return Baseline(**manifest["baseline"])
+    except (KeyError, TypeError):
+        return None
 
 
 def read_training(uri: str) -> dict[str, Any]:

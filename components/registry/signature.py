@@ -16,6 +16,8 @@ from components.features.table import FeatureTable
 
 Signature = dict[str, Any]
 
+_PARTS = {"inputs", "ignored", "problem", "classes"}
+
 
 def describe(table: FeatureTable, types: Mapping[str, str]) -> Signature:
     """The signature of a model with these features.
@@ -42,14 +44,14 @@ def of(manifest: Mapping[str, Any]) -> Signature:
     """A version's signature.
 
     Raises:
-        PipelineStop: If the version was filed before there were signatures.
+        PipelineStop: If the version was filed before there were signatures, or its is damaged.
     """
-    if "signature" not in manifest:
+    found: Signature = manifest.get("signature") or {}
+    if not isinstance(found, dict) or not found.keys() >= _PARTS:
         raise PipelineStop(
             f"Version {manifest.get('version')} has no signature in its manifest: it was filed by "
             "an older state of this project. Train a new version."
         )
-    found: Signature = manifest["signature"]
     return found
 
 

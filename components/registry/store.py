@@ -1,32 +1,91 @@
 """The registry: numbered, whole, never changing versions of a model (Model Versioning, pattern 27).
 
 `registry/<model>/<N>/` is TF Serving's layout, with a `manifest.json` beside the SavedModel that
-says what made it. Labels point to versions: see `components.registry.labels`. Readers need no
-lock.
+says what made it. Labels point to versions. `history.jsonl` is their journal: a line for each move,
+with the labels after it, so its last whole line says what holds. `components.registry.labels` moves
+them. Readers need no lock.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from components import files
 from components.errors import PipelineStop
 
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL, LABELS = "manifest.json", "history.jsonl", "labels.json"
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
 
 EXTRA = "assets.extra"
 """The folder of a version for what no server loads; TensorFlow names it so."""
 
-_LAST_VERSION = ".last_version"
-_LABELS = "labels.json"
+LAST_VERSION = ".last_version"
+"""The file with the number that was given out last."""
+
+_ALWAYS = {"version": int, "fingerprint": str, "files": dict}
+"""What every manifest has, whoever wrote it."""
+
+_ADVICE = {
+    errno.EACCES: "Do it as a user who may write there.",
+    errno.EPERM: "Do it as a user who may write there.",
+    errno.EROFS: "The disk is mounted read-only: mount it for writing, or do it where it is.",
+    errno.ENOSPC: "The disk is full: make room first (`make gc` shows what can go).",
+    errno.EDQUOT: "The quota is used up: make room first (`make gc` shows what can go).",
+}
+_PROGRESS = logging.getLogger("progress")  # its warnings are shown beside the run
 
 Manifest = dict[str, Any]
 Labels = dict[str, int]
+Step = TypedDict("Step", {"from": int | None, "to": int | None})
+
+
+class Entry(TypedDict):
+    """A move, as a line of the journal; `labels` and `champions` are those after it.
+
+    `champions` are the ones that a rollback goes back through, the present one last. An older
+    state of the project wrote lines without the two, and kept them in `labels.json` alone.
+    """
+
+    n: int
+    time: str
+    who: str
+    why: str
+    action: str
+    moves: dict[str, Step]
+    labels: NotRequired[Labels]
+    champions: NotRequired[list[int]]
+
+
+class _Older(TypedDict):
+    """`labels.json`, where it is not yet a copy of what the journal says."""
+
+    labels: Labels
+    champions: NotRequired[list[int]]
+    last: NotRequired[Entry | None]
+
+
+_ENTRY, _OLDER = TypeAdapter(Entry), TypeAdapter(_Older)
+
+
+@dataclass(frozen=True)
+class State:
+    """The version of each label, the champions, and the move that led there, if there was one."""
+
+    labels: Labels
+    champions: list[int]
+    last: Entry | None
 
 
 def next_version(existing: Iterable[int]) -> int:
@@ -49,7 +108,7 @@ def version_folder(folder: str, version: int) -> str:
 
 
 def read_manifest(folder: str, version: int) -> Manifest:
-    """A version's manifest.
+    """A version's manifest; it has `version`, `fingerprint` and `files`.
 
     Raises:
         PipelineStop: If it is missing or damaged.
@@ -57,11 +116,14 @@ def read_manifest(folder: str, version: int) -> Manifest:
     path = os.path.join(version_folder(folder, version), MANIFEST)
     try:
         with open(path) as file:
-            found: Manifest = json.load(file)
-        if not isinstance(found, dict):
+            manifest: Manifest = json.load(file)
+        if not isinstance(manifest, dict):
             raise ValueError("it is no object")
-        return found
-    except (OSError, ValueError) as error:
+        for name, kind in _ALWAYS.items():
+            if not isinstance(manifest.get(name), kind):
+                raise ValueError(f"it has no '{name}' that is one")
+        return manifest
+    except (OSError, ValueError, RecursionError) as error:
         raise PipelineStop(
             f"Version {version} of the registry is damaged: {path} cannot be read ({error}). "
             f"Restore {version_folder(folder, version)} from a copy, or delete the folder and "
@@ -70,10 +132,16 @@ def read_manifest(folder: str, version: int) -> Manifest:
 
 
 def find_by_fingerprint(folder: str, fingerprint: str) -> int | None:
-    """The version that holds the model with this fingerprint, if any."""
+    """The version that holds the model with this fingerprint, if any.
+
+    A version whose manifest cannot be read is passed over with a warning.
+    """
     for version in reversed(list_versions(folder)):
-        if read_manifest(folder, version)["fingerprint"] == fingerprint:
-            return version
+        try:
+            if read_manifest(folder, version)["fingerprint"] == fingerprint:
+                return version
+        except PipelineStop as stop:
+            _PROGRESS.warning("passed over: %s", stop)
     return None
 
 
@@ -94,18 +162,21 @@ def add_version(
         manifest: At least `fingerprint`; `version`, `files` (their hashes) and `digest` (the
             manifest's own) are filled in.
         extra: Folders to copy into EXTRA, by their name there.
+
+    Raises:
+        PipelineStop: The registry cannot be written.
     """
-    with files.locked(folder):
+    with writing(folder):
         if (known := find_by_fingerprint(folder, manifest["fingerprint"])) is not None:
             return known
         _sweep(folder)
         version = next_version([*list_versions(folder), _last_version(folder)])
-        files.write_atomically(os.path.join(folder, _LAST_VERSION), str(version))
+        files.write_atomically(os.path.join(folder, LAST_VERSION), str(version))
         temporary = os.path.join(folder, f"{files.TEMPORARY}{version}")
         hashes = files.copy_tree(saved_model, temporary)
         for name, source in (extra or {}).items():
             copied = files.copy_tree(source, os.path.join(temporary, EXTRA, name))
-            hashes |= {os.path.join(EXTRA, name, path): found for path, found in copied.items()}
+            hashes |= {os.path.join(EXTRA, name, path): digest for path, digest in copied.items()}
         filled = {**manifest, "version": version, "files": hashes}
         filled["digest"] = _digest(filled)
         files.write_synced(os.path.join(temporary, MANIFEST), json.dumps(filled, indent=1))
@@ -119,9 +190,9 @@ def remove_version(folder: str, version: int) -> None:
     """Deletes a version. Its number is not given out again.
 
     Raises:
-        PipelineStop: If it has a label.
+        PipelineStop: If it has a label, or the registry cannot be written.
     """
-    with files.locked(folder):
+    with writing(folder):
         if held := [label for label, number in read_labels(folder).items() if number == version]:
             raise PipelineStop(f"Version {version} is {', '.join(held)}, and stays.")
         leaving = os.path.join(folder, f"{files.TEMPORARY}{version}")
@@ -138,8 +209,8 @@ def damage(folder: str, version: int) -> list[str]:
         PipelineStop: If there is no such version, or its manifest cannot be read.
     """
     manifest = read_manifest(folder, version)
-    found = files.hash_tree(version_folder(folder, version), leave_out={MANIFEST})
-    problems = _differences(manifest["files"], found)
+    hashes = files.hash_tree(version_folder(folder, version), leave_out={MANIFEST})
+    problems = _differences(manifest["files"], hashes)
     if manifest.get("digest", _digest(manifest)) != _digest(manifest):
         problems.append(f"{MANIFEST} was changed")
     if manifest["version"] != version:
@@ -154,8 +225,8 @@ def copy_version(folder: str, version: int, to: str) -> None:
         PipelineStop: If the version isn't there, or a file differs from what was filed.
     """
     expected = read_manifest(folder, version)["files"]
-    found = files.copy_tree(version_folder(folder, version), to, leave_out={MANIFEST})
-    if problems := _differences(expected, found):
+    hashes = files.copy_tree(version_folder(folder, version), to, leave_out={MANIFEST})
+    if problems := _differences(expected, hashes):
         raise damaged(folder, version, problems)
 
 
@@ -169,36 +240,104 @@ def damaged(folder: str, version: int, problems: Iterable[str]) -> PipelineStop:
 
 def read_labels(folder: str) -> Labels:
     """The version of each label; always one whole state, without a lock."""
-    labels: Labels = read_state(folder)["labels"]
-    return labels
+    return read_state(folder).labels
 
 
-def read_state(folder: str) -> dict[str, Any]:
-    """The labels file: {"labels", "champions": all since the first, "last": the last move}."""
-    path = os.path.join(folder, _LABELS)
+def read_state(folder: str) -> State:
+    """The labels and champions, as the journal's last whole line says.
+
+    Raises:
+        PipelineStop: That line is damaged, or the file of an older registry is.
+    """
+    lines = journal_lines(folder)
+    if lines:
+        last = parse_line(folder, len(lines), lines[-1])
+        if "labels" in last and "champions" in last:
+            return State(last["labels"], last["champions"], last)
+    return _older_state(folder)
+
+
+def journal_lines(folder: str) -> list[bytes]:
+    """The journal's whole lines, oldest first; half a line is a move that did not happen."""
     try:
-        with open(path) as file:
-            state: dict[str, Any] = json.load(file)
+        with open(os.path.join(folder, JOURNAL), "rb") as file:
+            return file.read().rpartition(b"\n")[0].splitlines()
     except FileNotFoundError:
-        return {"labels": {}, "champions": [], "last": None}
-    except ValueError as error:
+        return []
+
+
+def parse_line(folder: str, number: int, line: bytes) -> Entry:
+    """A line of the journal.
+
+    Raises:
+        PipelineStop: It is no move.
+    """
+    try:
+        return _ENTRY.validate_json(line, strict=True)
+    except ValidationError as error:
         raise PipelineStop(
-            f"{path} is not JSON ({error}). The last line of history.jsonl beside it says what "
-            "moved last; restore the file from a copy."
+            f"Line {number} of {os.path.join(folder, JOURNAL)} is damaged ({_first(error)}). "
+            "Restore the file from a copy, or take the line out, as if that move had not been; "
+            f"the last line says what the labels are, and {LABELS} beside it is a copy of it."
         ) from error
-    before = [state["labels"].get(label) for label in (PREVIOUS, CHAMPION)]
-    # A file from before there was this list.
-    return {"champions": [version for version in before if version], **state}
 
 
-def write_state(folder: str, state: Mapping[str, Any]) -> None:
-    """Replaces the labels file. The caller holds the lock."""
-    files.write_atomically(os.path.join(folder, _LABELS), json.dumps(state, indent=1))
+@contextlib.contextmanager
+def writing(folder: str) -> Iterator[None]:
+    """Keeps other writers out of a model's folder, which is made if it isn't there.
+
+    Raises:
+        PipelineStop: It cannot be written: no permission, a read-only or full disk.
+    """
+    try:
+        with files.locked(folder):
+            yield
+    except OSError as error:
+        raise PipelineStop(f"Nothing was changed: {unwritable(folder, error)}") from error
+
+
+def unwritable(folder: str, error: OSError) -> str:
+    """What cannot be written and why, and what to do, in a sentence or two."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return f"{error.filename or folder} cannot be written ({error.strerror}). {advice}".rstrip()
 
 
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def counter_problems(folder: str) -> list[str]:
+    """What is wrong with the number that was given out last."""
+    versions = list_versions(folder)
+    if versions and _counted(folder) < versions[-1]:
+        return [f"does not say that number {versions[-1]} was given out"]
+    return []
+
+
+def _older_state(folder: str) -> State:
+    """What an older state of the project left; nothing in a new registry."""
+    path = os.path.join(folder, LABELS)
+    try:
+        with open(path, "rb") as file:
+            older = _OLDER.validate_json(file.read(), strict=True)
+    except FileNotFoundError:
+        return State({}, [], None)
+    except ValidationError as error:
+        raise PipelineStop(
+            f"{path} is damaged ({_first(error)}), and it says what the labels are. Restore it "
+            f"from a copy; or delete it and {JOURNAL} beside it, and promote a version again."
+        ) from error
+    labels = older["labels"]
+    before = [labels[label] for label in (PREVIOUS, CHAMPION) if label in labels]
+    return State(labels, older.get("champions", before), older.get("last"))
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
@@ -214,12 +353,19 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _last_version(folder: str) -> int:
+def _counted(folder: str) -> int:
+    """The number in the file; 0 if there is none."""
     try:
-        with open(os.path.join(folder, _LAST_VERSION)) as file:
+        with open(os.path.join(folder, LAST_VERSION)) as file:
             return int(file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return 0
+
+
+def _last_version(folder: str) -> int:
+    """The highest number that is known to have been given out, to a version or to its label."""
+    labelled = re.findall(rb'"to": (\d{1,18})', b"\n".join(journal_lines(folder)))
+    return max([_counted(folder), *map(int, labelled)])
 
 
 def _sweep(folder: str) -> None:

@@ -23,8 +23,7 @@ from pipeline.continued_evaluation.wording import (
     span_name,
     worst,
 )
-from pipeline.versions.layout import narrow_table, new_console
-from pipeline.versions.model import Model, open_model
+from pipeline.versions.model import Model, narrow_table, new_console, open_model
 
 _REASON = 80
 _STYLES: dict[Action, str] = {

@@ -1,19 +1,29 @@
-"""A configuration's model in the registry, and its versions by number or label."""
+"""A configuration's model in the registry, its versions, and how they are set on a terminal."""
 
-from collections.abc import Mapping
+import getpass
+import json
+import os
+import re
+import socket
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import PipelineStop
-from components.inference.model import choose
+from rich.console import Console
+from rich.table import Table
+
 from components.registry import store
+from components.registry.labels import Mover
 from pipeline import loading
-from pipeline.console import make, shown
+from pipeline.console import make, shown, table
 from pipeline.loading import DEFAULT
 from pipeline.workspace import Workspace
 
-_ALWAYS = {"config", "metrics", "data", "baseline", "training", "files"}
+Fact = tuple[str, str]
+
+_HASH, _DIGITS = re.compile(r"[0-9a-f]{32,}\+?"), 12
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,17 @@ class Model:
         """The folder as a person types it."""
         return shown(Path(self.folder))
 
-    def find(self, wanted: str) -> int:
-        """The version with this number or label.
+    def version(self, wanted: str) -> "Version":
+        """A version by number or label.
 
         Raises:
-            PipelineStop: There is none.
+            PipelineStop: There is none, or its manifest is damaged.
         """
-        return choose(self.folder, wanted).version
+        from components.inference.model import choose
+
+        number = choose(self.folder, wanted).version
+        held = held_by(store.read_labels(self.folder), number)
+        return Version(number, held, store.read_manifest(self.folder, number))
 
     def command(self, arguments: str) -> str:
         """A command of the group, as a person types it."""
@@ -74,20 +88,26 @@ def open_model(config_name: str, overrides: list[str]) -> Model:
     return Model(config_name, workspace, str(workspace.registry / config.registry.model))
 
 
-def read_version(model: Model, wanted: str) -> Version:
-    """A version by number or label.
+def mover(why: str) -> Mover:
+    """The person, as user@host; a user without a name is told by number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return Mover(f"{user}@{socket.gethostname()}", why)
 
-    Raises:
-        PipelineStop: There is none, or its manifest is damaged.
-    """
-    number = model.find(wanted)
-    manifest = store.read_manifest(model.folder, number)
-    if not manifest.keys() >= _ALWAYS:
-        raise PipelineStop(
-            f"Version {number} in {model.shown_folder} is damaged: its manifest lacks what every "
-            f"version is filed with. To see what is wrong: {model.command('verify')}"
-        )
-    return Version(number, held_by(store.read_labels(model.folder), number), manifest)
+
+def part(values: Any, *names: str) -> Any:
+    """A part of a manifest, by the names that lead to it; {} where it is not there."""
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return {} if values is None else values
+
+
+def mapping(values: Any, *names: str) -> Mapping[str, Any]:
+    """The same, as a mapping: {} where it is none."""
+    found = part(values, *names)
+    return found if isinstance(found, Mapping) else {}
 
 
 def held_by(held: store.Labels, number: int) -> list[str]:
@@ -95,14 +115,70 @@ def held_by(held: store.Labels, number: int) -> list[str]:
     return [label for label, version in held.items() if version == number]
 
 
-def describe_moves(moves: Mapping[str, Mapping[str, int | None]]) -> str:
+def describe_moves(moves: Mapping[str, store.Step]) -> str:
     """'champion 2 -> 3, candidate 3 -> none'."""
     return ", ".join(
-        f"{label} {move['from'] or 'none'} -> {move['to'] or 'none'}"
-        for label, move in moves.items()
+        f"{label} {step['from'] or 'none'} -> {step['to'] or 'none'}"
+        for label, step in moves.items()
     )
 
 
 def day_and_minute(time: str) -> str:
     """A time of the registry, in UTC, for people."""
     return time[:16].replace("T", " ")
+
+
+def new_console() -> Console:
+    """One that cuts nothing off: what is too long for the terminal goes on in the next line."""
+    return Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def print_section(console: Console, title: str, facts: Iterable[Fact]) -> None:
+    """Prints a title and its facts, the values under each other; nothing if there are none."""
+    listed = list(facts)
+    if not listed:
+        return
+    width = max(len(name) for name, _ in listed)
+    console.print(f"\n{title}")
+    for name, text in listed:
+        start = f"  {name:<{width}}  "
+        room = max(console.width - len(start), 40)
+        lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+        console.print(start + ("\n" + " " * len(start)).join(lines))
+
+
+def print_table(console: Console, title: str, made: Table) -> None:
+    """Prints a title and a table, whole however narrow the terminal."""
+    console.print(title)
+    console.print(made, width=max(needed_width(made), console.width))
+
+
+def needed_width(made: Table) -> int:
+    """So many characters wide is a table of which nothing is left out."""
+    return Console(width=10_000, markup=False).measure(made).maximum
+
+
+def narrow_table(*headings: str) -> Table:
+    """A table with less room between its columns, so that more of them fit."""
+    made = table(*headings)
+    made.padding = (0, 1)
+    return made
+
+
+def number(value: Any) -> str:
+    """A metric's value; one that cannot be computed, or is not there, is '-'."""
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+
+
+def value(setting: Any) -> str:
+    """A setting in one line, as in YAML without what is null; of a hash the first digits."""
+    if isinstance(setting, dict):
+        inner = ", ".join(f"{name}: {value(v)}" for name, v in setting.items() if v is not None)
+        return f"{{{inner}}}"
+    if isinstance(setting, list):
+        return f"[{', '.join(value(inner) for inner in setting)}]"
+    if setting is None or isinstance(setting, bool):
+        return json.dumps(setting)
+    text = str(setting)
+    # A '+' is a commit with changes that are not in it.
+    return text[:_DIGITS] + "+" * text.endswith("+") if _HASH.fullmatch(text) else text

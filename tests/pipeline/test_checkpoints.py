@@ -63,14 +63,13 @@ def test_rows_come_newest_first_with_what_tells_them_apart(tmp_path: Path, root:
     make_checkpoint(root, "0" * 16, (600,), age=3 * 86_400)
     make_checkpoint(root, "1" * 16, (600, 1200), age=200)
     lines = _listed(tmp_path).splitlines()
-    assert lines[0].split() == ["key", "step", "size", "age", "of"]
+    assert lines[0].split() == ["key", "step", "size", "written", "(UTC)", "of"]
     newer, older = (line for line in lines if line[:1] in ("0", "1"))
     assert newer.startswith(f"{'1' * 16}    1,200 of 4,000 ")
-    assert " 3 min " in newer
     assert older.startswith(f"{'0' * 16}      600 of 4,000 ")
-    assert " 3 days " in older
+    assert time.strftime("%Y-%m-%d", time.gmtime(time.time() - 3 * 86_400)) in older
     text = " ".join(" ".join(lines).split())
-    for fact in ("small, 2026-11-23", "6 epochs", "rate 0.02", "seed 3"):
+    for fact in ("small, 2026-11-23", "epochs 6", "rate 0.02", "seed 3"):
         assert fact in text
     assert max(map(len, lines)) <= 100
 
@@ -120,14 +119,6 @@ def test_none_says_when_there_are_some(tmp_path: Path) -> None:
     assert "leaves them there when it is interrupted" in _listed(tmp_path / "nowhere")
     assert json.loads(_listed(tmp_path, "--json")) == []
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3601, "1 h"), (170_000, "47 h"), (9e5, "10 days")],
-)
-def test_age_in_words(seconds: float, words: str) -> None:
-    assert checkpoints.age(time.time() - seconds) == words
 
 
 @pytest.mark.parametrize("module", ["checkpoints", "gc"])

@@ -1,11 +1,9 @@
 """Freeing disk: what goes, what stays, and that a run after it is right.
 
-The first part has one project with real runs; the second a workspace made by hand, for what real
-runs take long to come to.
+One proof with real runs; the rest on a workspace made by hand, for what runs take long to come to.
 """
 
 import fcntl
-import hashlib
 import os
 import pty
 import shutil
@@ -25,21 +23,9 @@ from components.errors import PipelineStop
 from components.registry import labels, store
 from components.registry.labels import Mover
 from pipeline import gc, loading
-from tests import small
-from tests.end_to_end.project import Project, Result
+from tests.end_to_end.project import Project
 
 DAY = 86_400
-QUICK = ("--set", "training.epochs=1", "--set")
-SPLIT = ("--set", "data.split={by: row, train: 0.5, eval: 0.3, test: 0.2}")
-FIRST, SECOND, LAST = (
-    (*QUICK, "training.seed=1", *SPLIT),
-    (*QUICK, "training.seed=2"),
-    (*QUICK, "training.seed=3"),
-)
-OUTPUTS = ["schema", "examples", "statistics", "anomalies", "report", "transform_graph"]
-OUTPUTS += ["transformed_examples", "model", "model_run", "baseline", "evaluation", "blessing"]
-OUTPUTS += ["pushed", "examples"]
-"""Of the last run, and the examples of the first, which version 1 names."""
 
 
 def _artifacts(workspace: Path) -> list[Any]:
@@ -48,13 +34,8 @@ def _artifacts(workspace: Path) -> list[Any]:
     return MetadataStore(connection).get_artifacts()
 
 
-def _tree(folder: Path) -> dict[str, str]:
-    """The hash of every file; the lock's changes with who holds it."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def _put(path: Path, days: float = 0, size: int = 10_000) -> Path:
@@ -64,159 +45,29 @@ def _put(path: Path, days: float = 0, size: int = 10_000) -> Path:
     return path
 
 
-def _gc(project: Project, *arguments: str) -> Result:
-    command = [sys.executable, "-m", "pipeline", "gc", "--config", "small", *arguments]
-    done = subprocess.run(
-        command,
-        cwd=project.folder,
-        env=small.environment_of_a_copy(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return Result(done.returncode, done.stdout)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Three runs; the first splits the rows its own way, into examples that version 1 names."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    for settings in (FIRST, SECOND, LAST):
-        result = project.run(*settings)
-        assert result.code == 0, result.output
-    assert project.versions() == [1, 2, 3]
-    return project
-
-
-@pytest.fixture(scope="module")
-def workspace(project: Project) -> Path:
-    return project.folder / "workspace"
-
-
-@pytest.fixture(scope="module")
-def logs_and_reports(workspace: Path) -> list[Path]:
-    """Those of the three runs, made a month older: they belong to versions."""
-    found = [*workspace.glob("logs/*"), *workspace.glob("reports/*")]
-    for file in found:
-        os.utime(file, (time.time() - 30 * DAY,) * 2)
-    return found
-
-
-@pytest.fixture(scope="module")
-def rubbish(workspace: Path, logs_and_reports: list[Path]) -> list[Path]:
-    trainer = workspace / "pipeline_root" / "small" / "Trainer"
-    return [
-        _put(workspace / "checkpoints" / ("a" * 16) / "step-000000100" / "progress.json", 9),
-        _put(workspace / "checkpoints" / f".gc-{'c' * 16}" / "rows-0" / "shard"),
-        _put(trainer / "model" / "999" / "half", size=3_000_000),
-        _put(trainer / "model" / ".gc-998" / "half"),
-        _put(trainer / ".system" / "executor_execution" / "999" / ".temp" / "scratch"),
-        _put(trainer / ".system" / "stateful_working_dir" / "0-0-0" / "scratch"),
-        _put(trainer / ".system" / "driver_execution" / "1000000000000000" / "driver_output.pb"),
-        _put(workspace / "logs" / "small-20200101-000000-1.log", 8),
-        _put(workspace / "reports" / "small-20200101-000000-000001.md", 8),
-    ]
-
-
-@pytest.fixture(scope="module")
-def belongings(workspace: Path, logs_and_reports: list[Path]) -> list[Path]:
-    return [
-        _put(workspace / "checkpoints" / ("b" * 16) / "identity.json", 9),
-        _put(workspace / "checkpoints" / ("b" * 16) / "step-000000100" / "progress.json", 6),
-        _put(workspace / "logs" / "small-20200101-000000-2.log", 6),
-        _put(workspace / "reports" / "small-20200101-000000-000002.md", 6),
-        _put(workspace / "reports" / "benchmark.json", 300),
-        _put(workspace / "pipeline_root" / "another" / "Trainer" / "model" / "1" / "x", 300),
-        _put(workspace / "pipeline_root" / "small" / "Trainer" / "model" / "notes" / "x", 300),
-        *logs_and_reports,
-    ]
-
-
-@pytest.fixture(scope="module")
-def only_shown(
-    project: Project, rubbish: list[Path], belongings: list[Path], workspace: Path
-) -> tuple[Result, dict[str, str], dict[str, str]]:
-    before = _tree(workspace)
-    result = _gc(project, "--keep-runs", "1")
-    return result, before, _tree(workspace)
-
-
-@pytest.fixture(scope="module")
-def before(workspace: Path, only_shown: Any) -> dict[str, str]:
-    return _tree(workspace / "registry")
-
-
-@pytest.fixture(scope="module")
-def collected(project: Project, before: dict[str, str]) -> Result:
-    return _gc(project, "--keep-runs", "1", "--yes")
-
-
-def test_without_a_terminal_and_yes_it_only_shows(only_shown: Any) -> None:
-    result, before, after = only_shown
-    assert result.code == 0, result.output
-    assert "Nothing was removed. To remove it, add --yes" in result.output
-    assert before == after
-
-
-def test_says_what_can_go_what_stays_and_what_was_freed(only_shown: Any, collected: Result) -> None:
-    assert collected.code == 0, collected.output
-    for output in (only_shown[0].output, collected.output):
-        words = " ".join(output.split())
-        assert "checkpoints untouched for 7 days 1 " in words
-        assert f"workspace/checkpoints/{'a' * 16}\n" in output
-        assert "logs and reports older than 7 days 2 " in words
-        # Of the first run all but schema and examples, of the second what the third made anew.
-        assert "artifacts that no kept run or version needs 17 " in words
-        assert "Kept: the last run of small, and 3 versions" in output
-    freed = collected.output.split("Freed ")[1].split()
-    assert (float(freed[0]) > 3, freed[1]) == (True, "MB.")
-    assert "make run-local CONFIG=small" in collected.output
-
-
-def test_versions_are_untouched(collected: Result, before: dict[str, str], workspace: Path) -> None:
-    assert "small/1/saved_model.pb" in before
-    assert _tree(workspace / "registry") == before
-
-
-def test_artifacts_of_the_last_run_and_of_versions_stay(collected: Result, workspace: Path) -> None:
-    left = [a.uri for a in _artifacts(workspace) if a.state == mlmd.Artifact.LIVE]
-    assert all(Path(uri).exists() for uri in left)
-    assert sorted(Path(uri).parent.name for uri in left) == sorted(OUTPUTS)
-
-
-def test_other_artifacts_are_gone_and_marked(collected: Result, workspace: Path) -> None:
-    gone = [a for a in _artifacts(workspace) if a.state != mlmd.Artifact.LIVE]
-    assert {a.state for a in gone} == {mlmd.Artifact.DELETED}
-    assert not [a.uri for a in gone if Path(a.uri).exists()]
-
-
-def test_rubbish_is_gone(collected: Result, rubbish: list[Path]) -> None:
-    assert not [path for path in rubbish if path.exists()]
-
-
-def test_what_is_young_or_kept_or_not_ours_stays(collected: Result, belongings: list[Path]) -> None:
-    assert len(belongings) == 13
-    assert not [path for path in belongings if not path.exists()]
-
-
-def test_a_second_time_there_is_nothing_to_do(project: Project, collected: Result) -> None:
-    again = _gc(project, "--keep-runs", "1", "--yes")
-    assert again.code == 0
-    assert again.output.startswith("Nothing to remove. Kept: ")
-
-
-def test_last_settings_are_still_cached(project: Project, collected: Result) -> None:
-    result = project.run(*LAST)
-    assert result.code == 0, result.output
-    assert result.computed() == ["RegistryPush"]
-
-
-def test_earlier_settings_are_computed_again(project: Project, collected: Result) -> None:
-    result = project.run(*FIRST)
-    assert result.code == 0, result.output
-    # The last run has the same schema, and the examples are version 1's.
-    assert {*result.outcomes} - {*result.computed()} == {"CuratedSchema", "ExampleGen"}
+@pytest.mark.prove
+def test_after_it_a_project_has_its_versions_and_its_last_run_and_goes_on(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    workspace = project.folder / "workspace"
+    split = "--set=data.split={by: row, train: 0.5, eval: 0.3, test: 0.2}"
+    runs = [("--set=training.epochs=1", f"--set=training.seed={seed}") for seed in (1, 2, 3)]
+    runs[0] = (*runs[0], split)  # into examples that version 1 names
+    for settings in runs:
+        assert project.run(*settings).code == 0
+    versions = _tree(workspace / "registry")
+    shown = project.call("gc", "--keep-runs", "1")
+    assert "Nothing was removed. To remove it, add --yes" in shown.output
+    # Of the first run all but schema and examples, of the second what the third made anew.
+    assert "artifacts that no kept run or version needs 17 " in " ".join(shown.output.split())
+    removed = project.call("gc", "--keep-runs", "1", "--yes")
+    assert (removed.code, "Freed " in removed.output) == (0, True), removed.output
+    assert _tree(workspace / "registry") == versions
+    for artifact in _artifacts(workspace):
+        assert Path(artifact.uri).exists() == (artifact.state == mlmd.Artifact.LIVE), artifact.uri
+    assert project.call("gc", "--keep-runs", "1", "--yes").output.startswith("Nothing to remove.")
+    assert project.run(*runs[2]).computed() == ["RegistryPush"]
+    again = project.run(*runs[0])  # The last run has the same schema, and version 1 the examples.
+    assert {*again.outcomes} - {*again.computed()} == {"CuratedSchema", "ExampleGen"}
     assert project.versions()[:3] == [1, 2, 3]
 
 
@@ -277,12 +128,49 @@ class Made:
         return gc.main("development", given, keep_runs, 7, True)
 
 
+LIMITED = """if True:
+    import resource, signal, sys
+    from pipeline.cli import app
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    app(["gc", f"--set=workspace={sys.argv[1]}", "--keep-runs=1", "--yes"])
+"""
 OK, FAILED, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.FAILED, mlmd.Execution.RUNNING
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     return Made(tmp_path / "workspace")
+
+
+def test_rubbish_goes_and_what_is_young_or_kept_or_not_ours_stays(made: Made) -> None:
+    made.run("20260101-000000-000001", Trainer=OK)
+    root, trainer = made.root, made.root / "pipeline_root" / "p" / "Trainer"
+    made.add_versions(5, run_id="20200101-000000-000003")
+    rubbish = [
+        _put(root / "checkpoints" / ("a" * 16) / "step-000000100" / "progress.json", 9),
+        _put(root / "checkpoints" / f".gc-{'c' * 16}" / "rows-0" / "shard"),
+        _put(trainer / "model" / "999" / "half"),
+        _put(trainer / "model" / ".gc-998" / "half"),
+        _put(trainer / ".system" / "executor_execution" / "999" / ".temp" / "scratch"),
+        _put(trainer / ".system" / "stateful_working_dir" / "0-0-0" / "scratch"),
+        _put(trainer / ".system" / "driver_execution" / "1000000000000000" / "driver_output.pb"),
+        _put(root / "logs" / "small-20200101-000000-1.log", 8),
+        _put(root / "reports" / "small-20200101-000000-000001.md", 8),
+    ]
+    belongings = [
+        _put(root / "checkpoints" / ("b" * 16) / "identity.json", 9),
+        _put(root / "checkpoints" / ("b" * 16) / "step-000000100" / "progress.json", 6),
+        _put(root / "logs" / "small-20200101-000000-2.log", 6),
+        _put(root / "reports" / "small-20200101-000000-000002.md", 6),
+        _put(root / "reports" / "small-20200101-000000-000003.md", 8),  # of the version's run
+        _put(root / "reports" / "benchmark.json", 300),
+        _put(root / "pipeline_root" / "another" / "Trainer" / "model" / "1" / "x", 300),
+        _put(trainer / "model" / "notes" / "x", 300),
+    ]
+    made.gc()
+    assert [path for path in rubbish if path.exists()] == []
+    assert [path for path in belongings if not path.exists()] == []
 
 
 def test_bad_days_do_not_drive_out_the_last_good_run(made: Made) -> None:
@@ -296,6 +184,25 @@ def test_bad_days_do_not_drive_out_the_last_good_run(made: Made) -> None:
         [True, False],
         [True, False],
     ]
+
+
+def test_bad_days_do_not_drive_out_the_last_good_evaluation_of_a_champion(made: Made) -> None:
+    (good,) = made.run("1", Decide=OK)
+    for day in (2, 3, 4):
+        made.run(str(day), ExampleGen=OK, SpanGate=FAILED)
+    made.gc(keep_runs=3)
+    assert good.exists()
+
+
+def test_metadata_that_cannot_be_written_is_told_and_nothing_goes(made: Made) -> None:
+    (old,) = made.run("1", Trainer=OK)
+    made.run("2", Trainer=OK)
+    child = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(made.root)], capture_output=True, text=True
+    )
+    assert child.returncode == 2, child.stderr
+    assert "Nothing was removed: the metadata of" in child.stderr
+    assert old.exists()
 
 
 def test_half_an_output_of_a_killed_run_goes_though_the_run_is_kept(made: Made) -> None:

@@ -159,19 +159,14 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_alone_it_shows_its_commands() -> None:
+def test_alone_it_shows_its_commands_and_mistakes_in_the_settings_are_told(
+    registry: Registry,
+) -> None:
     result = CliRunner().invoke(app, ["versions"])
-    for command in ("list", "show", "diff", "promote", "rollback", "label", "verify"):
-        assert f" {command} " in result.output
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["list", "show 1", "diff 1 2", "promote 1", "rollback", "label mine 1", "verify"],
-)
-def test_mistakes_in_the_settings_are_told(registry: Registry, command: str) -> None:
-    told = registry.call(*command.split(), "--set=training.epoch=3", code=2)
-    assert "did you mean 'epochs'?" in told
+    for command in ("list", "show 1", "diff 1 2", "promote 1", "rollback", "label a 1", "verify"):
+        assert f" {command.split()[0]} " in result.output
+        told = registry.call(*command.split(), "--set=training.epoch=3", code=2)
+        assert "did you mean 'epochs'?" in told
 
 
 @pytest.mark.parametrize(
@@ -235,15 +230,36 @@ def test_an_empty_registry_says_what_to_type(registry: Registry) -> None:
     assert not registry.folder.exists()
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", "[]", '{"time": 3}'])
-def test_a_damaged_manifest_has_a_row_that_says_so(three: Registry, content: str | None) -> None:
+WRONG = ["{}", "[]", "null", "3", '{"version": 2, "fingerprint": "x", "files": {}, "data": 3}']
+
+
+@pytest.mark.parametrize("content", [None, "{", *WRONG])
+def test_a_damaged_manifest_is_told_by_every_command(three: Registry, content: str | None) -> None:
     path = three.folder / "2" / "manifest.json"
     path.unlink() if content is None else path.write_text(content)
-    printed = three.call("list")
-    rows = [line for line in printed.splitlines() if line[:1].isdigit()]
-    assert ["damaged: versions verify" in row for row in rows] == [False, True, False]
-    assert "manifest.json" in three.json("list")[1]["damage"]
-    assert "damaged" in three.call("show", "2", code=2)
+    rows = [line for line in three.call("list").splitlines() if line[:1].isdigit()]
+    if content != WRONG[-1]:  # that one can be read, and has nothing in it
+        assert ["damaged: versions verify" in row for row in rows] == [False, True, False]
+        assert "manifest.json" in three.json("list")[1]["damage"]
+        assert "damaged" in three.call("show", "2", code=2)
+        assert "damaged" in three.call("diff", "1", "2", code=2)
+    else:
+        assert "version 2" in three.call("show", "2")
+        assert "version 1" in three.call("diff", "1", "2")
+    assert any(three.json("verify", code=1)["version 2"])
+    assert three.call("rollback")  # to version 1, which is whole
+    assert "damaged" in three.call("promote", "2", code=2)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"n": 1}', "nonsense"])
+def test_a_journal_of_the_wrong_shape_is_told_by_every_command(
+    three: Registry, content: str
+) -> None:
+    (three.folder / "history.jsonl").write_text(content + "\n")
+    for command in ("list", "show 1", "diff 1 2", "promote 1", "rollback", "label mine 1"):
+        assert "Line 1 of " in three.call(*command.split(), code=2)
+    assert "Line 1 of " in three.json("verify", code=1)["labels"][0]
+    assert "take damaged lines out" in three.call("verify", code=1)
 
 
 # show
@@ -254,35 +270,31 @@ def test_show_answers_an_auditor(three: Registry, wanted: str) -> None:
     printed = words(three.call("show", wanted))
     for fact in (
         "version 2 (champion)",
-        "run 20261120-034059-48770",
-        "judged against the heuristic",
-        "parent none",
-        "payment_type == 'Credit Card'",
+        f"in {three.folder}/2",
+        "run_id: 20261120-034059-48770",
+        "baseline: {kind: heuristic, version: null}",
         "champion 1 -> 2, previous none -> 1, by run 7: blessed",
+        "parent: null",
+        "payment_type == 'Credit Card'",
         "/data/pipeline_root/taxi/ExampleGen/examples/46",
         "num_files:1,sha256:c4880d91",
-        "spans [4]",
-        "10,461 train, 3,010 test, 1,531 eval",
-        "d71c99d9bfcf227e17000b7f760bfddd51be3606 (with changes that were not committed)",
-        "code 5ac168fd323d8676",
-        "config " + "c" * 64,
-        "schema " + "5" * 64,
-        "transform " + "7" * 64,
+        "spans: '[4]'",
+        "rows_train: 10461",
+        "git_commit: d71c99d9bfcf227e17000b7f760bfddd51be3606+",
+        "code: 5ac168fd323d8676",
+        "config_hash: " + "c" * 64,
         "tensorflow: 2.21.0, numpy: 2.4.6",
-        "hidden: [64, 32], dropout: 0.3",
-        "seed: 42, epochs: 20, learning_rate: {initial: 0.001}",
-        "excluded tips: leakage",
-        "410 on 10,461 rows",
-        "replicas 2",
-        "started from fresh weights",
-        "3 saved; went on at step 200",
-        "predicts binary required company BYTES optional fare FLOAT ignored tips",
-        "Metrics on 3,010 test rows version 2 heuristic auc 0.9500 0.9000",
-        "Slices, worst auc first, 8 of 12; --json has all",
+        "hidden: [64, 32] dropout: 0.3",
+        "seed: 42 epochs: 20 learning_rate: {initial: 0.001}",
+        "exclude: {tips: leakage}",
+        "company: {type: BYTES, required: true}",
+        "saved: 3 resumed_at: [200]",
+        "saved_model.pb: d4735e3a265e16ee",
+        "then auc of the worst slices, 8 of 12; --json has all rows version 2 heuristic",
+        "auc 3,010 0.9500 0.9000",
         "company=0 250 0.6500 0.6000 company=1 250 0.6600 0.6100",
-        "saved_model.pb d4735e3a265e16ee",
     ):
-        assert fact in printed
+        assert fact in printed, fact
 
 
 def test_show_as_json_has_the_manifest_and_the_moves(three: Registry) -> None:
@@ -296,40 +308,22 @@ def test_show_of_a_challenger_names_the_champion_it_was_compared_with(registry: 
     registry.add()
 
     def over_one(manifest: dict[str, Any]) -> None:
-        manifest["baseline"], manifest["parent"] = {"kind": "champion", "version": 1}, 1
+        manifest["baseline"] = {"kind": "champion", "version": 1}
         manifest["metrics"]["baseline"] = by_slice(0.94)
-        manifest["training"]["warm_start"] = 1
 
     registry.add(over_one)
     printed = words(registry.call("show", "2"))
-    assert "parent version 1 judged against version 1" in printed
-    assert "version 2 heuristic version 1 auc 0.9500 0.9000 0.9400" in printed
-    assert "started from version 1" in printed
+    assert "baseline: {kind: champion, version: 1}" in printed
+    assert "version 2 heuristic version 1 auc 3,010 0.9500 0.9000 0.9400" in printed
     assert "none no label has ever pointed to it" in printed
 
 
-def test_show_of_an_older_version_says_what_is_not_recorded(registry: Registry) -> None:
-    def older(manifest: dict[str, Any]) -> None:
-        for name in ("signature", "library_versions", "hyperparameters", "heuristic"):
-            del manifest[name]
-        manifest["git_commit"] = ""
-        del manifest["training"]["checkpoints"]
-
-    registry.add(older)
-    printed = words(registry.call("show", "1"))
-    assert "git commit not recorded" in printed
-    assert "libraries not recorded" in printed
-    assert "Signature none filed by an older state" in printed
-
-
 def test_what_can_be_shown_is_shown_where_the_history_is_damaged(three: Registry) -> None:
-    (three.folder / "history.jsonl").write_text("{\n" * 3)
-    printed = three.call("show", "2")
-    assert "history.jsonl" in printed
-    assert "versions verify" in printed
-    assert "Signature" in printed
-    assert "history.jsonl" in three.call("list")
-    assert "history.jsonl" in three.call("show", "2", "--json", code=2)
+    path = three.folder / "history.jsonl"
+    path.write_text(path.read_text().replace('"n": 1', "1"))
+    assert "Line 1 of" in three.call("show", "2")
+    assert "Line 1 of" in three.call("list")
+    assert "Line 1 of" in three.call("show", "2", "--json", code=2)
 
 
 def test_it_loads_neither_tensorflow_nor_the_metadata(three: Registry) -> None:
@@ -401,15 +395,15 @@ def test_diff_has_all_that_differs(two: Registry, wanted: str) -> None:
         "training.warm_start.version none -> 1",
         "evaluation.thresholds[0].at_least 0.9 -> 0.8",
         "Settings that a search had found model.hidden [64, 32] -> [16]",
-        "miles added column: trip_miles, kind: numeric, missing: mean",
-        "fare removed kind: numeric, missing: mean",
+        "miles added {column: trip_miles, kind: numeric, missing: mean}",
+        "fare removed {kind: numeric, missing: mean}",
         "company.top_k 50 -> 40",
         "inputs.company [BYTES, required] -> [INT, required]",
         "inputs.fare [FLOAT, optional] -> none",
         "spans [4] -> [5]",
         "rows_train 10461 -> 11000",
-        "schema hash 555555555555 -> 666666666666",
-        "git commit d71c99d9bfcf+ -> 111111111111",
+        "schema_hash 555555555555 -> 666666666666",
+        "git_commit d71c99d9bfcf+ -> 111111111111",
         "numpy 2.4.6 -> 2.5.0",
         "steps 410 -> 500",
         "warm_start null -> 1",
@@ -419,13 +413,13 @@ def test_diff_has_all_that_differs(two: Registry, wanted: str) -> None:
         "Metrics on each one's own test split: the data differ",
         "auc 0.9500 0.9600 +0.0100 better",
         "log_loss 0.2500 0.3000 +0.0500 worse",
-        "Slices whose auc moved most, 5 of 12; --json has all",
+        "then the slices whose auc moved most, 5 of 12; --json has all",
         "company=3 0.6800 0.8900 +0.2100 better company=5 0.7000 0.6100 -0.0900 worse",
     ):
         assert fact in printed
     assert "seconds" not in printed
     assert "dropout" not in printed
-    assert "transform" not in printed.replace("Code, schema, transform", "")
+    assert "transform_hash" not in printed
 
 
 def test_diff_as_json_has_every_slice(two: Registry) -> None:
@@ -442,7 +436,7 @@ def test_diff_of_retrained_versions_says_that_nothing_else_differs(registry: Reg
     registry.add()
     registry.add()
     printed = words(registry.call("diff", "1", "2"))
-    assert "Code, schema, transform model model 1 -> model 2" in printed
+    assert "Code, schema, transform fingerprint model 1 -> model 2" in printed
     assert "Nothing else differs in what they were made of." in printed
     assert "promoting 2 over 1 would break nobody" in printed
     assert "They are the same version." in registry.call("diff", "2", "2")
@@ -452,7 +446,6 @@ def test_diff_with_a_version_without_signature_does_not_guess(registry: Registry
     registry.add(lambda manifest: manifest.pop("signature"))
     registry.add()
     printed = words(registry.call("diff", "1", "2"))
-    assert "Signature one of them has none" in printed
     assert "promoting 2 over 1 nobody knows what it would break" in printed
     assert registry.json("diff", "1", "2")["breaks"]["promoting_to_over_from"] is None
 
@@ -475,12 +468,6 @@ def test_promote_moves_the_labels_and_says_what_to_type(three: Registry, wanted:
     assert "it's better, by hand" in words(three.call("show", "3"))
 
 
-def test_promote_of_the_champion_moves_nothing(three: Registry) -> None:
-    before = three.history()
-    assert "Version 2 is champion already." in three.call("promote", "champion")
-    assert three.history() == before
-
-
 def test_a_user_without_a_name_is_told_by_number(
     three: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,12 +488,6 @@ def test_promote_refuses_what_would_break_callers_unless_forced(two: Registry) -
     assert two.labels() == {"champion": 2, "previous": 1}
 
 
-def test_promote_refuses_a_damaged_version(three: Registry) -> None:
-    (three.folder / "3" / "saved_model.pb").write_bytes(b"other")
-    assert "saved_model.pb was changed" in three.call("promote", "3", code=2)
-    assert three.labels()["champion"] == 2
-
-
 def test_rollback_goes_further_back_each_time(three: Registry) -> None:
     three.lead(3)
     first = words(three.call("rollback", "--why", "complaints"))
@@ -520,6 +501,30 @@ def test_rollback_goes_further_back_each_time(three: Registry) -> None:
     assert three.labels()["champion"] == 1
     assert "no earlier champion" in three.call("rollback", code=2)
     assert three.labels()["champion"] == 1
+
+
+def test_a_rollback_that_was_cut_off_is_finished_and_goes_no_further_back(three: Registry) -> None:
+    three.lead(3)
+    before = (three.folder / "models.config").read_text()
+    three.call("rollback")
+    (three.folder / "models.config").write_text(before)  # killed before it was written
+    again = words(three.call("rollback"))
+    assert "Version 2 is champion again: the rollback of 20" in again
+    assert "was cut off, and is finished now. Nothing was moved." in again
+    assert three.labels()["champion"] == 2
+    assert 'key: "champion" value: 2' in (three.folder / "models.config").read_text()
+    assert "Version 1 is champion again, in place of version 2." in three.call("rollback")
+
+
+@pytest.mark.parametrize("command", ["list", "show 2", "diff 1 2", "verify", "promote 2"])
+def test_every_command_catches_up_with_a_move_that_was_cut_off(
+    three: Registry, command: str
+) -> None:
+    path = three.folder / "models.config"
+    whole = path.read_text()
+    path.write_text(whole.replace("value: 2", "value: 1"))
+    three.call(*command.split())
+    assert path.read_text() == whole
 
 
 def test_rollback_tells_which_champions_are_gone(three: Registry) -> None:
@@ -564,58 +569,24 @@ def test_moves_as_json(three: Registry) -> None:
     assert three.json("label", "mine", "3")["moved"] == {"mine": {"from": None, "to": 3}}
 
 
-# verify
-
-
-def edit_manifest(folder: Path) -> None:
-    path = folder / "2" / "manifest.json"
-    path.write_text(path.read_text().replace('"seed": 42', '"seed": 43'))
-
-
-def cut_history(folder: Path) -> None:
-    """Takes the first line away."""
-    path = folder / "history.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+# verify: what it finds is tested with the registry
 
 
 @pytest.mark.parametrize(
-    ("harm", "where", "problem"),
+    ("name", "where", "advice"),
     [
-        (lambda f: (f / "2/saved_model.pb").write_bytes(b"x"), "version 2", "pb was changed"),
-        (lambda f: (f / "2/saved_model.pb").unlink(), "version 2", "saved_model.pb is missing"),
-        (lambda f: (f / "2/extra").write_bytes(b""), "version 2", "extra was added"),
-        (edit_manifest, "version 2", "manifest.json was changed"),
-        (lambda f: (f / "2/manifest.json").unlink(), "version 2", "manifest.json cannot be read"),
-        (
-            lambda f: shutil.rmtree(f / "3"),
-            "labels",
-            "'candidate' is version 3, which is not there",
-        ),
-        (lambda f: (f / "labels.json").write_text("{"), "labels", "labels.json is not JSON"),
-        (cut_history, "labels", "history.jsonl"),
-        (lambda f: (f / "models.config").unlink(), "models.config", "not what the labels say"),
+        ("2/saved_model.pb", "version 2", "/2 from a copy, or delete it and promote another with"),
+        ("history.jsonl", "labels", "from a copy; or take damaged lines out of it"),
+        (".last_version", ".last_version", "the next version that is filed finds it again"),
     ],
 )
-def test_verify_finds_damage_and_says_what_to_do(
-    three: Registry, harm: Callable[[Path], object], where: str, problem: str
-) -> None:
+def test_verify_says_what_to_do(three: Registry, name: str, where: str, advice: str) -> None:
     assert "damaged" not in three.call("verify")
-    harm(three.folder)
-    found = three.json("verify", code=1)
-    assert [name for name, problems in found.items() if problems] == [where]
+    (three.folder / name).write_bytes(b"x\n")
     printed = three.call("verify", code=1).splitlines()
     (start,) = [number for number, line in enumerate(printed) if line.endswith("  damaged")]
     assert printed[start].startswith(where)
-    assert problem in printed[start + 1]
-    assert any(line.startswith("  -> ") for line in printed[start + 2 :])
+    assert advice in next(line for line in printed[start:] if line.startswith("  -> "))
     others = [line for line in printed if not line.startswith((where, " "))]
     assert others
     assert all(line.endswith(" OK") for line in others)
-
-
-def test_what_verify_says_about_models_config_helps(three: Registry) -> None:
-    (three.folder / "models.config").unlink()
-    three.call("verify", code=1)
-    three.call("label", "check", "champion")
-    three.call("label", "check", "--remove")
-    three.call("verify")

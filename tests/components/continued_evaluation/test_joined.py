@@ -24,7 +24,6 @@ from components.continued_evaluation.reading import LabelColumns, read_labels
 from components.errors import PipelineStop
 from components.inference import prediction_log
 from components.ingest.settings import CsvFormat
-from components.registry import store
 from tests.components.continued_evaluation.logs import (
     BEAM,
     Place,
@@ -488,7 +487,7 @@ def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
     registry = place.folder / "registry" / "small"
     for version in (3, 4):
         (registry / str(version)).mkdir(parents=True)
-    store.write_state(str(registry), {"labels": {"champion": 3}, "champions": [3], "last": None})
+    (registry / "labels.json").write_text('{"labels": {"champion": 3}}')
     place.predict(["a"], [feature_row(1)])
     place.predict(["a"], [feature_row(2)], version=4)
     path = place.write_labels("1.csv", "id,outcome\na,1\n")
@@ -498,7 +497,7 @@ def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
     assert run() == 2
     os.utime(path, (1, 1))
     assert run() == 3
-    store.write_state(str(registry), {"labels": {"champion": 4}, "champions": [3, 4], "last": None})
+    (registry / "labels.json").write_text('{"labels": {"champion": 4}}')
     assert run() == 4
     assert judged == [3, 3, 3, 3, 4]
 

@@ -1,11 +1,11 @@
-"""Moves of labels: promotion, rollback, the user's own; their history; many at once, and kills."""
+"""Moves of labels: what they do, their journal, many at once, kills, and disks that refuse."""
 
-import contextlib
 import json
 import random
+import re
 import shutil
 import signal
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,17 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from components.errors import PipelineStop
 from components.registry import labels, store
-from components.registry.labels import Mover
-from components.registry.verify import verify
-from tests.components.registry.registries import SIGNATURE, add, python
-
-ANN = Mover("ann", "by hand")
-
-MOVE = """
-import sys
-from components.registry import labels, store
-folder, versions = sys.argv[1], [int(v) for v in sys.argv[2:]]
-print("ready", flush=True)
-sys.stdin.readline()
-for version in versions:
-    champion = store.read_labels(folder).get("champion")
-    try:
-        labels.promote(folder, version, labels.Mover("test", "why"), over=champion)
-    except store.PipelineStop:
-        pass  # the other process was quicker
-print("done", flush=True)
-"""
+from components.registry.labels import Mover, verify
+from tests.components.registry.registries import (
+    ANN,
+    SIGNATURE,
+    Child,
+    add,
+    move,
+    move_and_die,
+    promote,
+    try_all,
+)
 
 
 @pytest.fixture
@@ -43,12 +34,6 @@ def three(any_registry: str, model: str) -> str:
     for name in "abc":
         add(any_registry, model, name)
     return any_registry
-
-
-def promote(registry: str, *versions: int) -> None:
-    for version in versions:
-        champion = store.read_labels(registry).get("champion")
-        labels.promote(registry, version, ANN, over=champion)
 
 
 def test_a_promotion_is_recorded(three: str) -> None:
@@ -66,74 +51,61 @@ def test_a_promotion_is_recorded(three: str) -> None:
         "previous": {"from": None, "to": 1},
     }
     assert history[0]["time"].endswith("+00:00")
-    assert labels.moves_of(three, 1) == history
-    assert labels.moves_of(three, 2) == history[1:]
-    assert labels.moves_of(three, 3) == []
+    assert [labels.moves_of(three, n) for n in (1, 2, 3)] == [history, history[1:], []]
+    copied = json.loads(Path(three, "labels.json").read_text())
+    assert (copied["labels"], copied["last"]["n"]) == ({"champion": 2, "previous": 1}, 2)
 
 
 def test_a_promotion_over_another_champion_than_was_judged_is_refused(three: str) -> None:
     promote(three, 2)
-    with pytest.raises(
-        PipelineStop, match="to replace champion None, but by now the champion is 2"
-    ):
+    with pytest.raises(PipelineStop, match="replace champion None, but by now the champion is 2"):
         labels.promote(three, 3, ANN, over=None)
     with pytest.raises(PipelineStop, match=r"no version 9 in .*Versions: 1, 2, 3"):
         labels.promote(three, 9, ANN, over=2)
     assert store.read_labels(three) == {"champion": 2}
 
 
-def test_rollback_goes_back_and_further_back(three: str) -> None:
-    promote(three, 1, 2, 3)
-    assert labels.rollback(three, ANN) == {"champion": 2, "previous": 1}
-    assert labels.rollback(three, ANN) == {"champion": 1}
-    with pytest.raises(PipelineStop, match=r"no earlier champion .*Versions: 1, 2, 3"):
+@pytest.mark.parametrize(
+    ("promoted", "gone", "back"),
+    [
+        ([1, 2, 3], None, [{"champion": 2, "previous": 1}, {"champion": 1}]),
+        ([1, 2, 1], None, [{"champion": 2, "previous": 1}, {"champion": 1}]),
+        ([1, 2, 3], 2, [{"champion": 1}]),
+        ([1, 2, "back", 3], None, [{"champion": 1}]),  # not to the one that was taken out
+    ],
+)
+def test_rollback_goes_back_and_further_back(
+    three: str, promoted: list[Any], gone: int | None, back: list[dict[str, int]]
+) -> None:
+    for version in promoted:
+        labels.rollback(three, ANN) if version == "back" else promote(three, version)
+    if gone:
+        shutil.rmtree(store.version_folder(three, gone))
+    assert [labels.rollback(three, ANN) for _ in back] == back
+    with pytest.raises(PipelineStop, match=r"no earlier champion .*any of them can be"):
         labels.rollback(three, ANN)
-    assert store.read_labels(three) == {"champion": 1}
-    assert [entry["action"] for entry in labels.read_history(three)] == [
-        *["promote"] * 3,
-        *["rollback"] * 2,
-    ]
+    assert store.read_labels(three) == back[-1]
 
 
-def test_after_a_rollback_the_bad_one_is_not_gone_back_to(three: str) -> None:
-    promote(three, 1, 2)
-    labels.rollback(three, ANN)
-    promote(three, 3)
-    assert store.read_labels(three) == {"champion": 3, "previous": 1}
-    assert labels.rollback(three, ANN) == {"champion": 1}
-
-
-def test_a_version_that_leads_again_can_be_rolled_back_again(three: str) -> None:
-    promote(three, 1, 2, 1)
-    assert store.read_labels(three) == {"champion": 1, "previous": 2}
-    assert labels.rollback(three, ANN) == {"champion": 2, "previous": 1}
-
-
-def test_rollback_passes_over_what_is_gone(three: str) -> None:
-    promote(three, 1, 2, 3)
-    shutil.rmtree(store.version_folder(three, 2))
-    assert labels.rollback(three, ANN) == {"champion": 1}
-
-
-@pytest.mark.parametrize("move", ["promote", "rollback"])
-def test_a_damaged_version_never_leads(three: str, move: str) -> None:
+def test_a_damaged_version_never_leads(three: str) -> None:
     promote(three, 1, 2)
     Path(three, "1", "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: .*saved_model.pb was changed"):
-        labels.rollback(three, ANN) if move == "rollback" else promote(three, 1)
+    for change in (lambda: labels.rollback(three, ANN), lambda: promote(three, 1)):
+        with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: .*pb was changed"):
+            change()
     assert store.read_labels(three) == {"champion": 2, "previous": 1}
 
 
-def test_labels_of_the_users_own(three: str) -> None:
+def test_labels_of_the_users_own_and_the_candidate(three: str) -> None:
     promote(three, 1)
     labels.assign(three, "shadow", 2, ANN)
     labels.assign(three, "shadow", 3, Mover("bob", "newer"))
-    labels.assign(three, "audit-2026", 1, ANN)
-    assert store.read_labels(three) == {"champion": 1, "shadow": 3, "audit-2026": 1}
+    labels.assign(three, "candidate", 3, ANN)
+    assert store.read_labels(three) == {"champion": 1, "shadow": 3, "candidate": 3}
     promote(three, 3)
-    assert store.read_labels(three)["shadow"] == 3
+    assert store.read_labels(three) == {"champion": 3, "previous": 1, "shadow": 3}
     labels.assign(three, "shadow", None, ANN)
-    assert store.read_labels(three) == {"champion": 3, "previous": 1, "audit-2026": 1}
+    assert store.read_labels(three) == {"champion": 3, "previous": 1}
     assert labels.read_history(three)[-1]["moves"] == {"shadow": {"from": 3, "to": None}}
 
 
@@ -141,9 +113,7 @@ def test_labels_of_the_users_own(three: str) -> None:
     ("label", "version", "message"),
     [
         ("champion", 1, "'champion' is not set by hand: `versions promote`"),
-        ("previous", None, "'previous' is not set by hand"),
-        ("7", 1, "'7' cannot be a label: small letters"),
-        ("a b", 1, "'a b' cannot be a label"),
+        ("a b", 1, "'a b' cannot be a label: small letters"),
         ("mine", 9, "no version 9"),
         ("mine", None, "no label 'mine'"),
     ],
@@ -156,99 +126,58 @@ def test_a_label_that_cannot_be_set(
     assert store.read_labels(three) == {}
 
 
-def test_a_candidate_is_none_any_more_once_it_leads(three: str) -> None:
-    labels.assign(three, "candidate", 2, ANN)
-    promote(three, 1)
-    assert store.read_labels(three) == {"champion": 1, "candidate": 2}
-    promote(three, 2)
-    assert store.read_labels(three) == {"champion": 2, "previous": 1}
-
-
 def test_what_breaks_the_champions_callers_is_refused_without_force(
     registry: str, model: str
 ) -> None:
     inputs = {**SIGNATURE["inputs"], "tolls": {"type": "INT", "required": True}}
     add(registry, model, "a")
     add(registry, model, "b", signature={**SIGNATURE, "inputs": inputs})
+    add(registry, model, "c")
     promote(registry, 1)
-    with pytest.raises(
-        PipelineStop, match=r"break the callers of champion 1: column 'tolls' .*--force"
-    ):
+    with pytest.raises(PipelineStop, match=r"'tolls' is required, .* with --force"):
         promote(registry, 2)
-    assert store.read_labels(registry) == {"champion": 1}
     labels.promote(registry, 2, ANN, over=1, force=True)
-    assert store.read_labels(registry) == {"champion": 2, "previous": 1}
+    Path(registry, "2", "manifest.json").write_text("{}")
+    with pytest.raises(PipelineStop, match=r"champion 2 send; promote version 3 with --force"):
+        promote(registry, 3)
+    labels.promote(registry, 3, ANN, over=2, force=True)
+    assert store.read_labels(registry) == {"champion": 3, "previous": 2}
 
 
-@pytest.mark.parametrize("torn", ["", '{"n": 2, "who'])
-def test_a_move_killed_before_its_history_was_written_is_not_lost(three: str, torn: str) -> None:
-    labels.promote(three, 1, Mover("one", ""), over=None)
-    labels.promote(three, 2, Mover("two", ""), over=1)
-    path = Path(three, "history.jsonl")
-    path.write_text(path.read_text().splitlines()[0] + "\n" + torn)
-    assert [entry["who"] for entry in labels.read_history(three)] == ["one", "two"]
-    labels.promote(three, 3, Mover("three", ""), over=2)
-    assert [json.loads(line)["who"] for line in path.read_text().splitlines()] == [
-        "one",
-        "two",
-        "three",
-    ]
+def test_tf_serving_is_told_the_labels_of_all_versions(three: str) -> None:
+    promote(three, 1, 3)
+    labels.assign(three, "shadow", 1, ANN)
+    served = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse(Path(three, "models.config").read_text(), served)
+    (config,) = served.model_config_list.config
+    assert (config.name, config.base_path) == ("taxi", "/models/taxi")
+    assert config.model_platform == "tensorflow"
+    assert config.model_version_policy.WhichOneof("policy_choice") == "all"
+    assert dict(config.version_labels) == {"champion": 3, "previous": 1, "shadow": 1}
 
 
-def test_two_moves_killed_in_a_row_are_both_told(three: str) -> None:
-    """Each was killed after it had replaced the labels, before it stood in the history."""
-    path = Path(three, "history.jsonl")
-    for version in (1, 2, 3):
-        promote(three, version)
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    promote(three, 1)
-    assert [entry["n"] for entry in labels.read_history(three)] == [1, 2, 3, 4]
-    check_history(three)
-
-
-def test_a_damaged_history_does_not_stop_a_rollback(three: str) -> None:
-    promote(three, 1, 2)
-    path = Path(three, "history.jsonl")
-    path.write_text("{garbled\n" + path.read_text())
-    assert labels.rollback(three, ANN) == {"champion": 1}
-    with pytest.raises(PipelineStop, match=r"history.jsonl is damaged .* labels.json"):
-        labels.read_history(three)
-
-
-def start_moving(registry: str, versions: list[int]) -> "subprocess.Popen[str]":
-    """A process that has everything imported and moves at the next line it is sent."""
-    process = python(MOVE, registry, *map(str, versions))
-    assert process.stdout and process.stdout.readline() == "ready\n"
-    return process
+# Many at once, and kills
 
 
 def test_readers_see_whole_labels_while_processes_move_them(three: str) -> None:
-    movers = [start_moving(three, versions * 40) for versions in ([1, 2], [2, 3])]
+    movers = [Child(move, three, order * 40) for order in ([1, 2], [2, 3])]
     for mover in movers:
-        assert mover.stdin
-        mover.stdin.write("\n")
-        mover.stdin.flush()
+        mover.go()
     seen: list[dict[str, int]] = []
-    while any(mover.poll() is None for mover in movers):
+    while any(mover.process.is_alive() for mover in movers):
         seen.append(store.read_labels(three))
-    assert all(mover.communicate()[0] == "done\n" for mover in movers)
+    assert [mover.process.exitcode for mover in movers] == [0, 0]
     assert len({json.dumps(held) for held in seen}) > 2
     assert all(held.get("champion") != held.get("previous") for held in seen if held)
     check_history(three)
 
 
 def check_history(registry: str) -> None:
-    """The history is numbered and leads to the labels; nothing of the registry is damaged."""
-    champion = None
-    for number, entry in enumerate(labels.read_history(registry), start=1):
-        moved: dict[str, Any] = entry["moves"]
-        assert entry["n"] == number
-        assert moved["champion"]["from"] == champion
-        champion = moved["champion"]["to"]
-    assert store.read_labels(registry).get("champion") == champion
-    found = verify(registry)
-    found.pop("models.config")  # behind, where a process was killed right before it
-    assert not any(found.values()), found
+    """The moves are numbered and lead to the labels; with the copies, nothing is damaged."""
+    numbers = [entry["n"] for entry in labels.read_history(registry)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    labels.mend(registry)
+    assert not any((problems := verify(registry)).values()), problems
 
 
 def test_a_killed_move_is_whole_or_did_not_happen(three: str) -> None:
@@ -267,49 +196,193 @@ def kill_moves(registry: str, rounds: int) -> None:
     chance = random.Random(seed)
     promote(registry, 1)
     for _ in range(rounds):
-        process = start_moving(registry, [2, 3, 1] * 500)
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
         before = len(labels.read_history(registry))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        child = Child(move, registry, [2, 3, 1] * 500)
+        child.go()
+        child.kill_after(chance.uniform(0, 0.05))
         assert len(labels.read_history(registry)) >= before
         check_history(registry)
-    other = 2 if store.read_labels(registry)["champion"] == 3 else 3
-    promote(registry, other)
-    assert not any(verify(registry).values())
 
 
-def test_tf_serving_is_told_the_labels_of_all_versions(three: str) -> None:
-    promote(three, 1, 3)
-    labels.assign(three, "shadow", 2, ANN)
-    labels.assign(three, "shadow", 1, ANN)
-    served = model_server_config_pb2.ModelServerConfig()
-    text_format.Parse(Path(three, "models.config").read_text(), served)
-    (config,) = served.model_config_list.config
-    assert (config.name, config.base_path) == ("taxi", "/models/taxi")
-    assert config.model_platform == "tensorflow"
-    assert config.model_version_policy.WhichOneof("policy_choice") == "all"
-    assert dict(config.version_labels) == {"champion": 3, "previous": 1, "shadow": 1}
+@pytest.mark.parametrize("after", ["labels", "promote"])
+def test_what_a_move_killed_after_its_line_left_is_caught_up_with(three: str, after: str) -> None:
+    promote(three, 1)
+    killed = Child(move_and_die, three, 2)
+    killed.go()
+    killed.process.join()
+    assert killed.process.exitcode == -signal.SIGKILL
+    assert store.read_labels(three) == {"champion": 2, "previous": 1}
+    assert 'key: "champion" value: 1' in Path(three, "models.config").read_text()
+    if after == "promote":  # "is champion already", and yet the copies are written
+        labels.promote(three, 2, ANN, over=1)
+    else:
+        assert labels.mend(three) == ["labels.json", "models.config"]
+    assert 'key: "champion" value: 2' in Path(three, "models.config").read_text()
+    assert json.loads(Path(three, "labels.json").read_text())["labels"]["champion"] == 2
+    assert labels.mend(three) == []
 
 
-def test_a_registry_from_before_there_was_a_list_of_champions(three: str) -> None:
-    old = {"labels": {"champion": 3, "previous": 1}, "last": None}
-    Path(three, "labels.json").write_text(json.dumps(old))
+def test_half_a_line_is_a_move_that_did_not_happen(three: str) -> None:
+    promote(three, 1, 2)
+    path = Path(three, "history.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert store.read_labels(three) == {"champion": 1}
+    promote(three, 3)
+    assert store.read_labels(three) == {"champion": 3, "previous": 1}
+    check_history(three)
+
+
+# Disks that refuse, damage, and registries of an older state of the project
+
+
+@pytest.mark.parametrize(
+    ("room", "words"),
+    [
+        (None, r"Nothing was changed: .* \(Permission denied\)\. Do it as a user who may"),
+        (20, r"Nothing was changed: .* \(No space left on device\)\. .*make room first"),
+    ],
+)
+def test_a_disk_that_refuses_is_told_in_a_sentence_and_nothing_moves(
+    registry: str, model: str, room: int | None, words: str
+) -> None:
+    for name in "abc":
+        add(registry, model, name)
+    promote(registry, 1, 2, 1)
+    before = Path(registry, "history.jsonl").read_bytes()
+    Path(registry).chmod(0o555)
+    child = Child(try_all, registry, model, None if room is None else len(before) + room)
+    child.go()
+    *moves, added, removed = child.result()
+    Path(registry).chmod(0o755)
+    told = moves if room else [*moves, added, removed]
+    assert all(re.match(words, one) for one in told), told
+    assert added.startswith("Nothing was changed: ")
+    assert Path(registry, "history.jsonl").read_bytes() == before
+    assert store.list_versions(registry) == ([1, 2] if room else [1, 2, 3])
+
+
+def test_a_move_whose_copies_find_no_room_has_happened_and_is_said_to_have(
+    registry: str, model: str
+) -> None:
+    for name in "ab":
+        add(registry, model, name)
+    child = Child(try_all, registry, model, 250)
+    child.go()
+    told = child.result()[0]
+    assert told.startswith("The labels are moved ({'champion': 2}), but not for TF Serving: "), told
+    assert store.read_labels(registry) == {"champion": 2}
+    check_history(registry)
+
+
+def test_a_damaged_line_is_named_and_stops_nothing_unless_it_is_the_last(three: str) -> None:
+    promote(three, 1, 2, 3)
+    path = Path(three, "history.jsonl")
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("[]\n" + "".join(rest))
+    assert store.read_labels(three) == {"champion": 3, "previous": 2}
+    assert labels.rollback(three, ANN) == {"champion": 2, "previous": 1}
+    for read in (lambda: labels.read_history(three), lambda: labels.moves_of(three, 1)):
+        with pytest.raises(PipelineStop, match=r"Line 1 of .*history.jsonl is damaged .*take the"):
+            read()
+    path.write_text(first + "{}\n")
+    for change in (lambda: promote(three, 2), lambda: labels.rollback(three, ANN)):
+        with pytest.raises(PipelineStop, match=r"Line 2 of .* is damaged \(n: Field required\)"):
+            change()
+
+
+OLD_MOVE = {"time": "2026-01-01T00:00:00+00:00", "who": "ann", "why": "", "action": "promote"}
+OLD_HISTORY = [
+    {"n": 1, **OLD_MOVE, "moves": {"champion": {"from": None, "to": 1}}},
+    {
+        "n": 2,
+        **OLD_MOVE,
+        "moves": {"champion": {"from": 1, "to": 3}, "previous": {"from": None, "to": 1}},
+    },
+]
+
+
+@pytest.mark.parametrize("written", [2, 1])  # 1: killed before it stood in the history
+@pytest.mark.parametrize("listed", [{"champions": [1, 3]}, {}])
+def test_an_older_registry_is_the_beginning_of_the_journal(
+    three: str, listed: dict[str, Any], written: int
+) -> None:
+    state = {"labels": {"champion": 3, "previous": 1}, "last": OLD_HISTORY[1], **listed}
+    Path(three, "labels.json").write_text(json.dumps(state))
+    lines = "".join(json.dumps(entry) + "\n" for entry in OLD_HISTORY[:written])
+    Path(three, "history.jsonl").write_text(lines)
+    assert store.read_labels(three) == {"champion": 3, "previous": 1}
+    assert labels.read_history(three) == OLD_HISTORY
+    check_history(three)
     assert labels.rollback(three, ANN) == {"champion": 1}
+    assert [entry["n"] for entry in labels.read_history(three)] == [1, 2, 3]
+    check_history(three)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"labels": {"champion": "3"}}'])
+def test_an_older_registry_of_the_wrong_shape_is_named(three: str, text: str) -> None:
+    Path(three, "labels.json").write_text(text)
+    for read in (store.read_labels, lambda folder: labels.rollback(folder, ANN)):
+        with pytest.raises(PipelineStop, match=r"labels.json is damaged \(.*Restore it from a"):
+            read(three)
+
+
+def test_labels_outlive_a_lost_journal_and_a_lost_copy(three: str) -> None:
+    promote(three, 1, 2)
+    Path(three, "history.jsonl").unlink()
+    assert labels.rollback(three, ANN) == {"champion": 1}
+    Path(three, "labels.json").write_text("[]")
+    assert store.read_labels(three) == {"champion": 1}
+    assert labels.mend(three) == ["labels.json"]
 
 
 def test_an_empty_registry_has_no_moves(registry: str) -> None:
-    assert labels.read_history(registry) == []
+    assert labels.read_history(registry) == labels.mend(registry) == []
     with pytest.raises(PipelineStop, match=r"no earlier champion .*Versions: none"):
         labels.rollback(registry, ANN)
 
 
-def test_a_labels_file_that_cannot_be_read_is_named(three: str) -> None:
-    promote(three, 1)
-    Path(three, "labels.json").write_text("{")
-    with pytest.raises(PipelineStop, match=r"labels.json is not JSON"):
-        store.read_labels(three)
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("harm", "where", "problem"),
+    [
+        (lambda two: (two / "2/saved_model.pb").write_bytes(b""), "version 2", "pb was changed"),
+        (lambda two: (two / "1/saved_model.pb").unlink(), "version 1", "saved_model.pb is missing"),
+        (lambda two: (two / "1/extra").touch(), "version 1", "extra was added"),
+        (lambda two: edit(two / "2/manifest.json", '"b"', '"x"'), "version 2", "json was changed"),
+        (lambda two: shutil.copy(two / "1/manifest.json", two / "2"), "version 2", "of version 1"),
+        (lambda two: (two / "2/manifest.json").unlink(), "version 2", "cannot be read"),
+        (lambda two: (two / "2/manifest.json").write_text("[]"), "version 2", "it is no object"),
+        (lambda two: (two / "2/manifest.json").write_text("{}"), "version 2", "no 'version'"),
+        (lambda two: shutil.rmtree(two / "1"), "labels", "'previous' is version 1, which is not"),
+        (lambda two: edit(two / "history.jsonl", '"n": 1', "1"), "labels", "Line 1 of "),
+        (lambda two: edit(two / "history.jsonl", '"n": 2', "2"), "labels", "Line 2 of "),
+        (
+            lambda two: edit(
+                two / "history.jsonl", '"from": null, "to": 1}},', '"from":1,"to":7}},'
+            ),
+            "labels",
+            "move 2 took 'champion' from 1, and it was 7",
+        ),
+        (lambda two: (two / "labels.json").write_text("{}"), "labels", "labels.json is not what"),
+        (lambda two: (two / "models.config").unlink(), "models.config", "not what the labels say"),
+        (lambda two: (two / ".last_version").write_text("abc"), ".last_version", "number 2 was"),
+    ],
+)
+def test_damage_is_found_where_it_is(
+    registry: str, model: str, harm: Callable[[Path], object], where: str, problem: str
+) -> None:
+    for name in "ab":
+        add(registry, model, name)
+    promote(registry, 1, 2)
+    names = ["version 1", "version 2", "labels", "models.config", ".last_version"]
+    assert verify(registry) == {name: [] for name in names}
+    harm(Path(registry))
+    problems = verify(registry)
+    assert any(problem in text for text in problems[where]), problems
+    assert [name for name, texts in problems.items() if texts] == [where]

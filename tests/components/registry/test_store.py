@@ -1,12 +1,9 @@
 """Versions under many processes, kills, damage and deletion."""
 
-import contextlib
 import hashlib
 import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,42 +11,27 @@ import pytest
 
 from components.errors import PipelineStop
 from components.registry import labels, store
-from tests.components.registry.registries import add, python
-
-PUSH = """
-import sys
-from components.registry import store
-folder, model, fingerprint = sys.argv[1:]
-print("ready", flush=True)
-sys.stdin.readline()
-print(store.add_version(folder, model, {"fingerprint": fingerprint}), flush=True)
-"""
+from tests.components.registry.registries import ANN, Child, add, promote
 
 
 def damage(registry: str, model: str) -> list[str]:
     """Everything about the versions that is not as it was pushed."""
-    expected = {
-        str(path.relative_to(model)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in Path(model).rglob("*")
-        if path.is_file()
-    }
+    expected = hashes(Path(model))
     wrong = []
     for version in store.list_versions(registry):
         folder = Path(store.version_folder(registry, version))
         manifest = store.read_manifest(registry, version)
-        found = {
-            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*")
-            if path.is_file() and path.name != store.MANIFEST
-        }
-        if not found == expected == manifest["files"] or manifest["version"] != version:
+        if not hashes(folder) == expected == manifest["files"] or manifest["version"] != version:
             wrong.append(str(folder))
     return wrong
 
 
-@pytest.mark.parametrize(("existing", "version"), [([], 1), ([1], 2), ([3, 1], 4), ([2, 9, 5], 10)])
-def test_the_next_version_follows_the_highest(existing: list[int], version: int) -> None:
-    assert store.next_version(existing) == version
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != store.MANIFEST
+    }
 
 
 def test_a_version_is_tf_servings_layout_with_a_manifest(registry: str, model: str) -> None:
@@ -66,66 +48,52 @@ def test_the_same_model_is_not_filed_twice(registry: str, model: str) -> None:
     assert store.list_versions(registry) == [1, 2]
 
 
+@pytest.mark.parametrize("counter", [None, "", "abc", "0"])
 def test_a_number_is_not_used_again_after_its_version_was_deleted(
-    registry: str, model: str
+    registry: str, model: str, counter: str | None
 ) -> None:
-    for name in "abc":
+    """Where the counter is damaged, the folders and the moves of labels say what was used."""
+    for name in "abcd":
         add(registry, model, name)
-    shutil.rmtree(store.version_folder(registry, 3))
-    assert add(registry, model, "c") == 4
-    for version in (1, 2, 4):
-        shutil.rmtree(store.version_folder(registry, version))
+    promote(registry, 4, 1)
+    shutil.rmtree(store.version_folder(registry, 4))
+    if counter is not None:
+        Path(registry, ".last_version").write_text(counter)
     assert add(registry, model, "d") == 5
 
 
 def test_fifty_processes_pushing_at_once_give_fifty_whole_versions(
     any_registry: str, model: str
 ) -> None:
-    registry = any_registry
-    processes = [start_push(registry, model, f"model {number}") for number in range(50)]
-    for process in processes:  # all are waiting: now at once
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
-    versions = [int(process.communicate()[0]) for process in processes]
-    assert sorted(versions) == store.list_versions(registry) == list(range(1, 51))
-    assert not damage(registry, model)
-
-
-def start_push(registry: str, model: str, fingerprint: str) -> "subprocess.Popen[str]":
-    """A process that has everything imported and pushes at the next line it is sent."""
-    process = python(PUSH, registry, model, fingerprint)
-    assert process.stdout and process.stdout.readline() == "ready\n"
-    return process
+    children = [Child(add, any_registry, model, f"model {number}") for number in range(50)]
+    for child in children:  # all are waiting: now at once
+        child.go()
+    versions = [child.result() for child in children]
+    assert sorted(versions) == store.list_versions(any_registry) == list(range(1, 51))
+    assert not damage(any_registry, model)
 
 
 def kill_pushes(registry: str, model: str, rounds: int, seed: int) -> tuple[int, int]:
     """Kills pushes at random moments; says how many left a version and how many none."""
     print(f"seed {seed}")
     chance = random.Random(seed)
-    first = start_push(registry, model, "how long it takes")
+    first = Child(add, registry, model, "how long it takes")
     started = time.monotonic()
-    first.communicate("\n")
+    first.go()
+    first.result()
     whole = time.monotonic() - started
     made = 0
     for number in range(rounds):
         before = store.list_versions(registry)
-        process = start_push(registry, model, f"model {number}")
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, whole))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        child = Child(add, registry, model, f"model {number}")
+        child.go()
+        child.kill_after(chance.uniform(0, whole))
         after = store.list_versions(registry)
         assert set(before) <= set(after), f"seed {seed}, round {number}"
         assert not damage(registry, model), f"seed {seed}, round {number}"
         made += len(after) - len(before)
-    last = add(registry, model, "after all kills")
-    assert last == store.list_versions(registry)[-1]
-    left = [name for name in os.listdir(registry) if name.startswith(".tmp-")]
-    assert not left, f"seed {seed}: not swept"
+    assert add(registry, model, "after all kills") == store.list_versions(registry)[-1]
+    assert not [name for name in os.listdir(registry) if name.startswith(".tmp-")]
     return made, rounds - made
 
 
@@ -144,8 +112,7 @@ def test_a_copy_is_checked_against_what_was_filed(
 ) -> None:
     add(registry, model, "a")
     store.copy_version(registry, 1, str(tmp_path / "copy"))
-    copied = {str(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*.*")}
-    assert copied == {"saved_model.pb", "variables/variables.index"}
+    assert hashes(tmp_path / "copy") == hashes(Path(model))
     Path(registry, "1", "saved_model.pb").write_bytes(b"damaged")
     Path(registry, "1", "variables", "variables.index").unlink()
     with pytest.raises(
@@ -155,13 +122,19 @@ def test_a_copy_is_checked_against_what_was_filed(
         store.copy_version(registry, 1, str(tmp_path / "again"))
 
 
-@pytest.mark.parametrize("content", [None, "{", "not json"])
-def test_a_damaged_manifest_is_named(registry: str, model: str, content: str | None) -> None:
-    add(registry, model, "a")
-    path = Path(registry, "1", "manifest.json")
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"version": 2, "files": {}}'])
+def test_a_damaged_manifest_is_named_and_passed_over_by_those_who_look_for_a_model(
+    registry: str, model: str, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        add(registry, model, name)
+    path = Path(registry, "2", "manifest.json")
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(PipelineStop, match=r"Version 1 .* damaged: .*manifest.json cannot be read"):
-        store.find_by_fingerprint(registry, "a")
+    with pytest.raises(PipelineStop, match=r"Version 2 .* damaged: .*manifest.json cannot be read"):
+        store.read_manifest(registry, 2)
+    assert store.find_by_fingerprint(registry, "a") == 1
+    assert add(registry, model, "new") == 4
+    assert "passed over: Version 2 of the registry is damaged" in caplog.text
 
 
 def test_an_empty_registry_has_nothing(registry: str) -> None:
@@ -170,18 +143,16 @@ def test_an_empty_registry_has_nothing(registry: str) -> None:
     assert store.find_by_fingerprint(registry, "a") is None
 
 
-def test_a_removed_version_is_gone_and_its_number_with_it(registry: str, model: str) -> None:
+def test_a_removed_version_is_gone_and_its_number_with_it_but_one_with_a_label_stays(
+    registry: str, model: str
+) -> None:
     for name in "ab":
         add(registry, model, name)
-    store.remove_version(registry, 2)
-    assert store.list_versions(registry) == [1]
-    assert not [name for name in os.listdir(registry) if name.startswith(".tmp-")]
-    assert add(registry, model, "c") == 3
-
-
-def test_a_version_with_a_label_is_not_removed(registry: str, model: str) -> None:
-    add(registry, model, "a")
-    labels.assign(registry, "mine", 1, labels.Mover("ann", "for the audit"))
+    labels.assign(registry, "mine", 1, ANN)
     with pytest.raises(PipelineStop, match="Version 1 is mine, and stays"):
         store.remove_version(registry, 1)
+    store.remove_version(registry, 2)
+    assert store.list_versions(registry) == [1]
     assert not store.damage(registry, 1)
+    assert not [name for name in os.listdir(registry) if name.startswith(".tmp-")]
+    assert add(registry, model, "c") == 3
