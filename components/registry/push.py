@@ -65,6 +65,7 @@ def _push(
     folder = os.path.join(settings["registry"], settings["model_name"])
     model = artifact_utils.get_single_uri(input_dict["model"])
     training = read_training(model)
+    labels.mend(folder)
     known = store.find_by_fingerprint(folder, training["fingerprint"])
     if known and labels.moves_of(folder, known):
         return Outcome(known, False, False, f"this model is version {known} already")
