@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+_MEMORY = "/dev/shm"
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
@@ -19,18 +21,18 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> str:
-    return str(tmp_path / "registry" / "taxi")
+def registry() -> Iterator[str]:
+    """In memory where that is mounted: a disk takes its time for each file that is synced."""
+    folder = tempfile.mkdtemp(dir=_MEMORY if os.path.ismount(_MEMORY) else None)
+    yield os.path.join(folder, "registry", "taxi")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["local", "mounted"])
-def any_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def any_registry(request: pytest.FixtureRequest, tmp_path: Path, registry: str) -> str:
     """On the disk, and on a file system that is mounted into it."""
     if request.param == "local":
-        yield str(tmp_path / "registry" / "taxi")
-        return
-    if not os.path.ismount("/dev/shm"):
+        return str(tmp_path / "registry" / "taxi")
+    if not os.path.ismount(_MEMORY):
         pytest.skip("nothing is mounted at /dev/shm here")
-    folder = tempfile.mkdtemp(dir="/dev/shm")
-    yield os.path.join(folder, "taxi")
-    shutil.rmtree(folder)
+    return registry

@@ -29,8 +29,16 @@ from tests.components.registry.registries import (
 
 
 @pytest.fixture
-def three(any_registry: str, model: str) -> str:
+def three(registry: str, model: str) -> str:
     """A registry with versions 1, 2 and 3, and no labels."""
+    for name in "abc":
+        add(registry, model, name)
+    return registry
+
+
+@pytest.fixture
+def any_three(any_registry: str, model: str) -> str:
+    """The same, on the disk and on a file system that is mounted into it."""
     for name in "abc":
         add(any_registry, model, name)
     return any_registry
@@ -159,17 +167,17 @@ def test_tf_serving_is_told_the_labels_of_all_versions(three: str) -> None:
 # Many at once, and kills
 
 
-def test_readers_see_whole_labels_while_processes_move_them(three: str) -> None:
-    movers = [Child(move, three, order * 40) for order in ([1, 2], [2, 3])]
+def test_readers_see_whole_labels_while_processes_move_them(any_three: str) -> None:
+    movers = [Child(move, any_three, order * 40) for order in ([1, 2], [2, 3])]
     for mover in movers:
         mover.go()
     seen: list[dict[str, int]] = []
     while any(mover.process.is_alive() for mover in movers):
-        seen.append(store.read_labels(three))
+        seen.append(store.read_labels(any_three))
     assert [mover.process.exitcode for mover in movers] == [0, 0]
     assert len({json.dumps(held) for held in seen}) > 2
     assert all(held.get("champion") != held.get("previous") for held in seen if held)
-    check_history(three)
+    check_history(any_three)
 
 
 def check_history(registry: str) -> None:
@@ -180,13 +188,13 @@ def check_history(registry: str) -> None:
     assert not any((problems := verify(registry)).values()), problems
 
 
-def test_a_killed_move_is_whole_or_did_not_happen(three: str) -> None:
-    kill_moves(three, rounds=12)
+def test_a_killed_move_is_whole_or_did_not_happen(any_three: str) -> None:
+    kill_moves(any_three, rounds=12)
 
 
 @pytest.mark.prove
-def test_many_killed_moves_are_whole_or_did_not_happen(three: str) -> None:
-    kill_moves(three, rounds=150)
+def test_many_killed_moves_are_whole_or_did_not_happen(any_three: str) -> None:
+    kill_moves(any_three, rounds=150)
 
 
 def kill_moves(registry: str, rounds: int) -> None:
