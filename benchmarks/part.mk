@@ -1,11 +1,9 @@
 ##@ Benchmarks
-.PHONY: replay replay-faults bench bench-training bench-quality bench-adopt bench-serving bench-batch bench-kubeflow
+.PHONY: replay replay-faults bench bench-training bench-quality bench-serving bench-batch bench-kubeflow
 bench: env ## Measure against TFX's own template              [ROWS=10000000]
 	@$(PY) -m benchmarks $(call option,--rows,ROWS)
 bench-quality: env ## Measure what `adopt` proposes against boosting
 	@$(PY) -m benchmarks.quality
-bench-adopt: env ## Measure tables from `adopt` to version 1
-	@$(PY) -m benchmarks.adopting
 bench-training: env ## Measure speed, checkpoints, memory in training  [ROWS=10000000]
 	@$(PY) -m benchmarks.training $(call option,--rows,ROWS)
 bench-serving: env ## Measure the server's latency

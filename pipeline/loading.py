@@ -57,7 +57,7 @@ def load_as(
 
 def names(configs: Path = CONFIGS) -> list[str]:
     """The configurations there are; other settings have neither a name nor a base."""
-    files = configs.glob("*.yaml")
+    files = configs.glob("[!.]*.yaml")
     return sorted(path.stem for path in files if _IS_CONFIG.search(path.read_bytes()))
 
 

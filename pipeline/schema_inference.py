@@ -38,8 +38,12 @@ def proposed_schema(
     Raises:
       PipelineStop: no files, or a file that cannot be read.
     """
+    return fitting_schema(read_table([str(file) for file in files], csv, _MAX_ROWS), curated)
+
+
+def fitting_schema(table: pa.Table, curated: schema_pb2.Schema | None = None) -> schema_pb2.Schema:
+    """The schema that accepts these rows: the curated one, widened where needed, or a new one."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    table = read_table([str(file) for file in files], csv, _MAX_ROWS)
     statistics = _statistics(table)
     if curated is not None:
         return tfdv.update_schema(curated, statistics, max_string_domain_size=_MAX_CATEGORIES)

@@ -1,1 +1,0 @@
-"""`python -m pipeline adopt`: from a table and a label to a configuration that runs."""

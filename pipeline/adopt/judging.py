@@ -1,73 +1,221 @@
-"""How the rows are divided, and what a model must reach: slices, thresholds."""
+"""What the label asks for, and what each column alone tells of it, on rows that it has not seen.
+
+A column is cut into bins, and each half of the rows is predicted with the label's means in the bins
+of the other half (scikit-learn's TargetEncoder). A number is also tried as a straight line.
+"""
 
 import math
-from typing import Any
+import warnings
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from pipeline.adopt.columns import ONE_HOT, Decision
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import TargetEncoder
 
-MOST_SLICES = 3
-MAIN_METRICS = {
-    "binary": ("auc", "auc"),
-    "multiclass": ("categorical_log_loss", "categorical_accuracy"),
-    "regression": ("rmse", "rmse"),
+from components.errors import PipelineStop
+from pipeline.adopt.part import ProblemType
+from pipeline.adopt.table import Column, Value
+
+LEAK, LEAK_ROWS = 0.96, 50
+"""A column that alone reaches more than this, two standard errors taken off, is a leak. With fewer
+rows nothing is: chance does as well."""
+_OPPOSITES = (
+    ("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("off", "on"),
+    ("negative", "positive"), ("neg", "pos"), ("bad", "good"), ("fail", "pass"),
+    ("inactive", "active"), ("-1", "1"), ("stayed", "left"), ("died", "survived"),
+)  # fmt: skip
+
+MEASURES = {
+    "binary": "AUC",
+    "multiclass": "accuracy above the most frequent class",
+    "regression": "R2",
 }
-"""What a model is compared by: with the heuristic, and with the champion."""
-
-FEW_ROWS = 1_000
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def fractions(rows: int) -> dict[str, float]:
-    """The splits' fractions: with few rows more of them judge, or chance does."""
-    if rows < FEW_ROWS:
-        return {"train": 0.6, "eval": 0.1, "test": 0.3}
-    return {"train": 0.7, "eval": 0.1, "test": 0.2}
+@dataclass(frozen=True)
+class Target:
+    """The problem, and the label's classes in the order of the model's outputs."""
+
+    problem: ProblemType
+    classes: tuple[Value, ...] | None
+    """None for numbers."""
+    why: str
+    rare: str
+    """The classes of which a model sees hardly anything, with their rows; or nothing."""
 
 
-def min_slice_size(test_rows: float) -> int:
-    """A tenth of the test rows, at least 20 and at most 100."""
-    return int(min(100, max(20, test_rows // 10)))
+def target(label: Column, wanted: ProblemType | None) -> Target:
+    """The problem that a label stands for, or the wanted one if the label allows it.
+
+    Whole numbers are classes if they run from 0 or 1 without gaps, are few, and none is rare.
+
+    Raises:
+      PipelineStop: the label fits no problem, or not the wanted one.
+    """
+    is_text = label.kind == "BYTES"
+    values = [int(v) if label.whole and not is_text else v for v, _ in label.frequent]
+    runs = label.whole and label.low in (0, 1) and label.high - label.low + 1 == label.distinct
+    are_classes = runs and label.distinct <= 20 and label.frequent[-1][1] >= label.present / 100
+    several: ProblemType = "multiclass" if is_text or are_classes else "regression"
+    problem = wanted or ("binary" if label.distinct == 2 else several)
+    shown = ", ".join(str(value)[:30] for value in values[:5]) + ", ..." * (label.distinct > 5)
+    if mistake := _mistake(label, problem):
+        shown = f"has {label.distinct:,} different values ({shown})"
+        raise PipelineStop(f"The label '{label.name}' {shown}: {mistake}.")
+    rare = [f"{v} ({n})" for v, (_, n) in zip(values, label.frequent, strict=True) if n < 10]
+    if problem == "regression":
+        why = f"{label.distinct:,} different numbers from {label.low:g} to {label.high:g}"
+        if label.whole and label.distinct <= 20:
+            why += ", with gaps or rare ones: no classes (else --problem multiclass)"
+        return Target(problem, None, why, "")
+    if problem == "binary":
+        classes, why = _two_classes(values)
+    else:
+        classes, why = tuple(sorted(values)), f"{label.distinct} different texts"
+        if not is_text:
+            why = "whole numbers in a row, none rare: classes (else --problem regression)"
+    return Target(problem, classes, why, ", ".join(rare[:5]))
 
 
-def slices(decisions: list[Decision], rows: int, test_rows: float) -> list[list[str]]:
-    """Up to three columns whose values are worth a look each, and the first two crossed.
+def _mistake(label: Column, problem: ProblemType) -> str:
+    """Why a label cannot be of a problem; "" if it can."""
+    is_text, distinct = label.kind == "BYTES", label.distinct
+    mistakes = {
+        "a regression needs numbers, and these are text": problem == "regression" and is_text,
+        "a binary label has two. Choose another --problem": problem == "binary" and distinct != 2,
+    }
+    if problem == "multiclass":
+        mistakes = {
+            "multiclass needs at least three; leave --problem out": distinct < 3,
+            "classes are texts or whole numbers. Use --problem regression": not (
+                is_text or label.whole
+            ),
+            "more than 100 are no classes to learn. Group them, or if they are numbers use "
+            "--problem regression": distinct > 100,
+        }
+    return next((mistake for mistake, holds in mistakes.items() if holds), "")
+
+
+def _two_classes(values: list[Value]) -> tuple[tuple[Value, ...], str]:
+    """The classes, the negative one first, and how they were told apart."""
+    names = {str(value).strip().lower(): value for value in values}
+    for pair in _OPPOSITES:
+        if set(pair) == set(names):
+            return tuple(names[name] for name in pair), "two values, the second positive by name"
+    return tuple(values), "two values; the rarer is taken as positive: swap them if that is wrong"
+
+
+def scores(rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType) -> pd.DataFrame:
+    """What each column alone tells.
 
     Args:
-      decisions: of all columns; those that tell most of the label come first.
-      rows: that were profiled.
-      test_rows: about so many will be in the test split.
+      rows: numbers and texts; NaN and None are missing.
+      label: the numbers, or the classes' indices from 0 on, of the same rows.
+      problem: what the label is.
+
+    Returns:
+      A row for each column: its `value` (AUC, R2, or the accuracy above the most frequent class's;
+      1 gives the label away), what of it is `certain` (two standard errors taken off), and which
+      share of the label's variance the bins explain (`by_bins`), and a straight line (`by_line`;
+      for several classes a line is no measure, and it is the bins' share).
     """
-    least = min_slice_size(test_rows) * rows / max(1.0, test_rows)
-    known = [d for d in decisions if not d.excluded and _has_slices(d, least)]
-    known.sort(key=lambda d: -(d.score.by_bins if d.score else 0.0))
-    chosen = [[d.column.name] for d in known[:MOST_SLICES]]
-    if len(known) > 1 and known[0].column.distinct * known[1].column.distinct * least < rows:
-        chosen.append([known[0].column.name, known[1].column.name])
-    return chosen
+    if label.nunique() < 2 or not len(rows.columns):
+        return pd.DataFrame(0.0, rows.columns, ["value", "certain", "by_bins", "by_line"])
+    bins = np.stack([_bins(rows[name]) for name in rows], axis=1)
+    outputs = (
+        np.eye(label.max() + 1)[label] if problem == "multiclass" else label.to_numpy()[:, None]
+    )
+    means = _held_out_means(bins, label, problem)
+    by_bins = _explained(outputs, means)
+    numbers = rows.select_dtypes("number")
+    lines = numbers.fillna(numbers.mean()).corrwith(label).reindex(rows.columns).fillna(0) ** 2
+    by_line = by_bins if problem == "multiclass" else lines.to_numpy()
+    if problem == "binary":
+        value = np.array([roc_auc_score(label, column) for column in means[:, :, 0].T])
+        error = np.sqrt(value * (1 - value) / label.value_counts().min())
+    elif problem == "multiclass":
+        right = (means.argmax(axis=2) == label.to_numpy()[:, None]).mean(axis=0)
+        left = 1 - outputs.mean(axis=0).max()
+        value, error = (right - 1 + left) / left, np.sqrt(right * (1 - right) / len(rows)) / left
+    else:
+        ranks = label.rank()  # they show a curve, such as the label's logarithm
+        curved = _explained(ranks.to_numpy()[:, None], _held_out_means(bins, ranks, problem))
+        value = np.clip(np.max([by_bins, by_line, curved], axis=0), 0, 1)
+        error = 2 * np.sqrt(value) * (1 - value) / np.sqrt(len(rows))
+    figures = {"value": value, "certain": value - 2 * error, "by_bins": by_bins, "by_line": by_line}
+    return pd.DataFrame(figures, rows.columns)
 
 
-def _has_slices(decision: Decision, least: float) -> bool:
-    column = decision.column
-    large = [count for _, count in column.frequent if count >= least]
-    return column.kind != "FLOAT" and 2 <= column.distinct <= ONE_HOT and len(large) >= 2
+def _bins(values: "pd.Series[Any]") -> npt.NDArray[np.int64]:
+    """The bin of each row: between two quantiles, or a frequent value; -1 where missing."""
+    most = int(np.clip(len(values) // 10, 2, 64))
+    counts = values.value_counts()
+    if len(counts) > most and values.dtype != object:
+        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, most, endpoint=False)))
+        return np.where(values.isna(), -1, np.searchsorted(edges, values))
+    places = counts.index[:most].get_indexer(values)
+    return np.where(values.isna(), -1, np.where(places < 0, most, places))
 
 
-def thresholds(problem: str, test_rows: float, deviation: float) -> list[dict[str, Any]]:
-    """At least as good as the heuristic, and hardly worse than the champion.
+def _held_out_means(bins: npt.NDArray[np.int64], label: "pd.Series[Any]", problem: str) -> Floats:
+    """The label's means in each row's bin in the other half: [rows, columns, outputs]."""
+    kind = "continuous" if problem == "regression" else problem
+    encoder = TargetEncoder(target_type=kind, smooth=1.0, cv=2, random_state=0)
+    with warnings.catch_warnings(action="ignore"):  # a class with one row
+        return encoder.fit_transform(bins, label).reshape(*bins.shape, -1)
 
-    Classes are judged against the heuristic by log loss: with few test rows one row more or less
-    decides about accuracy, and a good rule on one column is often as accurate as any model.
 
-    Args:
-      problem: binary, multiclass or regression.
-      test_rows: the fewer, the more two models that are equally good differ by chance.
-      deviation: of the label, for regression.
+def _explained(outputs: Floats, means: Floats) -> Floats:
+    """The share of the outputs' variance that each column explains."""
+    wrong = ((outputs[:, None, :] - means) ** 2).sum(axis=(0, 2))
+    return 1 - wrong / ((outputs - outputs.mean(axis=0)) ** 2).sum()
+
+
+def summands(rows: pd.DataFrame, label: "pd.Series[Any]") -> list[str]:
+    """Two to four numbers of which a linear model gives the label away; none if there are none.
+
+    They are looked for among the 200 that go most with the label.
     """
-    margin = max(0.002, 0.3 / math.sqrt(max(1.0, test_rows)))
-    margin = float(f"{margin * (deviation if problem == 'regression' else 1.0):.2g}")
-    over_heuristic, over_champion = MAIN_METRICS[problem]
-    if over_heuristic == over_champion:
-        return [{"metric": over_champion, "over_heuristic": 0.0, "over_champion": -margin}]
-    return [
-        {"metric": over_heuristic, "over_heuristic": 0.0},
-        {"metric": over_champion, "over_champion": -margin},
-    ]
+    numbers = rows.select_dtypes("number")
+    numbers = numbers.loc[:, numbers.std() > 0]
+    if len(numbers.columns) < 2:
+        return []
+    x = (numbers - numbers.mean()).fillna(0) / numbers.std()
+    x = x[x.corrwith(label).abs().nlargest(200).index]
+    order = x.columns[np.argsort(-np.abs(LinearRegression().fit(x, label).coef_))]
+    for count in range(2, min(4, len(order)) + 1):
+        some = x[order[:count]]
+        if LinearRegression().fit(some, label).score(some, label) > 0.99:
+            return [*some]
+    return []
+
+
+def thresholds(
+    label: Column, problem: ProblemType, test_rows: float, deviation: float
+) -> list[dict[str, Any]]:
+    """What a version must reach: nearly the heuristic's figures, and nearly the champion's.
+
+    Both limits allow for chance: two models that are equally good differ by about 0.3 by the root
+    of the test rows, or of four times the rows of the rarer class where that is less. Classes are
+    judged by their probabilities too (log loss), in proportion to what the label leaves open.
+    """
+    shares = np.array([n for _, n in label.frequent]) / max(1, label.present)
+    evenness = 4 * shares[0] * shares[-1] if problem == "binary" else 1.0
+    margin = max(0.002, 0.3 / math.sqrt(max(1.0, test_rows * evenness)))
+    if problem == "regression":
+        return [_limits("rmse", margin * deviation)]
+    entropy = -float((shares * np.log(shares)).sum())
+    if problem == "multiclass":
+        accuracy = _limits("categorical_accuracy", margin)
+        return [_limits("categorical_log_loss", margin * entropy), accuracy]
+    return [_limits("auc", margin), _limits("log_loss", margin * entropy / math.log(2))]
+
+
+def _limits(metric: str, margin: float) -> dict[str, Any]:
+    below = -float(f"{margin:.2g}")
+    return {"metric": metric, "over_heuristic": below, "over_champion": below}

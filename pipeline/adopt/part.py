@@ -1,29 +1,49 @@
-"""Your own data: a configuration from a table and its label, by the command adopt."""
+"""The part `adopt`: a table and its label become a configuration."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from pipeline.adopt.request import ProblemType, Request
 from pipeline.command_line import told
 
-_Columns = list[str] | None
-PANEL = "Data and settings"
+ProblemType = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for: the command's arguments and options, which its help describes."""
+
+    data: str
+    label: str
+    name: str | None = None
+    problem: ProblemType | None = None
+    key: str | None = None
+    time: str | None = None
+    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    separator: str = ","
+    encoding: str = "utf-8"
+    decimal: str = "."
+    thousands: str = ""
+    nulls: tuple[str, ...] = ()
+    quarantine: bool = False
+    dry_run: bool = False
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(rich_help_panel=PANEL)(adopt)
+    app.command(rich_help_panel="Data and settings")(adopt)
 
 
 def adopt(
     data: Annotated[
         str,
         typer.Argument(
-            help="A CSV (.gz) or Parquet file, a folder of them, or a pattern; 'package:NAME/...' "
-            "is inside a Python package."
+            help="A CSV, JSON lines or Parquet file, a folder of them, or a pattern; "
+            "'package:NAME/...' is inside a Python package."
         ),
     ],
     label: Annotated[str, typer.Option(metavar="COLUMN", help="What is to be predicted.")],
@@ -40,35 +60,34 @@ def adopt(
         str | None, typer.Option(metavar="COLUMN", help="Train on earlier rows, test on later.")
     ] = None,
     keep: Annotated[
-        _Columns, typer.Option(metavar="COLUMN", help="Use it although it was left out; repeat.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Use it although it was left out; may be repeated."),
     ] = None,
     exclude: Annotated[
-        _Columns, typer.Option(metavar="COLUMN", help="Leave it out; may be repeated.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Leave it out; may be repeated.")
     ] = None,
     separator: Annotated[str, typer.Option(help="Between a CSV's fields: ';' or '\\t'.")] = ",",
     encoding: Annotated[str, typer.Option(help="Of a CSV, e.g. latin-1.")] = "utf-8",
+    decimal: Annotated[str, typer.Option(help="Before a number's fraction: '.' or ','.")] = ".",
+    thousands: Annotated[str, typer.Option(help="Between a number's thousands: ',' or '.'.")] = "",
+    nulls: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Stands for a missing value; may be repeated."),
+    ] = None,
     quarantine: Annotated[
         bool, typer.Option("--quarantine", help="Set rows without a label aside in each run.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show everything, write nothing.")] = (
-        False
-    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show everything, write nothing.")
+    ] = False,
 ) -> None:
     """Make a configuration from a table and its label: your own data in five minutes."""
+    many = {"keep": keep, "exclude": exclude, "nulls": nulls}
+    lists = {option: tuple(values or ()) for option, values in many.items()}
     request = Request(
-        data=data,
-        label=label,
-        name=name,
-        problem=problem,
-        key=key,
-        time=time,
-        keep=tuple(keep or ()),
-        exclude=tuple(exclude or ()),
-        separator=separator,
-        encoding=encoding,
-        quarantine=quarantine,
-        dry_run=dry_run,
-    )
+        data, label, name, problem, key, time, separator=separator, encoding=encoding,
+        decimal=decimal, thousands=thousands, quarantine=quarantine, dry_run=dry_run, **lists,
+    )  # fmt: skip
     raise SystemExit(told(lambda: _adopt(request)))
 
 
@@ -76,6 +95,6 @@ def _adopt(request: Request) -> int:
     from pipeline.console import output_to
 
     with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
-        from pipeline.adopt import run
+        from pipeline.adopt import writing
 
-        return run.adopt(request, console)
+        return writing.adopt(request, console)

@@ -1,25 +1,27 @@
 """What becomes of a column, by its profile."""
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.adopt import columns, profiling
-from pipeline.adopt.scores import Score
+from pipeline.adopt import proposal
+from pipeline.adopt.part import Request
+from pipeline.adopt.table import profile, remarks
 
 N = 400
+WORDS = "the quick brown fox jumps over a lazy dog and then sleeps"
+NOTHING = pd.Series({"by_bins": 0.0, "by_line": 0.0})
 
 
 def profiled(name, values):
     array = pa.array(values, None if any(v is not None for v in values) else pa.int64())
-    return profiling.profile(pa.table({name: array}))[0]
+    return profile(pa.table({name: array}))[name]
 
 
-def decision(name, values):
+def decision(name, values, score=NOTHING, **options):
     column = profiled(name, values)
-    return columns.left_out(column) or columns.kept(column, None)
-
-
-WORDS = "the quick brown fox jumps over a lazy dog and then sleeps"
+    out = proposal.exclusion(column, Request("", "", **options))
+    return proposal.Decision(column, *out[::-1]) if out else proposal.use(column, score, False)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +44,16 @@ WORDS = "the quick brown fox jumps over a lazy dog and then sleeps"
         ("day", [f"{n % 12 + 1}/{n % 28 + 1}/2024" for n in range(N)], "time"),
         ("created_at", [1_600_000_000 + 3 * (n % 7) for n in range(N)], "time"),
         ("created_at", [1_600_000_000_000 + 3 * (n % 7) for n in range(N)], "time"),
-        ("when", [1_600_000_000 + 60 * n for n in range(N)], "time"),
+        ("start", [1_600_000_000 + 60 * n for n in range(N)], "time"),
         ("salary", [1_600_000_000 + 3 * (n % 7) for n in range(N)], None),
         ("review", [f"{WORDS} {n}" for n in range(N)], "text"),
         ("blob", ["x" * 5_000 + str(n) for n in range(N)], "text"),
         ("town", [f"town {n // 2}" for n in range(N)], "categories"),
         ("town", [f"town {n // 10}" for n in range(N)], None),
         ("plan", ["a rather long name of a plan that is only one of two", "free"] * (N // 2), None),
+        ("household", [n // 4 for n in range(N)], "id"),
+        ("household_id", [f"h{n // 4 * 77 % 1009}" for n in range(N)], "id"),
+        ("age", [n * 13 % 80 for n in range(N)], None),
     ],
 )
 def test_columns_that_no_model_should_learn_are_left_out(name, values, reason):
@@ -61,7 +66,7 @@ def test_columns_that_no_model_should_learn_are_left_out(name, values, reason):
     [
         ("colour", ["red", "green"] * 200, "vocabulary"),
         ("town", [f"town {n // 10}" for n in range(N)], "vocabulary"),
-        ("shop", [f"shop {n // 4}" for n in range(5_000)], "hashed"),
+        ("shop", [f"shop {n % 1250}" for n in range(5_000)], "hashed"),
         ("amount", [n % 90 for n in range(N)], "numeric"),
         ("amount", [n % 7 for n in range(N)], "numeric"),
         ("amount", [n % 70 / 8 for n in range(N)], "numeric"),
@@ -71,39 +76,59 @@ def test_columns_that_no_model_should_learn_are_left_out(name, values, reason):
         ("postal", [10_000 + n % 12 * 31 for n in range(N)], "vocabulary"),
         ("zip_code", [10_000 + n % 90 * 31 for n in range(N)], "vocabulary"),
         ("month", [float(n % 12) if n % 5 else None for n in range(N)], "vocabulary"),
+        ("movie_id", [n % 600 * 7 for n in range(5_000)], "hashed"),
+        ("Clothing ID", [n % 1_200 for n in range(20_000)], "hashed"),
+        ("userid", [n % 300 for n in range(5_000)], "hashed"),
+        ("ticket", [100_000 + n % 200 * 311 for n in range(5_000)], "hashed"),
+        ("humid", [n % 300 for n in range(5_000)], "numeric"),
     ],
 )
 def test_the_kind_of_a_feature_follows_from_type_name_and_values(name, values, kind):
-    assert decision(name, values).features[0]["kind"] == kind
+    [(settings, _), *_] = decision(name, values).features
+    assert settings["kind"] == kind
 
 
 def test_gaps_become_a_value_of_their_own():
-    with_gaps = decision("amount", [n % 90 if n % 4 else None for n in range(N)])
-
-    assert [feature["kind"] for feature in with_gaps.features] == ["numeric", "bucketized"]
-    assert with_gaps.features[1]["missing"] == "own"
-    assert "25% missing" in with_gaps.why
+    _, (ranges, why) = decision("amount", [n % 90 if n % 4 else None for n in range(N)]).features
+    assert (ranges["kind"], ranges["missing"]) == ("bucketized", "own")
+    assert "25% missing" in why
 
 
 def test_buckets_come_where_they_explain_more_than_a_line():
-    column = profiled("amount", [n % 90 for n in range(2_000)])
-    curved, straight = (
-        columns.kept(column, Score("R2", 0.5, 0.5, by_bins, by_line))
-        for by_bins, by_line in ((0.5, 0.1), (0.5, 0.5))
-    )
-
-    assert [feature["kind"] for feature in curved.features] == ["numeric", "bucketized"]
-    assert [feature["kind"] for feature in straight.features] == ["numeric"]
-
-
-@pytest.mark.parametrize(
-    ("certain", "rows", "expected"), [(0.97, 500, True), (0.95, 500, False), (1.0, 49, False)]
-)
-def test_a_leak_is_more_than_chance(certain, rows, expected):
-    assert columns.is_leak(Score("AUC", 1.0, certain, 1.0, 1.0), rows) is expected
+    values = [n % 90 for n in range(2_000)]
+    curved = decision("amount", values, pd.Series({"by_bins": 0.5, "by_line": 0.1}))
+    straight = decision("amount", values, pd.Series({"by_bins": 0.5, "by_line": 0.5}))
+    assert [len(found.features) for found in (curved, straight)] == [2, 1]
 
 
 def test_categories_are_taken_in_when_a_person_wants_them():
     column = profiled("town", [f"town {n // 2}" for n in range(N)])
+    assert proposal.use(column, NOTHING, True).features[0][0]["kind"] == "vocabulary"
 
-    assert columns.kept(column, None, forced=True).features[0]["kind"] == "vocabulary"
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([f"{n},{n % 100:02}" for n in range(N)], "--decimal ,"),
+        ([f"{n + 1},{n:03}.50" for n in range(N)], "--thousands ,"),
+        ([f"{n + 1}.{n:03},50" for n in range(N)], "--decimal , --thousands ."),
+        ([f"${n}" for n in range(N)], "with a currency, such as $0"),
+        ([f"{n % 90} %" for n in range(N)], "with a percent sign"),
+        ([str(n * 0.37) if n != 7 else "n.a." for n in range(N)], "--nulls n.a."),
+        (["yes", "no", "yes "] * 100, "'yes' beside 'yes '"),
+        (["Yes", "no", "yes", "no"] * 100, "'Yes' beside 'yes'"),
+        (["12", "a", "b"] * 100, None),
+        ([f"c{n}" for n in range(N)], None),
+        ([n % 90 for n in range(N)], None),
+    ],
+)
+def test_what_is_odd_in_a_column_is_told_with_what_mends_it(values, words):
+    told = " ".join(remarks(profiled("x", values)))
+    assert words in told if words else not told
+
+
+def test_names_that_sql_takes_for_one_are_profiled_apart():
+    found = profile(pa.table({"a": [1, 2], "A": ["x", "x"], 'say "hi"': [0.5, None]}))
+    assert [(c.kind, c.distinct, c.present) for c in found.values()] == [
+        ("INT", 2, 2), ("BYTES", 1, 2), ("FLOAT", 1, 1),
+    ]  # fmt: skip

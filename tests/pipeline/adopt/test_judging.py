@@ -1,48 +1,151 @@
-"""Splits, slices, thresholds and sizes follow from the number of rows."""
+"""What the label asks for, and what a column alone tells of it."""
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.adopt import columns, judging, profiling
-from pipeline.adopt.sizes import sizes
+from components.errors import PipelineStop
+from pipeline.adopt import judging
+from pipeline.adopt.table import profile
+
+chance = np.random.default_rng(0)
+N = 1_000
+BINARY = chance.integers(0, 2, N)
+CLASSES = chance.choice(["a", "b", "c"], N)
+NUMBER = chance.lognormal(3, 1, N)
+OTHERS = chance.normal(size=(4, N))
 
 
-def decisions(table):
-    return [columns.kept(column, None) for column in profiling.profile(pa.table(table))]
+def label(values):
+    return profile(pa.table({"label": values}))["label"]
 
 
-@pytest.mark.parametrize("rows", [30, 300, 3_000, 30_000, 3_000_000])
-def test_every_size_trains_some_steps_and_not_for_ever(rows):
-    found = sizes(rows)
-    steps = found.epochs * -(-rows // found.batch)
+@pytest.mark.parametrize(
+    ("values", "expected", "classes"),
+    [
+        ([0, 1] * 20, "binary", (0, 1)),
+        ([0.0, 1.0] * 20, "binary", (0, 1)),
+        ([1, 2] * 20, "binary", (1, 2)),
+        ([1.0, 2.0, 2.0] * 20, "binary", (2, 1)),
+        ([0.5, 1.5, 1.5] * 20, "binary", (1.5, 0.5)),
+        (["yes", "no"] * 20, "binary", ("no", "yes")),
+        (["True", "False", "False"] * 20, "binary", ("False", "True")),
+        (["Y", "N"] * 20, "binary", ("N", "Y")),
+        (["alive", "dead", "alive"] * 20, "binary", ("alive", "dead")),
+        (["b", "a", "c"] * 20, "multiclass", ("a", "b", "c")),
+        ([0, 1, 2] * 20, "multiclass", (0, 1, 2)),
+        ([1, 2, 3, 4, 5] * 20, "multiclass", (1, 2, 3, 4, 5)),
+        ([0.0, 1.0, 2.0] * 20, "multiclass", (0, 1, 2)),
+        ([3, 4, 5, 6] * 20, "regression", None),
+        ([0, 10, 20] * 20, "regression", None),
+        ([0.1, 0.2, 0.3] * 20, "regression", None),
+        (list(range(50)), "regression", None),
+        ([0] * 300 + [1] * 100 + [2] * 20 + [3], "regression", None),
+    ],
+)
+def test_problem_and_classes_follow_from_the_label(values, expected, classes):
+    target = judging.target(label(values), None)
+    assert (target.problem, target.classes) == (expected, classes)
+    assert target.why
 
-    assert 300 <= steps <= 20_000
-    assert 1 <= found.evaluate_every_steps <= steps
-    assert found.patience is None or steps / found.evaluate_every_steps > found.patience
+
+def test_a_person_overrules_what_integers_mean_and_is_told_how():
+    grades, ranks = label([3, 4, 5, 6] * 20), label([1, 2, 3] * 20)
+    assert judging.target(grades, "multiclass").classes == (3, 4, 5, 6)
+    assert judging.target(ranks, "regression").problem == "regression"
+    assert "--problem regression" in judging.target(ranks, None).why
+    assert "--problem multiclass" in judging.target(grades, None).why
 
 
-@pytest.mark.parametrize("rows", [100, 10_000])
-def test_fractions_add_up(rows):
-    assert sum(judging.fractions(rows).values()) == pytest.approx(1)
+def test_rare_classes_are_told():
+    assert judging.target(label(["a"] * 50 + ["b"] * 50 + ["c"] * 3), None).rare == "c (3)"
 
 
-def test_slices_are_columns_with_a_few_values_of_many_rows():
-    n = 10_000
-    table = {
-        "two": ["a", "b"] * (n // 2),
-        "skewed": ["a"] * (n - 1) + ["b"],
-        "many": [f"v{i % 100}" for i in range(n)],
-        "amount": [i / 7 for i in range(n)],
-        "three": [["x", "y", "z"][i % 3] for i in range(n)],
-    }
+@pytest.mark.parametrize(
+    ("values", "wanted", "words"),
+    [
+        (["a", "b", "c"] * 9, "regression", "needs numbers"),
+        (["a", "b", "c"] * 9, "binary", "3 different values"),
+        ([f"text {n}" for n in range(150)], None, "more than 100"),
+        ([0, 1] * 9, "multiclass", "at least three"),
+        ([0.5, 1.5, 2.5] * 9, "multiclass", "--problem regression"),
+    ],
+)
+def test_a_label_that_does_not_fit_is_refused(values, wanted, words):
+    with pytest.raises(PipelineStop, match=words):
+        judging.target(label(values), wanted)
 
-    assert judging.slices(decisions(table), n, 2_000) == [["two"], ["three"], ["two", "three"]]
+
+def certain(values, label, problem):
+    classes = pd.Series(label if problem == "regression" else pd.factorize(label, sort=True)[0])
+    return judging.scores(pd.DataFrame({"x": values}), classes, problem).certain["x"]
 
 
-@pytest.mark.parametrize("problem", ["binary", "multiclass", "regression"])
-def test_a_model_must_not_be_worse_than_the_heuristic(problem):
-    limits = judging.thresholds(problem, 400, deviation=10)
+@pytest.mark.parametrize(
+    ("values", "label", "problem"),
+    [
+        (BINARY * 2.5, BINARY, "binary"),
+        (-BINARY + chance.normal(0, 0.1, N), BINARY, "binary"),
+        (np.where(BINARY, "paid", "open").astype(object), BINARY, "binary"),
+        (np.where(BINARY, np.nan, 1.0), BINARY, "binary"),
+        (np.where(BINARY, chance.lognormal(0, 1, N), 0), BINARY, "binary"),
+        (np.char.upper(CLASSES).astype(object), CLASSES, "multiclass"),
+        (NUMBER * 100 + 3, NUMBER, "regression"),
+        (np.log(NUMBER), NUMBER, "regression"),
+        (1 / NUMBER, NUMBER, "regression"),
+    ],
+)
+def test_a_column_that_gives_the_label_away_is_a_leak(values, label, problem):
+    assert certain(values, label, problem) > judging.LEAK
 
-    assert [limit["over_heuristic"] for limit in limits if "over_heuristic" in limit] == [0]
-    margins = [limit["over_champion"] for limit in limits if "over_champion" in limit]
-    assert margins == [-0.15 if problem == "regression" else -0.015]
+
+@pytest.mark.parametrize(
+    ("values", "label", "problem"),
+    [
+        (chance.normal(size=N), BINARY, "binary"),
+        (np.where(chance.random(N) < 0.9, BINARY, 1 - BINARY), BINARY, "binary"),
+        (chance.choice([f"c{n}" for n in range(300)], N).astype(object), BINARY, "binary"),
+        (np.arange(N).astype(str).astype(object), BINARY, "binary"),
+        (np.where(chance.random(N) < 0.8, CLASSES, "a").astype(object), CLASSES, "multiclass"),
+        (NUMBER + chance.normal(0, NUMBER.std() / 2, N), NUMBER, "regression"),
+        (np.ones(N), NUMBER, "regression"),
+        (np.full(N, np.nan), NUMBER, "regression"),
+    ],
+)
+def test_a_useful_column_is_no_leak(values, label, problem):
+    assert certain(values, label, problem) < 0.93
+
+
+def test_few_rows_make_no_leak_certain():
+    label = np.array([0, 1] * 20)
+    noisy = np.where(np.arange(40) < 2, 1 - label, label)
+    assert certain(label * 1.0, label, "binary") > judging.LEAK
+    assert certain(noisy * 1.0, label, "binary") < 0.93
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "expected"),
+    [
+        ({"a": OTHERS[0], "b": OTHERS[1], "t": OTHERS[2]}, OTHERS[0] + 3 * OTHERS[1], {"a", "b"}),
+        ({"t": OTHERS[2], "got": NUMBER, "cost": NUMBER - OTHERS[0]}, OTHERS[0], {"got", "cost"}),
+        ({"a": OTHERS[0], "b": OTHERS[1]}, OTHERS[0] + OTHERS[1] + OTHERS[2] / 2, set()),
+        ({"a": OTHERS[0], "b": np.ones(N)}, OTHERS[1], set()),
+    ],
+)  # fmt: skip
+def test_numbers_that_sum_to_the_label_are_found(columns, label, expected):
+    assert {*judging.summands(pd.DataFrame(columns), pd.Series(label))} == expected
+
+
+@pytest.mark.parametrize("values", [[0, 1] * 200, [0] * 388 + [1] * 12])
+def test_a_rule_that_is_better_by_chance_does_not_keep_a_model_out(values):
+    auc, log_loss = judging.thresholds(label(values), "binary", 400, 0)
+    errors = 0.5 / np.sqrt(3 * min(values.count(0), values.count(1)))
+    assert auc["over_heuristic"] < -errors * 0.3
+    assert log_loss["metric"] == "log_loss"
+    assert -0.03 < log_loss["over_heuristic"] < 0
+
+
+def test_limits_are_in_the_labels_unit():
+    few, many = (judging.thresholds(label(NUMBER), "regression", n, 10)[0] for n in (400, 40_000))
+    assert (few["metric"], few["over_heuristic"], many["over_heuristic"]) == ("rmse", -0.15, -0.02)

@@ -1,29 +1,31 @@
 """The fork's name where the template's example stood, on a copy of the real files."""
 
-import os
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from components.errors import PipelineStop
 from pipeline import loading
-from pipeline.adopt.renaming import Fork, rename
+from pipeline.adopt.part import Request
+from pipeline.adopt.proposal import propose
+from pipeline.adopt.writing import rename
 
 TAXI = Path(__file__).parents[2] / "taxi"
 
 
-def fork(rows: int) -> Fork:
-    return Fork(
-        name="houses",
-        label="net price",
-        problem="regression",
-        data="data/houses.csv",
-        rows=rows,
-        row={"rooms": 3, "town": "L'Aquila"},
+def renamed(project: Path, rows: int = 20_000, name: str = "houses", **changes: Any) -> list[str]:
+    """Adopts a table of so many rows under a name, as far as the project's files are concerned."""
+    table = pa.table(
+        {"rooms": [3, 4] * 50, "town": ["L'Aquila"] * 99 + ["b"], "net price": range(100)}
     )
+    request = Request("data/houses.csv", "net price")
+    proposed = replace(propose(name, table, request), rows=rows, **changes)
+    return rename(name, request, proposed, project)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def adopted(project: Path) -> None:
 
 def test_variants_start_from_the_fork_and_have_its_name(project: Path) -> None:
     adopted(project)
-    told = rename(fork(20_000), project)
+    told = renamed(project)
     configs = project / "configs"
     development = loading.load("development", configs=configs)
     assert (development.name, development.registry.model) == ("houses-development",) * 2
@@ -58,7 +60,7 @@ def test_variants_start_from_the_fork_and_have_its_name(project: Path) -> None:
 def test_the_example_is_left_alone_and_can_be_deleted(project: Path) -> None:
     adopted(project)
     before = (project / "configs" / "taxi.yaml").read_text()
-    rename(fork(20_000), project)
+    renamed(project)
     assert (project / "configs" / "taxi.yaml").read_text() == before
     for pattern in ("taxi.*", "replay.yaml"):
         for path in (project / "configs").glob(pattern):
@@ -69,14 +71,14 @@ def test_the_example_is_left_alone_and_can_be_deleted(project: Path) -> None:
 
 def test_few_rows_are_no_sample(project: Path) -> None:
     adopted(project)
-    rename(fork(500), project)
+    renamed(project, 500)
     development = loading.load("development", configs=project / "configs")
     assert (development.data.sample, development.registry.promote) == (1.0, "manual")
     assert "all of them" in (project / "README.md").read_text()
 
 
 def test_the_readme_is_the_forks_and_the_templates_is_kept(project: Path) -> None:
-    rename(fork(20_000), project)
+    renamed(project)
     readme = (project / "README.md").read_text()
     assert readme.startswith("# Houses\n")
     assert "**net price** (regression) from `data/houses.csv`" in readme
@@ -89,15 +91,14 @@ def test_the_readme_is_the_forks_and_the_templates_is_kept(project: Path) -> Non
 
 
 def test_what_is_adopted_later_renames_nothing(project: Path) -> None:
-    rename(fork(20_000), project)
+    renamed(project)
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    later = Fork("boats", "price", "regression", "boats.csv", 9_000, {})
-    assert rename(later, project) == []
+    assert renamed(project, 9_000, "boats") == []
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
 
 
 def test_the_row_of_a_wide_table_is_not_typed(project: Path) -> None:
-    rename(replace(fork(20_000), row={f"x{number}": 1 for number in range(500)}), project)
+    renamed(project, row={f"x{number}": 1 for number in range(500)})
     readme = (project / "README.md").read_text()
     assert "predict --config houses - < row.json" in readme
     assert "x499" not in readme
@@ -106,16 +107,16 @@ def test_the_row_of_a_wide_table_is_not_typed(project: Path) -> None:
 def test_a_readme_of_ones_own_stays(project: Path) -> None:
     (project / "README.md").write_text("# Mine\n")
     variants = 2 + (project / "configs" / "kubeflow.yaml").is_file()
-    assert len(rename(fork(20_000), project)) == variants
+    assert len(renamed(project)) == variants
     assert (project / "README.md").read_text() == "# Mine\n"
     assert not (project / "docs" / "template.md").exists()
 
 
 def test_a_full_disk_leaves_all_as_it_was(project: Path) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    blocked = project / f".README.md.{os.getpid()}.tmp"
+    blocked = project / ".tmp-README.md"
     blocked.mkdir()
     with pytest.raises(PipelineStop, match="cannot be written"):
-        rename(fork(20_000), project)
+        renamed(project)
     blocked.rmdir()
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before

@@ -1,0 +1,402 @@
+"""The table that a person names: its files, what is wrong with it, and what its columns hold."""
+
+import difflib
+import glob
+import os
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from components.errors import PipelineStop
+from components.ingest.settings import CsvFormat
+from pipeline import loading
+from pipeline.adopt.part import Request
+
+MOST_COLUMNS = 5_000
+KINDS = {pa.int64(): "INT", pa.float32(): "FLOAT", pa.float64(): "FLOAT", pa.string(): "BYTES"}
+_ENDING = re.compile(r"\.(csv|tsv|jsonl|ndjson|parquet)(\.gz|\.zst)?$")
+_WILDCARD = re.compile(r"[*?[]")
+_SORTS_BY_TIME = re.compile(r"\d{4}([-/.])\d\d\1\d\d([T ]\d\d:\d\d.*)?")
+_NUMBERS = {
+    "with commas between thousands": (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "--thousands ,"),
+    "with a decimal comma": (r"[-+]?\d*,\d+", "--decimal ,"),
+    "with a decimal comma and points": (
+        r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?",
+        "--decimal , --thousands .",
+    ),
+    "with a currency": (r"[$€£¥]\s?[-+]?[\d.,]+|[-+]?[\d.,]+\s?[$€£¥]", ""),
+    "with a percent sign": (r"[-+]?[\d.,]+\s?%", ""),
+}
+"""How people write numbers, and the options that read them."""
+_QUERY = r"""
+WITH counted AS (
+  SELECT name, value, count(*) AS n
+  FROM (UNPIVOT (SELECT COLUMNS(*)::VARCHAR FROM rows) ON COLUMNS(*)) GROUP BY ALL
+), ranked AS (
+  SELECT *, trim(value) AS text, try_cast(value AS DOUBLE) AS number,
+    row_number() OVER (PARTITION BY name ORDER BY n DESC, number, value) AS place
+  FROM counted
+), dated AS (
+  SELECT *, place <= 101 AND regexp_full_match(text, '.{0,24}\d[-/. :].{0,14}') AND (
+    regexp_full_match(text, '\d{4}[-/]\d\d?[-/]\d\d?.*') AND try_cast(text AS TIMESTAMP) IS NOT NULL
+    OR try_strptime(text, ['%d.%m.%Y', '%d.%m.%Y %H:%M', '%d.%m.%Y %H:%M:%S', '%m/%d/%Y',
+      '%d/%m/%Y', '%m/%d/%y', '%m/%d/%Y %H:%M', '%d/%m/%Y %H:%M', '%m/%d/%Y %H:%M:%S',
+      '%d/%m/%Y %H:%M:%S', '%d-%b-%Y', '%d %b %Y', '%b %d, %Y', '%d %B %Y', '%B %d, %Y'
+    ]) IS NOT NULL) AS is_date
+  FROM ranked
+)
+SELECT name, sum(n)::BIGINT, count(*), list((value, n) ORDER BY place) FILTER (place <= 101),
+  coalesce(min(number), 'nan'), coalesce(max(number), 'nan'),
+  coalesce(bool_and(number % 1 = 0), false), (sum(n * length(value)) / sum(n))::DOUBLE,
+  (sum(n * len(string_split_regex(text, '\s+'))) FILTER (place <= 101)
+    / sum(n) FILTER (place <= 101))::DOUBLE,
+  avg(is_date::INT) FILTER (place <= 101) > 0.95,
+  count(*) FILTER (number IS NULL),
+  coalesce(list(value ORDER BY place) FILTER (number IS NULL)[:50], [])
+FROM dated GROUP BY name
+"""
+"""Of each column with values its name, and the fields of `Column` from `present` to `texts`."""
+
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the profiled rows."""
+
+    name: str
+    kind: str
+    """INT, FLOAT or BYTES, as in the schema."""
+    rows: int
+    present: int = 0
+    """Rows with a value."""
+    distinct: int = 0
+    frequent: tuple[tuple[Value, int], ...] = ()
+    """The 101 most frequent values with their numbers of rows; equal ones in order of value."""
+    low: float = np.nan
+    high: float = np.nan
+    whole: bool = False
+    """Whether all are whole numbers."""
+    characters: float = 0.0
+    """Mean length of a value."""
+    words: float = 0.0
+    """Mean number of words."""
+    is_date: bool = False
+    num_texts: int = 0
+    """Different values that are no numbers."""
+    texts: tuple[str, ...] = ()
+    """The most frequent 50 of them."""
+    rises: bool = False
+    """Whether each number is greater than the one in the row before."""
+    block: float = 0.0
+    """Rows in which a value stands, one after the other; 0 if it stands elsewhere too."""
+
+    @property
+    def missing(self) -> float:
+        """The fraction of rows without a value."""
+        return 1 - self.present / self.rows
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether nearly each row has a value of its own."""
+        return self.present >= 20 and self.distinct >= 0.95 * self.present
+
+
+class Files(NamedTuple):
+    """The data's files, and what `data.path` and `data.pattern` call them."""
+
+    path: str
+    pattern: str
+    names: list[str]
+
+
+def find(data: str) -> Files:
+    """The files of a path, a folder or a pattern; 'package:NAME/...' is inside a Python package.
+
+    Raises:
+      PipelineStop: there are none, or their names would select spans.
+    """
+    if "://" in data:
+        raise PipelineStop(
+            f"{data} is not on this machine. Copy some of it here and adopt that; afterwards "
+            "data.path in the configuration can name the whole."
+        )
+    path = loading.in_package("DATA", data).expanduser()
+    folder, pattern = path.parent, glob.escape(path.name)
+    if path.is_dir():
+        folder, pattern = path, f"*{_ending(path)}"
+    elif not path.exists():
+        fixed = [*takewhile(lambda part: not _WILDCARD.search(part), path.parts[:-1])]
+        folder, pattern = Path(*fixed), str(Path(*path.parts[len(fixed) :]))
+    names = sorted(name for name in glob.glob(str(folder / pattern)) if not os.path.isdir(name))
+    if not names:
+        raise PipelineStop(
+            f"There is no file {data}. Name a CSV, JSON lines or Parquet file, a folder of them, "
+            "or a quoted pattern such as 'data/*.csv'."
+        )
+    if "{" in pattern:
+        raise PipelineStop(
+            f"The file name {pattern} has a '{{', which selects spans in data.pattern. Rename the "
+            "file."
+        )
+    package = data.partition("/")[0] if data.startswith("package:") else ""
+    root = loading.in_package("DATA", package).resolve() if package else loading.PROJECT
+    folder = folder.resolve()
+    inner = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    return Files(f"{package}/{inner}" if package else str(inner), pattern, names)
+
+
+def _ending(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    endings = sorted({match[0] for name in names if (match := _ENDING.search(name))})
+    if len(endings) == 1:
+        return endings[0]
+    there = f"files that end in {' and in '.join(endings)}" if endings else "no data files"
+    raise PipelineStop(
+        f"The folder {folder} has {there} (there: {', '.join(names[:5]) or 'nothing'}). Name a "
+        f"file, or a pattern such as '{folder}/*.csv' or '{folder}/*/*.parquet'."
+    )
+
+
+def csv_format(request: Request) -> CsvFormat:
+    """How the files are written.
+
+    Raises:
+      PipelineStop: an option has a value with which no file can be read.
+    """
+    names = ("separator", "encoding", "decimal", "thousands", *(["nulls"] if request.nulls else []))
+    try:
+        form = CsvFormat.model_validate({name: getattr(request, name) for name in names})
+        stop("adopt", (f"--{'.'.join(path)} {text}" for path, text in form.problems()))
+    except ValidationError as error:
+        stop("adopt", (f"--{e['loc'][0]} {e['input']!r}: {e['msg']}" for e in error.errors()))
+    return form
+
+
+class Rows(NamedTuple):
+    """What was read of the files."""
+
+    table: pa.Table
+    """The first million rows, or fewer if there are many columns: int64, float32 and string."""
+    is_all: bool
+    bad: int
+    """Rows that no run can use."""
+    nulls: list[str]
+    """A sentence for each column of numbers, and the label, with texts taken for missing."""
+
+
+def read(files: Files, form: CsvFormat, request: Request) -> Rows:
+    """Reads the files' first rows.
+
+    Raises:
+      PipelineStop: a file cannot be read, has too many columns, or bad rows and no --quarantine.
+    """
+    from components.ingest.rows import Columns, stop_at, tables
+
+    bad, batches = 0, []
+    with tables(files.names, form) as reader:
+        header = [*reader.columns(files.names[0])]
+        if header[0].lstrip().startswith("{"):
+            raise PipelineStop(
+                f"{files.names[0]} looks like JSON lines: let its name end in .jsonl."
+            )
+        columns = len(header)
+        if columns > MOST_COLUMNS:
+            raise PipelineStop(
+                f"{files.names[0]} has {columns:,} columns; {MOST_COLUMNS:,} can be adopted. Keep "
+                "those that may tell something of the label, in a file of their own."
+            )
+        left = most = min(1_000_000, 40_000_000 // columns)
+        kinds = reader.kinds(files.names, most)
+        for name in files.names:
+            reading = reader.read(name, Columns(kinds, label=request.label), limit=left + 1)
+            batches += [*reading]
+            bad, left = bad + reading.bad, left - reading.seen
+            if reading.bad and not request.quarantine:
+                raise stop_at(name, reading.bad, reading.bad_rows)
+            if left < 0:
+                break
+        numbers = [name for name, kind in kinds.items() if kind != "BYTES" or name == request.label]
+        as_text = Columns(dict.fromkeys(numbers), exact=False)
+        first = [*reader.read(files.names[0], as_text, limit=100_000)] if numbers else []
+    table = pa.Table.from_batches(batches)
+    types = {"INT": pa.int64(), "FLOAT": pa.float32(), "BYTES": pa.string()}
+    table = table.cast(pa.schema([(name, types[kind]) for name, kind in kinds.items()]))
+    return Rows(table[:most], left >= 0, bad, [*_nulls(first, form)])
+
+
+def _nulls(first: list[pa.RecordBatch], form: CsvFormat) -> Iterator[str]:
+    """Yields which texts in columns of numbers were taken for missing values."""
+    rows = pa.Table.from_batches(first) if first else pa.table({})
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if column.type in (pa.string(), pa.binary()):
+            texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
+            taken = texts.filter(pc.is_in(texts, pa.array(form.nulls, pa.string()))).value_counts()
+            counts = [f"'{c['values']}' ({c['counts']:,} rows)" for c in taken.to_pylist()]
+            if counts:
+                yield f"{name}: {', '.join(counts)} taken for missing; --nulls TEXT names others"
+
+
+def chosen_name(request: Request) -> str:
+    """The configuration's name: the one asked for, or a tidy one of the data's file or folder."""
+    if request.name is not None:
+        return request.name
+    stem = Path(_WILDCARD.split(request.data)[0].rstrip("/")).name.split(".")[0]
+    tidy = re.sub(r"[^a-z0-9]+", "-", stem.lower())[:60].strip("-")
+    return tidy if tidy[:1].isalpha() else f"data-{tidy}".strip("-")
+
+
+def name_mistakes(name: str) -> Iterator[str]:
+    """Yields why a name cannot be a configuration's."""
+    if len(name) > 60:
+        yield f"--name has {len(name)} characters: use at most 60"
+    elif not re.fullmatch("[a-z][a-z0-9-]*", name):
+        yield f"--name {name!r}: use lower-case letters, digits and '-', and begin with a letter"
+
+
+def mistakes(table: pa.Table, request: Request) -> Iterator[str]:
+    """Yields what of the request the table does not allow."""
+    names = table.column_names
+    if len(names) == 1:
+        shown = names[0][:80]
+        yield f"there is one column only, '{shown}'. Another separator? Then --separator ';'"
+    options = [("--label", request.label), ("--key", request.key), ("--time", request.time)]
+    options += [("--keep", name) for name in request.keep]
+    options += [("--exclude", name) for name in request.exclude]
+    for option, name in options:
+        if name is not None and name not in names:
+            yield f"{option} {name}: there is no such column{_like(name, names)}"
+        elif option != "--label" and name == request.label:
+            yield f"{option} {name}: that is the label"
+        elif option in ("--key", "--time") and name and table[name].null_count:
+            yield f"{option} {name}: is empty in {table[name].null_count:,} rows; all need a value"
+    if both := sorted({*request.keep} & {*request.exclude, request.key, request.time}):
+        yield f"--keep {', '.join(both)}: also left out by another option"
+    times = (
+        table[request.time].slice(0, 10_000).unique().to_pylist() if request.time in names else []
+    )
+    if not all(_SORTS_BY_TIME.fullmatch(time.strip()) for time in times if isinstance(time, str)):
+        yield (
+            f"--time {request.time}: these texts do not sort by time. Write them as 2024-01-31, or "
+            "as seconds since 1970"
+        )
+    if table.num_rows < 40:
+        yield (
+            f"{table.num_rows} rows are too few: train, eval and test each need some. At least 40 "
+            "are needed, and some hundreds for a model worth having"
+        )
+    if request.label in names:
+        yield from _label_mistakes(table[request.label], request)
+
+
+def _label_mistakes(label: pa.ChunkedArray, request: Request) -> Iterator[str]:
+    rows, empty, values = len(label), label.null_count, label.drop_null().unique()
+    if empty == rows:
+        yield f"the label '{request.label}' is empty in all rows"
+    elif len(values) < 2:
+        always = str(values[0])[:40]
+        yield f"the label '{request.label}' is always '{always}': there is nothing to learn"
+    elif empty and not request.quarantine:
+        yield (
+            f"the label '{request.label}' is empty in {empty:,} of {rows:,} rows "
+            f"({empty / rows:.1%}). Fill or remove those rows, or add --quarantine: then each run "
+            "sets them aside (data.bad_rows)"
+        )
+
+
+def _like(name: str, names: list[str]) -> str:
+    lower = {known.strip().lower(): known for known in names}
+    close = difflib.get_close_matches(name.strip().lower(), lower, n=1)
+    if close:
+        return f"; did you mean '{lower[close[0]]}'?"
+    return f"; there are: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+
+
+def stop(subject: str, mistakes: Iterable[str]) -> None:
+    """Stops if there is any mistake.
+
+    Raises:
+      PipelineStop: lists them.
+    """
+    sentences = [mistake if mistake.endswith("?") else f"{mistake}." for mistake in mistakes]
+    if len(sentences) == 1:
+        raise PipelineStop(f"{subject}: {sentences[0]}")
+    if sentences:
+        lines = "\n".join(f"  {sentence}" for sentence in sentences)
+        raise PipelineStop(f"{subject}: {len(sentences)} things are wrong:\n{lines}")
+
+
+def sample(table: pa.Table, rows: int) -> pa.Table:
+    """At most so many of the rows, the same each time, in their order."""
+    if table.num_rows > rows:
+        chosen = np.random.default_rng(0).choice(table.num_rows, rows, replace=False)
+        table = table.take(pa.array(np.sort(chosen)))
+    return table.combine_chunks()
+
+
+def profile(table: pa.Table) -> dict[str, Column]:
+    """Measures each column, on at most 100,000 rows and 5 million values."""
+    import duckdb  # 70 MB, which only this needs
+
+    rows = sample(table, min(100_000, 5_000_000 // table.num_columns))
+    numbered = rows.rename_columns([str(number) for number in range(table.num_columns)])
+    with duckdb.connect() as connection:  # in which names of columns have no case
+        facts = connection.register("rows", numbered).execute(_QUERY).fetchall()
+    measured = {int(number): fields for number, *fields in facts}
+    return {
+        name: _column(name, rows[name], table[name].slice(0, 20_000), measured.get(number))
+        for number, name in enumerate(table.column_names)
+    }
+
+
+def _column(
+    name: str, values: pa.ChunkedArray, first: pa.ChunkedArray, facts: list[Any] | None
+) -> Column:
+    kind = KINDS[values.type]
+    if facts is None:
+        return Column(name, kind, len(values))
+    present, distinct, frequent, *more, texts = facts
+    own = {"INT": int, "FLOAT": float, "BYTES": str}[kind]
+    numbers = values.drop_null().to_numpy() if kind == "INT" else np.zeros(2)
+    changes = pc.sum(pc.not_equal(first.slice(1), first.slice(0, len(first) - 1))).as_py() or 0
+    is_block = kind != "FLOAT" and changes + 1 == pc.count_distinct(first, mode="all").as_py()
+    measured = Column(name, kind, len(values), present, distinct, (), *more)
+    return replace(
+        measured,
+        frequent=tuple((own(value), n) for value, n in frequent),
+        texts=tuple(texts),
+        rises=bool((np.diff(numbers) > 0).all()),
+        block=len(first) / (changes + 1) if is_block else 0.0,
+    )
+
+
+def remarks(column: Column) -> Iterator[str]:
+    """Yields what is odd in a text column's values, and what mends it."""
+    if column.kind != "BYTES":
+        return
+    texts = [text.strip() for text in column.texts]
+    for form, (pattern, option) in _NUMBERS.items():
+        if sum(bool(re.fullmatch(pattern, text)) for text in texts) > 0.9 * max(1, len(texts)):
+            mend = f"read them with {option}" if option else "take it out of the file"
+            yield f"{column.name}: numbers {form}, such as {texts[0]}, are text here; {mend}"
+            break
+    if 0 < column.num_texts <= 5 and column.distinct - column.num_texts >= 20:
+        nulls = " ".join(f"--nulls {shlex.quote(text)}" for text in texts)
+        yield f"{column.name}: text only for {', '.join(map(repr, texts))}; if missing: {nulls}"
+    alike: dict[str, list[Value]] = defaultdict(list)
+    for value, _ in column.frequent:
+        alike[str(value).strip().casefold()].append(value)
+    for values in alike.values():
+        if len(values) > 1:
+            shown = " beside ".join(map(repr, values))
+            yield f"{column.name}: {shown} are different values"
