@@ -94,11 +94,13 @@ def test_gaps_become_a_value_of_their_own():
     assert "25% missing" in why
 
 
-def test_buckets_come_where_they_explain_more_than_a_line():
-    values = [n % 90 for n in range(2_000)]
-    curved = decision("amount", values, pd.Series({"by_bins": 0.5, "by_line": 0.1}))
-    straight = decision("amount", values, pd.Series({"by_bins": 0.5, "by_line": 0.5}))
-    assert [len(found.features) for found in (curved, straight)] == [2, 1]
+def test_of_enough_rows_a_number_becomes_its_position_among_quantiles():
+    few, many = ([n % 30 + 0.5 if n % 9 else None for n in range(count)] for count in (N, 5_000))
+    kinds = [settings["kind"] for settings, _ in decision("amount", few).features]
+    assert kinds == ["numeric", "bucketized"]
+    ((settings, _),) = decision("amount", many).features
+    expected = {"kind": "numeric", "scale": "quantile", "bins": 29, "missing": "own"}
+    assert settings == expected
 
 
 def test_categories_are_taken_in_when_a_person_wants_them():
