@@ -20,9 +20,19 @@ from components.errors import did_you_mean
 from components.evaluation.thresholds import Threshold, metric_problems
 from components.features.table import FeatureTable
 from components.inference.prediction_log import LogSettings
-from components.ingest.settings import BadRows, CsvFormat, Spans, Split
+from components.ingest.settings import BadRows, CsvFormat, Kind, Spans, Split
 from components.settings import Problem, Removable, Settings, Strict
 from pipeline import parts
+
+
+class DataTable(Strict):
+    """Files that `data.sql` reads beside the rows, as one table."""
+
+    path: str = Field(description="A file, or a folder; as in data.path.")
+    pattern: str = Field("*", description="Files within the folder, a glob.")
+    columns: dict[str, Kind] = Field(
+        default_factory=dict, description="Types other than those that the values show."
+    )
 
 
 class Data(Settings):
@@ -34,7 +44,8 @@ class Data(Settings):
     )
     pattern: str = Field(
         description="Files within it, a glob; {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD} select "
-        "spans as in TFX. Names in .parquet are Parquet, all others CSV; .gz is decompressed."
+        "spans as in TFX. Names in .parquet are Parquet, in .jsonl JSON lines, all others CSV; .gz "
+        "and .zst are decompressed."
     )
     spans: Spans = Field("newest", description="Which spans, if the pattern has any.")
     test_spans: Literal["all", "newest"] = Field(
@@ -48,6 +59,29 @@ class Data(Settings):
     bad_rows: BadRows = Field(
         BadRows(), description="What happens to rows that cannot be used: fail, or quarantine."
     )
+    sql: str | None = Field(
+        None,
+        description="A SELECT from `rows` whose result has the schema's columns; run before the "
+        "rows are divided.",
+    )
+    sql_over: Literal["row", "span"] = Field(
+        "row", description="row: each result depends on one row; span: on others of its span too."
+    )
+    columns: dict[str, Kind] = Field(
+        default_factory=dict,
+        description="Types of columns of `rows` that the schema lacks or has as something else; "
+        "null where a file does not have them.",
+    )
+    tables: dict[str, DataTable] = Field(
+        default_factory=dict, description="More tables for the query, by name."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions between the fields."""
+        if self.sql is None and (self.columns or self.tables or self.sql_over != "row"):
+            yield ("sql",), "is unset, and data.columns, data.tables and data.sql_over are for it"
+        if "rows" in map(str.lower, self.tables):
+            yield ("tables", "rows"), "is the name of the data itself; choose another one"
 
 
 class Gate(Strict):

@@ -17,13 +17,14 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
+from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.gate.component import Gate
 from components.gate.findings import GateSettings
 from components.hashing import hash_files
 from components.ingest.component import ArrowExampleGen
-from components.ingest.settings import IngestSettings
+from components.ingest.settings import IngestSettings, NamedTable, Query
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from components.trainer.run import version_to_start_from
@@ -31,7 +32,7 @@ from pipeline import parts
 from pipeline.beam import beam_flags
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
-from pipeline.loading import PROJECT, data_folder
+from pipeline.loading import PROJECT, data_folder, in_package
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
@@ -111,11 +112,32 @@ def example_gen(config: Config, fresh: bool = False) -> ArrowExampleGen:
         sample=1.0 if fresh else data.sample,
         spans=data.spans,
         csv=data.csv,
+        query=query_of(config),
         bad_rows=data.bad_rows,
         code=code_fingerprint("components.ingest.component"),
     )
     component = ArrowExampleGen(str(data_folder(config)), data.pattern, settings)
     return component.with_id("ExampleGen")
+
+
+def query_of(config: Config) -> Query | None:
+    """The query of `data.sql`, with the files of its tables.
+
+    Raises:
+      PipelineStop: a table has no files.
+    """
+    data = config.data
+    if data.sql is None:
+        return None
+    tables = {}
+    for name, table in data.tables.items():
+        path = PROJECT / in_package(f"data.tables.{name}.path", table.path)
+        files = sorted(path.glob(table.pattern)) if path.is_dir() else [path]
+        found = [str(file) for file in files if file.is_file()]
+        if not found:
+            raise PipelineStop(f"data.tables.{name} has no file at {path}. Correct its path.")
+        tables[name] = NamedTable(files=found, columns=table.columns)
+    return Query(sql=data.sql, over=data.sql_over, columns=data.columns, tables=tables)
 
 
 def statistics_of(examples: Any, columns: list[str] | None = None) -> StatisticsGen:

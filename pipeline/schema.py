@@ -28,9 +28,20 @@ def read_schema(path: Path) -> schema_pb2.Schema:
 
 def diff(before: schema_pb2.Schema | None, after: schema_pb2.Schema) -> list[str]:
     """The changes, a line each, starting with '-' or '+'; empty if there are none."""
-    old = list(described(before)) if before is not None else []
-    lines = difflib.ndiff(old, list(described(after)))
-    return [line for line in lines if line[0] in "-+"]
+    old = _lines(before) if before is not None else {}
+    new = _lines(after)
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [
+        f"{sign} {lines[name]}"
+        for name in changed
+        for sign, lines in (("-", old), ("+", new))
+        if name in lines
+    ]
+
+
+def _lines(schema: schema_pb2.Schema) -> dict[str, str]:
+    names = [feature.name for feature in schema.feature]
+    return dict(zip(names, described(schema), strict=True))
 
 
 def described(schema: schema_pb2.Schema) -> Iterator[str]:

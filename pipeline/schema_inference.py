@@ -12,11 +12,13 @@ from rich.console import Console
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.ingest.settings import CsvFormat
+from components.ingest.query import sample
+from components.ingest.settings import CsvFormat, Query
 from components.ingest.spans import resolve
 from components.ingest.tables import read_table
 from pipeline import loading, schema
 from pipeline.console import make
+from pipeline.graph import query_of
 
 _MAX_CATEGORIES = 100
 """A text column with more values than this gets no list of allowed values."""
@@ -26,7 +28,10 @@ _CSV = CsvFormat()
 
 
 def proposed_schema(
-    files: list[Path], curated: schema_pb2.Schema | None, csv: CsvFormat = _CSV
+    files: list[Path],
+    curated: schema_pb2.Schema | None,
+    csv: CsvFormat = _CSV,
+    query: Query | None = None,
 ) -> schema_pb2.Schema:
     """The schema that accepts these files.
 
@@ -34,11 +39,14 @@ def proposed_schema(
       files: CSV files with a header, or Parquet files.
       curated: the schema there is; it is widened where the data needs it, else kept.
       csv: how the CSV files are written.
+      query: what the rows are put through; the schema is its result's.
 
     Raises:
       PipelineStop: no files, or a file that cannot be read.
     """
-    return fitting_schema(read_table([str(file) for file in files], csv, _MAX_ROWS), curated)
+    paths = [str(file) for file in files]
+    table = sample(paths, csv, query, _MAX_ROWS) if query else read_table(paths, csv, _MAX_ROWS)
+    return fitting_schema(table, curated)
 
 
 def fitting_schema(table: pa.Table, curated: schema_pb2.Schema | None = None) -> schema_pb2.Schema:
@@ -102,7 +110,7 @@ def main(config_name: str, overrides: list[str], write: bool, console: Console) 
     curated = schema.read_schema(path) if path.is_file() else None
     inputs = resolve(str(loading.data_folder(config)), config.data.pattern, config.data.spans)
     files = [Path(file) for file in inputs.files]
-    proposed = proposed_schema(files, curated, config.data.csv)
+    proposed = proposed_schema(files, curated, config.data.csv, query_of(config))
     changes = schema.diff(curated, proposed)
     if not changes:
         console.print(f"{config.schema_file} fits the data; nothing to change.")

@@ -11,8 +11,7 @@ from rich.markup import escape
 from components.evaluation.results import METRICS_FILE, describe
 from components.evaluation.slices import OVERALL
 from components.gate.component import REPORT_FILE
-from components.ingest.executor import COUNTS_FILE, QUARANTINED
-from components.ingest.quarantine import FOLDER
+from components.ingest.component import COUNTS_FILE, QUARANTINE, QUARANTINED
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
 from components.registry.store import (
@@ -80,7 +79,7 @@ def _tell_quarantine(bad: dict[str, Any] | None, examples: Path, console: Consol
     reasons = [f"{count:,} x {reason}" for reason, count in bad["reasons"].items()]
     for reason in reasons[:_REASONS] + (["…"] if len(reasons) > _REASONS else []):
         console.print(f"  {escape(reason)}")
-    console.print(f"  head {shown(examples / FOLDER)}/*.jsonl    shows them")
+    console.print(f"  head {shown(examples / QUARANTINE)}/*.jsonl    shows them")
 
 
 def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:

@@ -54,11 +54,17 @@ def batch_predict(
 
     def predict() -> int:
         from components.batch_prediction.job import Options
+        from components.errors import PipelineStop
         from pipeline import loading
 
         names = tuple(filter(None, next(csv.reader([columns], skipinitialspace=True), ())))
         pattern = str(loading.in_package("--input", input_)) if input_ else ""
         loaded = loading.load(config, set_ or [])
+        if loaded.data.sql:
+            raise PipelineStop(
+                f"{config} has data.sql, which batch prediction does not run. Give it rows that "
+                "the query has been applied to, with --set data.sql=null --set data.tables={}."
+            )
         options = Options(pattern, output, version, key, names, format_, overwrite, loaded.data.csv)
         return _predict(loaded, options)
 

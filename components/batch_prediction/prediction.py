@@ -38,7 +38,7 @@ def predict(item: Item, block: Block, wanted: Wanted, version: LoadedVersion) ->
     """Checks a block's rows and predicts the good ones."""
     typed = item.rows is not None
     rows = _as_batch(block.rows)
-    checked = arrow.check(version.signature, rows, typed)
+    checked = arrow.check(version.signature, rows, typed, wanted.csv.nulls)
     reasons = checked.reasons
     given = _given(rows, wanted, typed, reasons)
     good: arrow.Mask = np.ones(len(rows), bool)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -17,7 +18,6 @@ from components.batch_prediction.inputs import (
 )
 from components.errors import PipelineStop
 from components.ingest.opening import Source, as_in_file, is_unclosed, original
-from components.ingest.tolerant import row_numbers
 
 _BYTES = 1 << 23
 """Of CSV, read at a time. A row must fit into it."""
@@ -157,3 +157,16 @@ def _open_csv(
             return iter(())
         raise
     return iter(reader)
+
+
+def row_numbers(last: int, count: int, skipped: list[int]) -> npt.NDArray[np.int64]:
+    """The numbers of the next good rows after row `last`, int64 [count].
+
+    Args:
+        last: The row before.
+        count: How many.
+        skipped: The numbers of rows that are none of them.
+    """
+    between = [number for number in skipped if number > last]
+    numbers = np.arange(last + 1, last + 1 + count + len(between))
+    return np.setdiff1d(numbers, between, assume_unique=True)[:count]

@@ -27,7 +27,7 @@ from components.continued_evaluation.settings import Labels
 from components.errors import PipelineStop
 from components.features.table import FeatureTable
 from components.inference.model import choose
-from components.ingest.describing import describe, describe_spans
+from components.ingest.component import describe, describe_spans
 from components.ingest.settings import Spans
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.registry.finding import FindingDriver

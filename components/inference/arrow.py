@@ -5,13 +5,13 @@ test holds the two side by side. A row that breaks one is set aside instead of s
 
 CSV has no types: its fields come as bytes, and only there
 
-- a number is text that JSON or the ingest (`components.ingest.reading`) reads as one, with spaces
+- a number is text that JSON or the ingest (`components.ingest.rows`) reads as one, with spaces
   around it, "+1.0", ".5" and, for an integer, "0x1f";
-- "nan" is a missing number, as in the ingest;
+- "nan", "NA" and the like are missing numbers, as in the ingest (`data.csv.nulls`);
 - a text must be UTF-8.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.inference.columns import DTYPES, EXPECTED, MISSING, Columns
-from components.ingest.arrow_types import is_text, parse
+from components.ingest.arrow_types import convert, is_text, parse
+from components.ingest.settings import CsvFormat
 from components.registry.signature import Signature
 
 Mask = np.ndarray
 """bool [rows]."""
 _MOST_FLOAT = float(np.finfo(np.float32).max)
 _MOST_INT = int(np.iinfo(np.int64).max)
+_NULLS = tuple(CsvFormat().nulls)
 _FRACTIONAL = "^[^xX]*[.eE]"
 """What is written as a float, and is no hexadecimal integer."""
 
@@ -47,20 +49,23 @@ class _Values(NamedTuple):
     wrong: Mask
 
 
-def check(signature: Signature, batch: pa.RecordBatch, typed: bool) -> Checked:
+def check(
+    signature: Signature, batch: pa.RecordBatch, typed: bool, nulls: Sequence[str] = _NULLS
+) -> Checked:
     """Checks rows and turns them into what a version takes.
 
     Args:
         signature: Of the version.
         batch: The rows. Columns that are not there are missing in all rows; others are ignored.
         typed: Whether the columns have types, as in Parquet, or are the bytes of CSV's fields.
+        nulls: Texts that stand for a missing number in CSV, as `data.csv.nulls` says.
     """
     columns: Columns = {}
     reasons: dict[int, list[str]] = {}
     for name, column in signature["inputs"].items():
         kind = column["type"]
         array = batch[name] if name in batch.schema.names else pa.nulls(len(batch))
-        columns[name], wrong = _typed(kind, array) if typed else _parsed(kind, array)
+        columns[name], wrong = _typed(kind, array) if typed else _parsed(kind, array, nulls)
         for row in np.flatnonzero(wrong).tolist():
             shown = _shown(array[row].as_py(), typed)
             reasons.setdefault(row, []).append(f"'{name}' must be {EXPECTED[kind]}, got {shown}")
@@ -87,9 +92,15 @@ def accepts(kind: str, given: pa.DataType) -> bool:
     if of.is_null(given):
         return True
     if kind == "BYTES":
-        return is_text(given)
-    number = of.is_integer(given) or of.is_floating(given)
+        return is_text(given) or _is_moment(given)
+    number = of.is_integer(given) or of.is_floating(given) or of.is_boolean(given)
     return number or (kind == "FLOAT" and of.is_decimal(given))
+
+
+def _is_moment(given: pa.DataType) -> bool:
+    """Whether it is a date or a time, which the ingest makes a text of."""
+    of = pa.types
+    return bool(of.is_date(given) or of.is_timestamp(given) or of.is_time(given))
 
 
 def mask(array: pa.BooleanArray) -> Mask:
@@ -101,6 +112,10 @@ def mask(array: pa.BooleanArray) -> Mask:
 def _typed(kind: str, array: pa.Array) -> _Values:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_boolean(array.type) and kind != "BYTES":
+        array = array.cast(pa.int8())
+    if _is_moment(array.type) and kind == "BYTES":
+        array = convert(array, pa.string())
     if accepts(kind, array.type):
         return _CONVERT[kind](array)
     return _Values(np.full(len(array), MISSING[kind], DTYPES[kind]), mask(array.is_valid()))
@@ -135,11 +150,16 @@ def _text(array: pa.Array) -> _Values:
 _CONVERT: dict[str, Callable[[pa.Array], _Values]] = {"FLOAT": _float, "INT": _int, "BYTES": _text}
 
 
-def _parsed(kind: str, fields: pa.Array) -> _Values:
+def _parsed(kind: str, fields: pa.Array, nulls: Sequence[str]) -> _Values:
     texts = parse(fields, pa.string())
+    unread = mask(pc.and_(fields.is_valid(), texts.is_null()))
+    if kind != "BYTES":
+        texts = pc.replace_substring_regex(texts, r"^([ \t]*)\+([0-9.])", r"\1\2")
+        is_none = pc.is_in(pc.ascii_trim(texts, " \t"), value_set=pa.array(["", *nulls]))
+        texts = pc.replace_with_mask(texts, is_none, pa.scalar(None, pa.string()))
     parser = {"FLOAT": _float_of_text, "INT": _int_of_text, "BYTES": _text}[kind]
     values, wrong = parser(texts)
-    return _Values(values, wrong | mask(pc.and_(fields.is_valid(), texts.is_null())))
+    return _Values(values, wrong | unread)
 
 
 def _float_of_text(texts: pa.Array) -> _Values:

@@ -1,7 +1,5 @@
 """What Arrow's types are as INT, FLOAT and BYTES: a Parquet file's columns become a CSV file's."""
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -10,7 +8,6 @@ import pyarrow.compute as pc
 from components.ingest.settings import Kind
 
 ARROW: dict[str, pa.DataType] = {"INT": pa.int64(), "FLOAT": pa.float32(), "BYTES": pa.string()}
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 
 
 def kind_of(given: pa.DataType) -> Kind | None:
@@ -142,12 +139,12 @@ def _texts(array: pa.Array) -> pa.Array:
 
 
 def _moments(array: pa.Array) -> pa.Array:
-    """ISO 8601 with a space, as pandas prints one: a fraction only where there is one."""
-    zone, suffix = array.type.tz, ""
-    if zone and (fixed := _OFFSET.fullmatch(zone)):
-        minutes = (int(fixed[2]) * 60 + int(fixed[3])) * (-1 if fixed[1] == "-" else 1)
-        array = array.cast(pa.timestamp(array.type.unit))
-        array, suffix = pc.add(array, pa.scalar(minutes * 60, pa.duration("s"))), zone
+    """ISO 8601 with a space, as pandas prints one: a fraction only where there is one.
+
+    In UTC where it has a zone, as `components.ingest.rows` makes it.
+    """
+    if array.type.tz:
+        array = array.cast(pa.timestamp(array.type.unit, "UTC"))
     if array.type.unit != "ns":
         array = array.cast(pa.timestamp("us", array.type.tz))
     texts = array.cast(pa.string())
@@ -158,4 +155,4 @@ def _moments(array: pa.Array) -> pa.Array:
         (r"(\.\d{6})000([+-].*)?$", r"\1\2"),
     ):
         texts = pc.replace_substring_regex(texts, pattern, by)
-    return pc.binary_join_element_wise(texts, suffix, "")
+    return texts

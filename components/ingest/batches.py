@@ -5,6 +5,7 @@ TensorFlow reads and writes, tfx_bsl codes whole batches, and Beam sees those: a
 Transform's time saved at 150,000 rows, and a third of StatisticsGen's.
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -124,7 +125,7 @@ class WriteBatches(beam.PTransform):
 
 
 class _WriteShard(beam.DoFn):
-    """A bundle of batches -> the temporary name of one shard."""
+    """A bundle of batches -> a hash of the rows and the temporary name of one shard."""
 
     def __init__(self, schema: schema_pb2.Schema, prefix: str):
         self._schema, self._prefix = schema.SerializeToString(), prefix
@@ -141,9 +142,11 @@ class _WriteShard(beam.DoFn):
     def process(self, element: tuple[pa.RecordBatch, Any]) -> None:
         """Appends a batch."""
         if self._writer is None:
+            self._content = hashlib.sha256()
             self._path = f"{self._prefix}.{uuid.uuid4().hex}.tmp"
             fileio.makedirs(self._path.rpartition("/")[0])
             self._writer = tf.io.TFRecordWriter(self._path, _OPTIONS)
+        self._content.update(element[0].serialize())
         for example in self._encoder.encode(element[0]):
             self._writer.write(example)
 
@@ -151,10 +154,12 @@ class _WriteShard(beam.DoFn):
         """Closes the shard and yields its name."""
         if self._writer is not None:
             self._writer.close()
-            yield WindowedValue(self._path, MIN_TIMESTAMP, [GlobalWindow()])
+            shard = (self._content.hexdigest(), self._path)
+            yield WindowedValue(shard, MIN_TIMESTAMP, [GlobalWindow()])
 
 
-def _publish(shards: list[str], prefix: str) -> None:
-    for number, shard in enumerate(sorted(shards)):
+def _publish(shards: list[tuple[str, str]], prefix: str) -> None:
+    """Numbers the shards by their content: workers finish them in any order."""
+    for number, (_, shard) in enumerate(sorted(shards)):
         final = f"{prefix}-{number:05d}-of-{len(shards):05d}.gz"
         fileio.rename(shard, final, overwrite=True)

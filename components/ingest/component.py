@@ -1,18 +1,65 @@
-"""ArrowExampleGen: the component that turns CSV and Parquet files into examples."""
+"""ArrowExampleGen: the component that turns files of rows into split TFRecords of tf.Examples.
+
+driver:   the files of all spans wanted, and their fingerprint, into the cache's key
+Beam:     a file a work item, or a span if the query needs it whole: rows, split, shards
+executor: what came of all of them, checked, named and described
+"""
 
 import dataclasses
 import json
+import os
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, zip_longest
 from typing import Any
 
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from google.protobuf import wrappers_pb2
+from tfx import types
 from tfx.components.example_gen import component, driver, utils
-from tfx.dsl.components.base import executor_spec
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor, executor_spec
+from tfx.dsl.io import fileio
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
-from components.ingest.executor import INPUTS_KEY, Executor, read_inputs
-from components.ingest.settings import IngestSettings
+from components.ingest import query
+from components.ingest.query import UsedRows
+from components.ingest.rows import SHOWN, BadRow, Columns, stop_at
+from components.ingest.settings import SPLITS, IngestSettings
+from components.ingest.spans import Inputs, check_unchanged, resolve
+from components.ingest.splitting import TEST, Counts, CountTimes, Cuts, assign, find_cuts, sampled
+from components.ingest.writing import Shard, ShardWriter, publish
+
+INPUTS_KEY = "inputs"
+"""The execution property in which the driver leaves the files it found, as JSON."""
+COUNTS_FILE = "counts.json"
+QUARANTINED = "quarantined"
+"""Its key of the bad rows, beside those of the splits."""
+QUARANTINE = "quarantine"
+"""The folder of the lists of bad rows."""
+_MOST_LISTED = 250_000
+"""Bad rows of one file, which are in memory together."""
+_EARLY = 10_000
+"""Not before so many bad rows a file is given up."""
+_EXAMPLES, _REASONS, _REPORTED = 3, 10, 3
+Item = tuple[int, list[str], bool]
+"""Its number, its files, and whether its test rows are used."""
+Result = dict[str, Any]
+"""Of an item: `shards`, and of its bad rows `bad`, `seen` (all rows), `reasons` (how many rows have
+each), `examples` (of each reason) and `list`, a file. Or `problem` alone.
+
+What stops the run is a result and no exception: runners wrap exceptions beyond recognition, and
+distributed ones try again first.
+"""
 
 
 class Driver(driver.FileBasedDriver):
@@ -37,8 +84,69 @@ class Driver(driver.FileBasedDriver):
         return exec_properties
 
 
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """CSV, Parquet and JSON lines to gzipped TFRecords of tf.Examples, split."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the step.
+
+        Args:
+            input_dict: Empty.
+            output_dict: `examples`, one Examples artifact. It gets the splits' folders, a
+                `counts.json` with the rows of each split, and custom properties; bad rows go to
+                `quarantine/*.jsonl`.
+            exec_properties: As `ArrowExampleGen` and its driver set them.
+
+        Raises:
+            PipelineStop: If the data can't be used as it is.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings, inputs = read_settings(exec_properties), read_inputs(exec_properties)
+        base = exec_properties[specs.INPUT_BASE_KEY]
+        examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
+        parts = os.path.join(examples.uri, ".parts")
+        check_unchanged(base, inputs)
+        if settings.query:
+            query.check(inputs.newest[:1], settings.csv, wanted(settings), settings.query)
+        results = self._ingest(settings, inputs, parts)
+        check_unchanged(base, inputs)
+        _check_bad(results, settings.bad_rows.at_most, _kept_folder(examples.uri))
+        shards = [Shard(*shard) for result in results for shard in result["shards"]]
+        counts = count_rows(shards, settings.splits)
+        publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in settings.splits})
+        _publish_lists(results, os.path.join(examples.uri, QUARANTINE))
+        fileio.rmtree(parts)
+        bad = {QUARANTINED: _bad_counts(results)} if settings.quarantines else {}
+        with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
+            file.write(json.dumps(counts | bad))
+        describe(examples, counts, inputs.fingerprint)
+        describe_spans(examples, inputs)
+        if settings.quarantines:
+            examples.set_int_custom_property("rows_quarantined", sum(r["bad"] for r in results))
+
+    def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Result]:
+        fileio.makedirs(parts)
+        report = os.path.join(parts, "report.json")
+        with self._make_beam_pipeline() as pipeline:
+            items = pipeline | "Files" >> beam.Create([*_items(settings, inputs)])
+            items | IngestFiles(settings, parts, report)
+        with fileio.open(report) as file:
+            results: list[Result] = sorted(json.loads(file.read()), key=lambda r: r["number"])
+        problems = sorted(result["problem"] for result in results if "problem" in result)
+        if problems:
+            more = len(problems) - _REPORTED
+            rest = [f"{more} more files have problems."] if more > 0 else []
+            raise PipelineStop("\n".join(problems[:_REPORTED] + rest))
+        return results
+
+
 class ArrowExampleGen(component.FileBasedExampleGen):
-    """Reads CSV and Parquet files through Arrow and writes split, gzipped TFRecords of tf.Examples.
+    """Reads CSV, Parquet and JSON lines and writes split, gzipped TFRecords of tf.Examples.
 
     Output `examples`: a standard Examples artifact with the splits train, eval and test, the rows
     of each in `counts.json` and in its custom properties `rows_train`, `rows_eval`, `rows_test`,
@@ -70,3 +178,252 @@ class ArrowExampleGen(component.FileBasedExampleGen):
             output_config=example_gen_pb2.Output(),
             custom_config=custom,
         )
+
+
+class IngestFiles(beam.PTransform):
+    """Reads files and writes shards; one JSON file has what came of each."""
+
+    def __init__(self, settings: IngestSettings, folder: str, report: str) -> None:
+        """Shards go to `folder`, the list of results to the file `report`."""
+        super().__init__()
+        self._settings, self._folder, self._report = settings, folder, report
+
+    def expand(self, items: beam.PCollection) -> beam.PCollection:
+        """Takes items."""
+        settings = self._settings
+        cuts = beam.pvalue.AsSingleton(self._cuts(items)) if settings.time else None
+        return (
+            items
+            | "Distribute" >> beam.Reshuffle()
+            | "Ingest" >> beam.Map(_ingested, cuts, settings=settings, folder=self._folder)
+            | "Gather" >> beam.combiners.ToList()
+            | "Report" >> beam.Map(_write_json, self._report)
+        )
+
+    def _cuts(self, items: beam.PCollection) -> beam.PCollection:
+        return (
+            items
+            | "DistributeTimes" >> beam.Reshuffle()
+            | "ReadTimes" >> beam.FlatMap(_times, self._settings)
+            | "CountTimes" >> beam.CombineGlobally(CountTimes())
+            | "FindCuts" >> beam.Map(find_cuts, self._settings.split)
+        )
+
+
+def wanted(settings: IngestSettings) -> Columns:
+    """The columns that come out of the rows, and what makes a row bad."""
+    kinds = {name: settings.columns[name] for name in settings.names()}
+    return Columns(kinds, settings.filled(), settings.label)
+
+
+def _items(settings: IngestSettings, inputs: Inputs) -> Iterator[Item]:
+    """Yields a work item for each file, or for each span if the query needs it whole."""
+    by_span = settings.query is not None and settings.query.over == "span"
+    groups = inputs.by_span if by_span else [[file] for file in inputs.files]
+    newest = set(inputs.newest)
+    for number, files in enumerate(groups):
+        yield number, files, settings.test_spans == "all" or files[0] in newest
+
+
+def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
+    """Yields how many good rows have each time, batch by batch."""
+    try:
+        with query.used_rows(item[1], settings.csv, wanted(settings), settings.query) as rows:
+            for batch in rows:
+                counted = pc.value_counts(batch[settings.time])
+                times, counts = counted.field("values"), counted.field("counts")
+                yield dict(zip(times.to_pylist(), counts.to_pylist(), strict=True))
+    except PipelineStop:
+        return  # The pass that writes the examples meets the same problem, and reports it.
+
+
+def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: str) -> Result:
+    number, files, is_tested = item
+    keep = _MOST_LISTED if settings.quarantines else SHOWN
+    try:
+        with (
+            query.used_rows(files, settings.csv, wanted(settings), settings.query, keep) as rows,
+            ShardWriter(folder, number) as writer,
+        ):
+            for batch in rows:
+                _check_early(files[0], rows, settings)
+                if not len(batch):
+                    continue
+                chosen = sampled(batch, settings)
+                splits = assign(chosen, settings.split, cuts)
+                used = splits != TEST if not is_tested else np.ones(len(chosen), bool)
+                if used.any() and (settings.quarantines or not rows.bad):
+                    writer.write(chosen.filter(pa.array(used)), splits[used])
+            _check_read(files[0], rows, settings)
+            bad = _set_aside(rows, os.path.join(folder, f"{number:05d}-{uuid.uuid4().hex}.jsonl"))
+            return {"number": number, "shards": writer.finish(), "seen": rows.seen, **bad}
+    except PipelineStop as stop:
+        return {"number": number, "problem": str(stop)}
+
+
+def _check_early(file: str, rows: UsedRows, settings: IngestSettings) -> None:
+    """Stops where a file has far more bad rows than are allowed, without reading all of it."""
+    at_most = settings.bad_rows.at_most
+    if not settings.quarantines or rows.bad < _EARLY:
+        return
+    if rows.bad > _MOST_LISTED or rows.bad > min(10 * at_most, (1 + at_most) / 2) * rows.seen:
+        examples = "\n".join(map(str, rows.bad_so_far()[:_EXAMPLES]))
+        raise PipelineStop(
+            f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
+            f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:\n"
+            f"{examples}\nCorrect the data, or the columns' types in the schema."
+        )
+
+
+def _check_read(file: str, rows: UsedRows, settings: IngestSettings) -> None:
+    if rows.bad and not settings.quarantines:
+        raise stop_at(file, rows.bad, rows.bad_rows[:SHOWN])
+    if rows.bad > _MOST_LISTED:
+        raise stop_at(file, rows.bad, rows.bad_rows[:SHOWN])
+    if not rows.seen:
+        raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
+
+
+def _set_aside(rows: UsedRows, target: str) -> Result:
+    """Writes the bad rows to a list, and returns what is said of them."""
+    reasons, examples = Counter[str](), defaultdict[str, list[str]](list)
+    for row in rows.bad_rows:
+        reasons.update({problem.reason for problem in row.problems})
+        for problem in row.problems:
+            if len(examples[problem.reason]) < _EXAMPLES:
+                examples[problem.reason].append(f"{row.file}, {row.place} {row.number}{problem}")
+    if rows.bad_rows:
+        with fileio.open(target, "w") as file:
+            file.write("".join(f"{_as_json(row)}\n" for row in rows.bad_rows))
+    lists = [target] if rows.bad_rows else []
+    return {"bad": rows.bad, "reasons": reasons, "examples": examples, "lists": lists}
+
+
+def _as_json(row: BadRow) -> str:
+    reasons = [str(problem).lstrip(",: ") for problem in row.problems]
+    record = {"file": row.file, row.place: row.number, "reasons": reasons}
+    return json.dumps(
+        record | ({"raw": row.raw} if row.raw is not None else {}), ensure_ascii=False
+    )
+
+
+def _bad_counts(results: list[Result]) -> dict[str, Any]:
+    """How many rows are bad, of how many, and the commonest reasons."""
+    reasons: Counter[str] = Counter()
+    for result in results:
+        reasons.update(result["reasons"])
+    return {
+        "rows": sum(result["bad"] for result in results),
+        "of": sum(result["seen"] for result in results),
+        "reasons": dict(reasons.most_common(_REASONS)),
+    }
+
+
+def _check_bad(results: list[Result], at_most: float, folder: str) -> None:
+    """Stops if there are too many bad rows; the lists go to `folder` then."""
+    counts = _bad_counts(results)
+    bad, seen = counts["rows"], counts["of"]
+    if bad <= at_most * seen:
+        return
+    _publish_lists(results, folder)
+    reasons = "\n".join(f"  {count:,} x {reason}" for reason, count in counts["reasons"].items())
+    by_reason = [
+        [example for result in results for example in result["examples"].get(reason, [])]
+        for reason in counts["reasons"]
+    ]
+    # One of each reason before a second one of any.
+    turns = filter(None, chain.from_iterable(zip_longest(*by_reason)))
+    examples = "\n".join(f"  {example}" for example in islice(turns, _EXAMPLES))
+    raise PipelineStop(
+        f"{bad:,} of {seen:,} rows are bad ({bad / seen:.2%}), and "
+        f"data.bad_rows.at_most allows {at_most:.2%}:\n{reasons}\nFor example:\n{examples}\n"
+        f"All of them, with the reasons: {folder}/*.jsonl\n"
+        "Correct the data, or the columns' types in the schema, or raise data.bad_rows.at_most; "
+        "then run again."
+    )
+
+
+def _publish_lists(results: list[Result], folder: str) -> None:
+    """Moves the lists into `folder`, in the order of the files."""
+    if fileio.exists(folder):  # From an attempt that was cut short.
+        fileio.rmtree(folder)
+    lists = [path for result in results for path in result["lists"]]
+    if lists:
+        fileio.makedirs(folder)
+    for number, path in enumerate(lists):
+        fileio.rename(path, os.path.join(folder, f"rows-{number:05d}.jsonl"), overwrite=True)
+
+
+def _kept_folder(uri: str) -> str:
+    """Where the lists stay when the run stops: TFX removes the outputs of a step that fails.
+
+    A numbered folder of the step, as its outputs are, so that `gc` finds it.
+    """
+    output, _, number = uri.rstrip("/").rpartition("/")
+    return os.path.join(os.path.dirname(output), QUARANTINE, number)
+
+
+def _write_json(results: Iterable[Result], path: str) -> None:
+    with fileio.open(path, "w") as file:
+        file.write(json.dumps([*results]))
+
+
+def describe(examples: types.Artifact, counts: Mapping[str, int], fingerprint: str) -> None:
+    """Sets splits and format, and as custom properties what they were made from, and the rows.
+
+    Args:
+        examples: The artifact.
+        counts: Rows by split.
+        fingerprint: Of the files.
+    """
+    examples.split_names = artifact_utils.encode_split_names([*counts])
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples.set_string_custom_property(utils.FINGERPRINT_PROPERTY_NAME, fingerprint)
+    for split, count in counts.items():
+        examples.set_int_custom_property(f"rows_{split}", count)
+
+
+def describe_spans(examples: types.Artifact, inputs: Inputs) -> None:
+    """Sets the newest span and its version, and all spans besides."""
+    examples.set_int_custom_property(utils.SPAN_PROPERTY_NAME, inputs.spans[-1])
+    if inputs.version is not None:
+        examples.set_int_custom_property(utils.VERSION_PROPERTY_NAME, inputs.version)
+    examples.set_string_custom_property("spans", json.dumps(inputs.spans))
+
+
+def read_settings(exec_properties: dict[str, Any]) -> IngestSettings:
+    """The settings in the execution property `custom_config`."""
+    config, text = example_gen_pb2.CustomConfig(), wrappers_pb2.StringValue()
+    proto_utils.json_to_proto(exec_properties[specs.CUSTOM_CONFIG_KEY], config)
+    config.custom_config.Unpack(text)
+    return IngestSettings.model_validate_json(text.value)
+
+
+def read_inputs(exec_properties: dict[str, Any]) -> Inputs:
+    """The files that the driver found, or finds them: Kubeflow runs no driver of ours."""
+    if INPUTS_KEY in exec_properties:
+        return Inputs(**json.loads(exec_properties[INPUTS_KEY]))
+    config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(exec_properties[specs.INPUT_CONFIG_KEY], config)
+    settings = read_settings(exec_properties)
+    others = settings.query.files() if settings.query else []
+    pattern = config.splits[0].pattern
+    return resolve(exec_properties[specs.INPUT_BASE_KEY], pattern, settings.spans, others)
+
+
+def count_rows(shards: list[Shard], splits: Sequence[str] = SPLITS) -> dict[str, int]:
+    """The rows of each split.
+
+    Raises:
+        PipelineStop: If a split has none.
+    """
+    counts = {split: sum(s.rows for s in shards if s.split == split) for split in splits}
+    empty = [split for split in splits if not counts[split]]
+    if empty:
+        raise PipelineStop(
+            f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
+            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
+            "shared by many rows, another data.split.by."
+        )
+    return counts

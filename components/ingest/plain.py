@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import IO, Literal, NamedTuple
@@ -158,7 +159,8 @@ def unreadable(path: str, error: Exception) -> PipelineStop:
     packed = next((_PACKED[e] for e in _PACKED if path.endswith(e)), None)
     named = packed or ("Parquet" if kind_of(path) == "parquet" else None)
     check = f"it is whole and really {named}" if named else "it may be read"
-    why = " ".join(str(error).split("\n")[0].split())[:200].rstrip(".")
+    why = " ".join(str(error).split("\n")[0].split())
+    why = re.sub(r"'?/[^ ']*/tables-\w+/[-\w]+'?", "it", why)[:200].rstrip(".")
     return PipelineStop(f"{path} can't be read: {why}. Check that {check}, then run again.")
 
 

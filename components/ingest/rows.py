@@ -29,7 +29,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 import numpy as np
@@ -47,19 +47,32 @@ _VALUES = 1 << 18
 _MEMORY = "1GB"
 _KINDS: tuple[Kind, ...] = ("INT", "FLOAT", "BYTES")
 """From the narrowest to the widest."""
-_SQL_TYPES = {"INT": "BIGINT", "FLOAT": "FLOAT", "BYTES": "VARCHAR", None: "VARCHAR"}
+_NUMBERS = ("INT", "FLOAT", "DOUBLE")
+_SQL_TYPES = {
+    "INT": "BIGINT",
+    "FLOAT": "FLOAT",
+    "BYTES": "VARCHAR",
+    None: "VARCHAR",
+    "DOUBLE": "DOUBLE",
+}
 _INTEGERS = {f"{u}{size}INT" for u in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
 _INTEGERS |= {"INTEGER", "UINTEGER"}
 _TEXTS = {"VARCHAR", "BLOB", "UUID", "JSON"}
 _MOMENTS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"}
+_TIMES = {"TIME", "TIME_NS", "TIME WITH TIME ZONE"}
 _KEYS_LOOKED_AT = 10_000
+
+
+Wanted = Kind | Literal["DOUBLE"] | None
+"""What a column is read as. DOUBLE: a FLOAT of 64 bits, to look at and not to train from; None: as
+it is in the file, text in CSV and JSON."""
 
 
 class Columns(NamedTuple):
     """Which columns are read, and as what."""
 
-    kinds: Mapping[str, Kind | None]
-    """By name, in the order they come out; None: as it is in the file, text in CSV and JSON."""
+    kinds: Mapping[str, Wanted]
+    """By name, in the order they come out."""
     filled: Collection[str] = ()
     """Where a missing value makes a row bad."""
     label: str | None = None
@@ -87,7 +100,7 @@ class Problem(NamedTuple):
     def reason(self) -> str:
         """The same for all rows that have it."""
         if self.column is None:
-            return re.sub(r"^\d+ fields", "another number of fields", self.what)
+            return re.sub(r"^\d+ fields, .*", "another number of fields than the header", self.what)
         return f"column '{self.column}' {self.what}"
 
 
@@ -123,6 +136,8 @@ class _Source(NamedTuple):
     plain: plain.Plain
     types: dict[str, str]
     """DuckDB's type of each column, in order."""
+    query: str = ""
+    """SQL in place of a file."""
 
     @property
     def names(self) -> list[str]:
@@ -247,7 +262,29 @@ class Tables:
         keep: int = SHOWN,
         limit: int | None = None,
     ) -> Loaded:
-        """Makes a table of the good rows of some files, in order.
+        """Makes a table of the good rows of some files, in order: `create`, then `fill`."""
+        self.create(name, files, columns)
+        return self.fill(name, files, columns, keep, limit)
+
+    def create(self, name: str, files: Sequence[str], columns: Columns) -> None:
+        """Makes an empty table for the rows of some files.
+
+        Raises:
+            PipelineStop: If SQL cannot tell two of the columns apart.
+        """
+        _check_case(columns.kinds)
+        types = [f"{quoted(n)} {self._table_type(n, k, files)}" for n, k in columns.kinds.items()]
+        self.connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(types)})")
+
+    def fill(
+        self,
+        name: str,
+        files: Sequence[str],
+        columns: Columns,
+        keep: int = SHOWN,
+        limit: int | None = None,
+    ) -> Loaded:
+        """Puts the good rows of some files into a table.
 
         Args:
             name: The table's.
@@ -257,12 +294,8 @@ class Tables:
             limit: Only the first rows of all files together.
 
         Raises:
-            PipelineStop: If a file can't be read to its end or does not have these columns, or SQL
-                cannot tell two of them apart.
+            PipelineStop: If a file can't be read to its end or does not have these columns.
         """
-        _check_case(columns.kinds)
-        types = [f"{quoted(n)} {self._table_type(n, k, files)}" for n, k in columns.kinds.items()]
-        self.connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(types)})")
         rows, bad, bad_rows = 0, 0, list[BadRow]()
         for file in files:
             left = None if limit is None else limit - rows - bad
@@ -273,11 +306,22 @@ class Tables:
                 bad_rows += reading.bad_rows
         return Loaded(rows, bad, bad_rows)
 
+    def select(self, query: str, columns: Columns, keep: int = SHOWN) -> "Reading":
+        """Reads the result of a query as if it were a file of Parquet."""
+        types = {row[0]: row[1] for row in self.connection.sql(f"DESCRIBE {query}").fetchall()}
+        result = plain.Plain("parquet", "", [], 0)
+        source = _Source(
+            "the result of data.sql", result, types, f"(\n{query.rstrip().rstrip(';')}\n)"
+        )
+        return Reading(self, source, columns, keep, None)
+
     def scan(self, source: _Source) -> tuple[str, str]:
         """What to select a file's rows from, and the name of the table of its rejects."""
         self._scans += 1
         path, rejects = literal(source.plain.path), f"rejects_{self._scans}"
         alias = f"t({', '.join(f'r{i}' for i in range(len(source.types)))})"
+        if source.query:
+            return f"{source.query} AS {alias}", ""
         if source.plain.kind == "parquet":
             return f"read_parquet({path}) AS {alias}", ""
         if source.plain.kind == "json":
@@ -338,7 +382,7 @@ class Tables:
         rows = _fetched(self.connection, opened.path, query)
         return [*dict.fromkeys(key for row in rows for key in row[0] or [])]
 
-    def _table_type(self, name: str, kind: Kind | None, files: Sequence[str]) -> str:
+    def _table_type(self, name: str, kind: Wanted, files: Sequence[str]) -> str:
         if kind is not None:
             return _SQL_TYPES[kind]
         types = {self._source(file).types.get(name) for file in files} - {None}
@@ -393,7 +437,7 @@ class Tables:
         reading = self.read(file, Columns(dict.fromkeys(self._source(file).types)))
         if not any(len(batch) for batch in reading) and reading.bad:
             raise stop_at(file, reading.bad, reading.bad_rows)
-        raise PipelineStop(f"{file} has no rows. Fill the file or move it away.")
+        raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
     def _tests(self, source: _Source, index: int, name: str) -> Iterator[str]:
         """For counts: a value, a text that stands for none, a whole number, a number."""
@@ -431,17 +475,19 @@ class Reading:
         """The first few, when all is read."""
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yields the good rows."""
+        """Yields the good rows; a batch may have none."""
         query, rejects = self._query()
         names, size = [*self._columns.kinds], max(1024, _VALUES // len(self._columns.kinds))
         try:
             for rows in self._cursor.sql(query).to_arrow_reader(size):
-                batch = self._good(rows, names)
-                if len(batch):
-                    yield batch
+                yield self._good(rows, names)
             self._finish(self._cursor, rejects)
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
+
+    def bad_so_far(self) -> list[BadRow]:
+        """The first few before all is read; they count rows, without those of other lengths."""
+        return [BadRow(self._source.file, "row", *found) for found in self._found]
 
     def into(self, table: str) -> int:
         """Puts the good rows into a table of the connection, and returns how many they are."""
@@ -507,9 +553,7 @@ class Reading:
         csv.writer(text, delimiter=form.separator, lineterminator="", **quote).writerow(raw)
         return text.getvalue()
 
-    def _worded(
-        self, kind: Kind | None, code: int, value: str | None, name: str
-    ) -> tuple[str, str]:
+    def _worded(self, kind: Wanted, code: int, value: str | None, name: str) -> tuple[str, str]:
         if code == 3:
             filled = "counts as empty, but must be filled"
             return (filled, shown(value)) if value else ("is empty, but must be filled", "")
@@ -520,7 +564,7 @@ class Reading:
                 f"is not {'UTF-8' if self._tables.form.is_utf8 else self._tables.form.encoding}",
                 shown(value),
             )
-        is_whole = re.fullmatch(r"\s*[+-]?\d+\s*", value or "")
+        is_whole = re.fullmatch(r"\s*[+-]?[0-9]+\s*", value or "")
         if kind == "INT":
             return (
                 "is too large for 64 bits (INT)" if is_whole else "is not a whole number (INT)",
@@ -577,10 +621,13 @@ class Reading:
         )
         found: dict[int, tuple[Problem, str]] = {}
         head = 1
-        for line, kind, raw, message, column in cursor.sql(query).fetchall():
+        rejected = cursor.sql(query).fetchall()
+        last = self.seen + len(rejected)
+        for line, kind, raw, message, column in rejected:
             record = line - head - self._source.plain.skipped
             text = raw.rstrip("\r\n")
-            broken = kind == "UNQUOTED VALUE" and "\n" in text
+            is_open = "\n" in text or (record == last and text.count(self._tables.form.quote) % 2)
+            broken = kind == "UNQUOTED VALUE" and is_open
             if kind == "LINE SIZE OVER MAXIMUM" or broken:
                 raise PipelineStop(
                     f"{self._source.file}: a quotation mark in row {record} is not closed, or the "
@@ -607,7 +654,12 @@ class Reading:
         return _checked(scanned, self._source, self._columns, self._tables.form), rejects
 
     def _unreadable(self, error: Exception) -> PipelineStop:
-        return plain.unreadable(self._source.file, _renamed(error, self._source))
+        if self._source.query:
+            why = str(error).split("\n")[0][:500]
+            return PipelineStop(
+                f"data.sql can't be run: {why}. Correct the query, or use TRY_CAST."
+            )
+        return plain.unreadable(self._source.file, error)
 
 
 def stop_at(file: str, bad: int, bad_rows: Sequence[BadRow]) -> PipelineStop:
@@ -635,22 +687,23 @@ def kind_of(own: str) -> Kind | None:
         return "INT"
     if own in ("FLOAT", "DOUBLE") or own.startswith("DECIMAL"):
         return "FLOAT"
-    is_text = own in _TEXTS | _MOMENTS | {"DATE", "TIME", "TIME_NS"} or own.startswith("ENUM")
+    is_text = own in _TEXTS | _MOMENTS | _TIMES | {"DATE"} or own.startswith("ENUM")
     return "BYTES" if is_text and not _is_nested(own) else None
 
 
-def fits(own: str, kind: Kind | None) -> bool:
+def fits(own: str, kind: Wanted) -> bool:
     """Whether a column of a type can be read as a kind; a text may be a number."""
     found = kind_of(own)
-    numbers = found in ("INT", "FLOAT") and kind in ("INT", "FLOAT")
+    numbers = found in ("INT", "FLOAT") and kind in _NUMBERS
     return kind is None or own == '"NULL"' or found == kind or numbers or own in ("VARCHAR", "JSON")
 
 
-def value_of(kind: Kind | None, own: str, raw: str, form: CsvFormat, is_label: bool) -> str:
+def value_of(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) -> str:
     """SQL for a value as BIGINT, FLOAT or VARCHAR; null where it is missing or none."""
     is_text = own in ("VARCHAR", "JSON") or own.startswith("ENUM")
-    if kind in ("INT", "FLOAT"):
-        return _number(kind, f"{raw}::VARCHAR", form) if is_text else _cast(kind, own, raw)
+    if kind in _NUMBERS:
+        number = f"{raw}::VARCHAR" if own != "VARCHAR" else raw
+        return _number(str(kind), number, form) if is_text else _cast(str(kind), own, raw)
     if kind is None and not is_text:
         return raw
     text = _text(own, raw)
@@ -659,15 +712,16 @@ def value_of(kind: Kind | None, own: str, raw: str, form: CsvFormat, is_label: b
     return f"nullif({text}, '')"
 
 
-def _cast(kind: Kind, own: str, raw: str) -> str:
+def _cast(kind: str, own: str, raw: str) -> str:
     """SQL for a number of another type."""
     if kind == "INT":
         has_fraction = own in ("FLOAT", "DOUBLE") or own.startswith("DECIMAL")
         number = f"TRY_CAST({raw} AS BIGINT)"
         return f"CASE WHEN {raw} = trunc({raw}) THEN {number} END" if has_fraction else number
+    type_ = _SQL_TYPES[kind]
     if own in ("FLOAT", "DOUBLE"):
-        return f"CASE WHEN NOT isnan({raw}) THEN TRY_CAST({raw} AS FLOAT) END"
-    return f"TRY_CAST({raw}{'::VARCHAR' if own.startswith('DECIMAL') else ''} AS FLOAT)"
+        return f"CASE WHEN NOT isnan({raw}) THEN TRY_CAST({raw} AS {type_}) END"
+    return f"TRY_CAST({raw}{'::VARCHAR' if own.startswith('DECIMAL') else ''} AS {type_})"
 
 
 def _text(own: str, raw: str) -> str:
@@ -678,8 +732,8 @@ def _text(own: str, raw: str) -> str:
         return f"TRY(decode({raw}))"
     if own not in _MOMENTS and not own.startswith("TIME"):
         return f"{raw}::VARCHAR"
-    zone = " || '+00:00'" if own.endswith("ZONE") else ""
-    if own in ("TIME", "TIME_NS"):
+    zone = " || '+00:00'" if own == "TIMESTAMP WITH TIME ZONE" else ""
+    if own in _TIMES:
         moment, form = f"(DATE '1970-01-01' + {raw}::TIME)", "%H:%M:%S"
     else:
         moment = f"timezone('UTC', {raw})" if zone else raw
@@ -725,11 +779,11 @@ def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -
 
 
 def _wrongs(
-    kind: Kind | None, own: str, raw: str, value: str, form: CsvFormat, is_filled: bool
+    kind: Wanted, own: str, raw: str, value: str, form: CsvFormat, is_filled: bool
 ) -> Iterator[tuple[str, str]]:
     """Yields codes, and SQL for whether a value has it."""
     is_text = own in ("VARCHAR", "JSON") or own.startswith("ENUM")
-    if kind in ("INT", "FLOAT"):
+    if kind in _NUMBERS:
         unless = f"{value} IS NULL AND {raw} IS NOT NULL"
         if is_text:
             nulls = _listed(["", *form.nulls])
@@ -741,7 +795,7 @@ def _wrongs(
             yield "1", f"({unless} AND NOT isnan({raw}))"
         else:
             yield "1", f"({unless})"
-        if kind == "FLOAT":
+        if kind != "INT":
             yield "2", f"isinf({value})"
     elif own == "BLOB":
         yield "1", f"({value} IS NULL AND {raw} IS NOT NULL AND octet_length({raw}) > 0)"
@@ -814,11 +868,6 @@ def _fetched(connection: duckdb.DuckDBPyConnection, file: str, query: str) -> li
         return connection.sql(query).fetchall()
     except (duckdb.Error, OSError) as error:
         raise plain.unreadable(file, error) from error
-
-
-def _renamed(error: Exception, source: _Source) -> Exception:
-    """The error with the file's own name in it."""
-    return type(error)(str(error).replace(source.plain.path, source.file))
 
 
 def _is_nested(own: str) -> bool:

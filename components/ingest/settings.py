@@ -67,7 +67,7 @@ class Split(Settings):
 
 _USUAL = ("utf-8", "latin-1", "cp1252", "utf-16")
 _NO_FILES = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem")
-_NULLS = ("NA", "N/A", "null", "NULL", "None", "nan", "NaN", "?", "-", "\\N", "#N/A")
+_NULLS = ("NA", "N/A", "null", "NULL", "None", "nan", "NaN", "-nan", "?", "-", "\\N", "#N/A")
 
 
 def _tab(value: object) -> object:
@@ -114,7 +114,11 @@ class CsvFormat(Settings):
             codec = codecs.lookup(self.encoding)
         except (LookupError, ValueError):
             codec = None
-        if codec is None or not codec._is_text_encoding or codec.name in _NO_FILES:
+        if (
+            codec is None
+            or not codec._is_text_encoding
+            or codec.name.replace("-", "_") in _NO_FILES
+        ):
             close = difflib.get_close_matches(self.encoding.lower(), [*aliases, *_USUAL], 1)
             guess = f"; did you mean '{close[0]}'?" if close and codec is None else ""
             usual = guess or f"; usual: {', '.join(_USUAL)}"
@@ -139,6 +143,26 @@ class BadRows(Strict):
     )
 
 
+class NamedTable(Strict):
+    """Files that a query reads beside the rows."""
+
+    files: list[str]
+    columns: dict[str, Kind] = Field(default_factory=dict)
+
+
+class Query(Strict):
+    """What the rows are put through before they are divided, predicted or judged."""
+
+    sql: str
+    over: Literal["row", "span"] = "row"
+    columns: dict[str, Kind] = Field(default_factory=dict)
+    tables: dict[str, NamedTable] = Field(default_factory=dict)
+
+    def files(self) -> list[str]:
+        """All files of its tables."""
+        return [file for table in self.tables.values() for file in table.files]
+
+
 class IngestSettings(Strict):
     """All that decides which examples come out of which rows."""
 
@@ -158,6 +182,7 @@ class IngestSettings(Strict):
     )
     spans: Spans = Field(default="newest", description="Which spans, if the pattern has any.")
     csv: CsvFormat = Field(default=CsvFormat(), description="How CSV files are written.")
+    query: Query | None = Field(default=None, description="What the rows are put through.")
     bad_rows: BadRows = BadRows()
     code: str = Field(default="", description="A fingerprint of this code, for the cache key.")
 

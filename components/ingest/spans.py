@@ -6,7 +6,8 @@ expression, and the spans wanted are picked from what is there.
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 from tfx.components.example_gen import utils
@@ -21,13 +22,25 @@ VANISHED = (FileNotFoundError, filesystem.NotFoundError, tf.errors.NotFoundError
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a run, sorted, those of the newest span, and what identifies them."""
+    """The files of a run, sorted, and what identifies them."""
 
-    files: list[str]
-    newest: list[str]
+    by_span: list[list[str]]
+    """The files of each span."""
     spans: list[int]
     version: int | None
     fingerprint: str
+    others: list[str] = field(default_factory=list)
+    """Those that a query reads beside the rows."""
+
+    @property
+    def files(self) -> list[str]:
+        """The files of all spans."""
+        return sorted(file for files in self.by_span for file in files)
+
+    @property
+    def newest(self) -> list[str]:
+        """The files of the newest span."""
+        return self.by_span[-1]
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,14 @@ class _Found:
     version: int | None
 
 
-def resolve(base: str, pattern: str, spans: Spans) -> Inputs:
+def resolve(base: str, pattern: str, spans: Spans, others: Sequence[str] = ()) -> Inputs:
     """Finds the files of the spans wanted, the newest version of each span.
 
     Args:
         base: The folder.
         pattern: A glob below it, with {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD}.
         spans: Which spans; without a placeholder in the pattern all files are span 0.
+        others: More files that the fingerprint is to cover.
 
     Raises:
         PipelineStop: If the folder, the files or a span aren't there, or the pattern is wrong.
@@ -63,10 +77,11 @@ def resolve(base: str, pattern: str, spans: Spans) -> Inputs:
     wanted = _wanted(sorted({f.span for f in found}), spans, os.path.join(base, pattern))
     versions = {span: max((f.version or 0) for f in found if f.span == span) for span in wanted}
     files = [f for f in found if (f.version or 0) == versions.get(f.span)]
+    by_span = [sorted(f.path for f in files if f.span == span) for span in wanted]
     paths = sorted(f.path for f in files)
-    newest = sorted(f.path for f in files if f.span == wanted[-1])
     version = versions[wanted[-1]] if files[0].version is not None else None
-    return Inputs(paths, newest, wanted, version, fingerprint(base, paths))
+    identity = fingerprint(base, [*paths, *others])
+    return Inputs(by_span, wanted, version, identity, [*others])
 
 
 def fingerprint(base: str, files: list[str]) -> str:
@@ -94,7 +109,7 @@ def check_unchanged(base: str, inputs: Inputs, what: str = "Files") -> None:
     Raises:
         PipelineStop: If one of them is not as it was.
     """
-    if fingerprint(base, inputs.files) != inputs.fingerprint:
+    if fingerprint(base, [*inputs.files, *inputs.others]) != inputs.fingerprint:
         raise PipelineStop(
             f"{what} in {base} have changed since the run began. Run again when they no longer do."
         )

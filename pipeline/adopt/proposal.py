@@ -285,9 +285,8 @@ def _split(
 
 def split_mistakes(table: pa.Table, proposal: Proposal) -> Iterator[str]:
     """Yields what a split lacks if a small table is divided as ingest will."""
-    from components.ingest.chronology import find_cuts
     from components.ingest.settings import SPLITS, Split
-    from components.ingest.splitting import assign
+    from components.ingest.splitting import assign, find_cuts
 
     if table.num_rows > 20_000:  # each gets enough
         return

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ingest import chronology
-from components.ingest.chronology import CountTimes, find_cuts
+from components.ingest import splitting
 from components.ingest.settings import Split
+from components.ingest.splitting import CountTimes, find_cuts
 
 SPLIT = Split(by="time", time="t", train=0.8, eval=0.1, test=0.1)
 
@@ -43,7 +43,7 @@ def test_many_different_times_are_summarised_closely():
     times = [*range(0, 1_000_000, 2)]
     random.Random(2).shuffle(times)
     counts = combined([dict.fromkeys(times[i : i + 99_999], 1) for i in range(0, 500_000, 99_999)])
-    assert len(counts) <= chronology._LIMIT
+    assert len(counts) <= splitting._LIMIT
     assert sum(counts.values()) == 500_000
     train, until_eval = find_cuts(counts, SPLIT)
     assert abs(train - 800_000) < 100

@@ -11,9 +11,9 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 
 from components.errors import PipelineStop
-from components.ingest import executor, reading, writing
+from components.ingest import component, rows, writing
 from components.ingest.component import ArrowExampleGen
-from components.ingest.settings import RollingSpans, SpanRange
+from components.ingest.settings import NamedTable, Query, RollingSpans, SpanRange
 
 HEADER = "id,x,name\n"
 BY_KEY = {"by": "key", "key": ["name"], "train": 0.6, "eval": 0.2, "test": 0.2}
@@ -86,9 +86,9 @@ def test_the_split_does_not_depend_on_files_spans_or_the_sample(write, ingest, m
     write("3.csv", "name,id,x\n" + "".join(f"n{i % 40},{i},{i / 2}\n" for i in range(100)))
     after = ingest(make_settings(spans=SpanRange(first=2, last=3)), "{SPAN}.csv")
     sample = ingest(make_settings(sample=0.5), "1.csv")
-    for split, rows in before.items():
-        assert {i for i in ids(after.rows(split)) if i < 200} == rows
-        assert set(ids(sample.rows(split))) < rows
+    for split, kept in before.items():
+        assert {i for i in ids(after.rows(split)) if i < 200} == kept
+        assert set(ids(sample.rows(split))) < kept
 
 
 def test_by_key_all_rows_of_a_key_share_a_split(write, ingest, make_settings):
@@ -109,7 +109,7 @@ def test_by_time_the_last_rows_of_all_files_are_test(write, ingest, make_setting
 
 def test_large_splits_get_several_shards(write, ingest, make_settings, monkeypatch):
     monkeypatch.setattr(writing, "SHARD_ROWS", 1000)
-    monkeypatch.setattr(reading, "_BLOCKS", (1 << 14,))
+    monkeypatch.setattr(rows, "_VALUES", 3000)
     write("a.csv", lines(*range(9_000)))
     write("b.csv", lines(*range(9_000, 9_100)))
     made = ingest(make_settings())
@@ -177,7 +177,7 @@ def test_without_the_driver_the_executor_finds_the_files(write, drive, execute, 
     write("1.csv", lines(*range(50)))
     write("2.csv", lines(*range(50, 100)))
     properties = drive(make_settings(), "{SPAN}.csv")
-    for key in (executor.INPUTS_KEY, "span", "version", "input_fingerprint"):
+    for key in (component.INPUTS_KEY, "span", "version", "input_fingerprint"):
         del properties[key]
     made = execute(properties)
     assert ids(made.all_rows()) == [*range(50, 100)]
@@ -221,7 +221,7 @@ def test_in_a_pipeline_only_a_change_runs_it_again(tmp_path, write, make_setting
 def test_several_workers_make_the_same_and_stop_the_same(
     write, drive, execute, make_settings, monkeypatch
 ):
-    monkeypatch.setenv("PYTHONPATH", str(Path(executor.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(component.__file__).parents[2]))
     workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     beam = ["--runner=FnApiRunner", "--sdk_container_image=unused", *workers]
     for number in range(3):
@@ -235,3 +235,35 @@ def test_several_workers_make_the_same_and_stop_the_same(
     with pytest.raises(PipelineStop) as stop:
         execute(drive(settings), beam=beam)
     assert str(stop.value).startswith(f"{path}: bad rows:\n  line 2, column 'id': 'x'")
+
+
+def test_a_query_sees_one_row_or_all_files_of_a_span(tmp_path, write, ingest, make_settings):
+    for span in (1, 2):
+        write(f"{span}/a.csv", lines(*range(span * 100, span * 100 + 60)))
+        write(f"{span}/b.csv", lines(*range(span * 100 + 60, span * 100 + 90)))
+    names = tmp_path / "names.csv"
+    names.write_text("short,long\nn7,seven\n")
+    by_row = Query(
+        sql="SELECT id, x, coalesce(long, name) AS name FROM rows LEFT JOIN names ON short = name",
+        tables={"names": NamedTable(files=[str(names)])},
+    )
+    spans = RollingSpans(count=2)
+    rows = ingest(make_settings(query=by_row, spans=spans), "{SPAN}/*.csv").all_rows()
+    assert len(rows) == 180
+    assert {row["id"] for row in rows if row["name"] == b"seven"} == {127, 167, 207, 247, 287}
+    over_span = Query(sql="SELECT id, count(*) OVER () AS x, name FROM rows", over="span")
+    made = ingest(make_settings(query=over_span, spans=spans), "{SPAN}/*.csv")
+    assert {row["x"] for row in made.all_rows()} == {90.0}
+
+
+def test_files_that_a_query_reads_are_part_of_the_fingerprint(
+    tmp_path, write, drive, make_settings
+):
+    write("a.csv", lines(1))
+    names = tmp_path / "names.csv"
+    fingerprints = set()
+    for text in ("short,long\nn7,seven\n", "short,long\nn7,other!\n"):
+        names.write_text(text)
+        query = Query(sql="FROM rows", tables={"names": NamedTable(files=[str(names)])})
+        fingerprints.add(drive(make_settings(query=query))["input_fingerprint"])
+    assert len(fingerprints) == 2

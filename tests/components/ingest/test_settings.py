@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from components.errors import PipelineStop
 from components.ingest.component import ArrowExampleGen
-from components.ingest.settings import IngestSettings, Split
+from components.ingest.settings import CsvFormat, IngestSettings, Split
 
 BY_ROW = {"by": "row", "train": 0.6, "eval": 0.2, "test": 0.2}
 
@@ -51,3 +51,28 @@ def test_the_cache_key_depends_on_values_and_not_on_their_order(make_settings):
     assert a.to_json() == b.to_json()
     assert a.to_json() != make_settings(columns={"id": "INT", "x": "FLOAT"}, code="2").to_json()
     assert IngestSettings.model_validate_json(a.to_json()) == a
+
+
+@pytest.mark.parametrize(
+    ("form", "problems"),
+    [
+        ({"separator": ";;"}, ["separator"]),
+        ({"separator": "é"}, ["separator"]),
+        ({"separator": '"'}, ["separator"]),
+        ({"quote": "''"}, ["quote"]),
+        ({"decimal": ",", "thousands": ","}, ["thousands"]),
+        *[({"encoding": name}, ["encoding"]) for name in ("x", "base64", "idna", "punycode")],
+        *[({"encoding": name}, ["encoding"]) for name in ("undefined", "unicode_escape", "")],
+    ],
+)
+def test_what_no_file_can_be_read_with_is_a_mistake_of_the_settings(form, problems):
+    assert [path for path, _ in CsvFormat(**form).problems()] == [(name,) for name in problems]
+
+
+def test_an_encoding_nearly_right_is_guessed():
+    ((_, message),) = CsvFormat(encoding="latin-99").problems()
+    assert "'latin-99' is no encoding that Python knows; did you mean 'latin9'?" in message
+
+
+def test_a_tab_may_be_written_as_people_write_it():
+    assert CsvFormat(separator="\\t").separator == "\t"

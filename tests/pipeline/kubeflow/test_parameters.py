@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import PipelineStop
-from components.ingest.executor import read_settings
+from components.ingest.component import read_settings
 from pipeline import graph, loading
 from pipeline.kubeflow import parameters
 from pipeline.workspace import Workspace

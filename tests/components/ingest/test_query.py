@@ -1,0 +1,140 @@
+"""data.sql: row by row or over a span, checked first, and the same wherever rows are used."""
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import PipelineStop
+from components.ingest.query import check, used_rows
+from components.ingest.rows import Columns
+from components.ingest.settings import CsvFormat, NamedTable, Query
+
+COLUMNS = Columns({"id": "INT", "x": "FLOAT", "name": "BYTES"}, {"id"}, "id")
+ROWS = "id,x,zone,day\n1,2.5,7,2020-01-01\n2,NA,8,2020-01-03\n3,1,9,2020-01-02\n"
+ZONES = "zone,name,since\n7,north,2019-01-01\n8,south,2019-01-01\n8,south-east,2020-01-02\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Runs a query over the rows and the zones; returns the rows, and the bad ones."""
+
+    def run_query(sql, rows=ROWS, **settings):
+        path, zones = tmp_path / "rows.csv", tmp_path / "zones.csv"
+        path.write_text(rows)
+        zones.write_text(ZONES)
+        query = Query(sql=sql, tables={"zones": NamedTable(files=[str(zones)])}, **settings)
+        with used_rows([str(path)], CsvFormat(), COLUMNS, query) as used:
+            found = [tuple(row.values()) for batch in used for row in batch.to_pylist()]
+            return found, [str(row).strip() for row in used.bad_rows]
+
+    return run_query
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        pytest.param(
+            "SELECT id, x, CASE WHEN x > 2 THEN 'high' WHEN x < 2 THEN 'low' ELSE 'unsure' END "
+            "AS name FROM rows",
+            [(1, 2.5, b"high"), (2, None, b"unsure"), (3, 1.0, b"low")],
+            id="neutral class",
+        ),
+        pytest.param(
+            "SELECT id, x, name FROM rows LEFT JOIN zones USING (zone) WHERE since < '2020'",
+            [(1, 2.5, b"north"), (2, None, b"south")],
+            id="look-up",
+        ),
+        pytest.param(
+            "SELECT id, x, zones.name FROM rows ASOF LEFT JOIN zones "
+            "ON rows.zone = zones.zone::VARCHAR AND rows.day >= zones.since",
+            [(1, 2.5, b"north"), (2, None, b"south-east"), (3, 1.0, None)],
+            id="point in time",
+        ),
+        pytest.param(
+            "WITH r AS (SELECT * FROM rows) SELECT id, (SELECT count(*) FROM zones) AS x, "
+            "zone AS name FROM r -- a comment\n;",
+            [(1, 3.0, b"7"), (2, 3.0, b"8"), (3, 3.0, b"9")],
+            id="aggregate of another table",
+        ),
+    ],
+)
+def test_a_query_over_each_row(run, sql, expected):
+    found, bad = run(sql)
+    assert sorted(found) == expected
+    assert not bad
+
+
+def test_a_window_over_the_span(run):
+    sql = "SELECT id, avg(x) OVER (ORDER BY day ROWS 1 PRECEDING) AS x, day AS name FROM rows"
+    found, _ = run(sql, over="span")
+    assert sorted(found)[1] == (2, 1.0, b"2020-01-03")
+
+
+def test_a_column_that_old_files_lack(run):
+    sql = "SELECT id, x, coalesce(zone_name, 'zone ' || zone) AS name FROM rows"
+    assert run(sql, columns={"zone_name": "BYTES"})[0][0] == (1, 2.5, b"zone 7")
+
+
+def test_bad_rows_before_and_after_the_query(run):
+    rows = ROWS + "x,1,1,2020\n"
+    _, bad = run("SELECT nullif(id, 2) AS id, x, zone AS name FROM rows", rows)
+    assert bad == [
+        "line 5, column 'id': 'x' is not a whole number (INT)",
+        "row 2, column 'id': is empty, but must be filled",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELECT id, x, sum(x) OVER () AS name FROM rows", "has the window function sum"),
+        ("SELECT id, max(x) AS x, 'a' AS name FROM rows GROUP BY id", "has GROUP BY"),
+        ("SELECT DISTINCT id, x, zone AS name FROM rows", "has DISTINCT"),
+        ("SELECT id, x, zone AS name FROM rows LIMIT 3", "has LIMIT"),
+        ("SELECT id, x, zone AS name FROM rows USING SAMPLE 3", "has a sample"),
+        ("SELECT a.id, b.x, a.zone AS name FROM rows a, rows b", "has 'rows' twice"),
+        ("SELECT id, x, name FROM rows RIGHT JOIN zones USING (zone)", "has a RIGHT join"),
+        ("SELECT id, x, name FROM zones LEFT JOIN rows USING (zone)", "has a LEFT join"),
+        ("SELECT 1 AS id, 1 AS x, name FROM zones WHERE zone IN (SELECT id FROM rows)", "subquery"),
+        ("FROM (SELECT id, x, zone AS name FROM rows) UNION SELECT 1, 2, 'a'", "has UNION"),
+    ],
+)
+def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
+    with pytest.raises(PipelineStop, match=words) as stop:
+        run(sql)
+    assert "Set data.sql_over to span" in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELEC", "syntax error"),
+        ("DELETE FROM rows", "Only SELECT"),
+        ("SELECT 1; SELECT 2", "several statements"),
+        ("SELECT id, x FROM rows", "it gives no column 'name'"),
+        ("SELECT *, 'a' AS name FROM rows", "column 'zone' is not in the schema"),
+        ("SELECT id, x, 1.5 AS name FROM rows", "is DECIMAL.*, and BYTES in the schema"),
+        ("SELECT id, x, nane AS name FROM rows", '"nane" not found'),
+        ("SELECT id, random() AS x, zone AS name FROM rows", "calls random"),
+        ("SELECT id, x, now()::VARCHAR AS name FROM rows", "calls now"),
+        ("SELECT id, x, column0 AS name FROM rows, read_csv('/etc/passwd')", "reads from read_csv"),
+        ("SELECT id, x, content AS name FROM rows, '/etc/passwd'", "can't be run"),
+        ("SELECT id, x, name FROM rows, 'https://example.com/a.parquet'", "can't be run"),
+        ("SELECT id, x, name FROM query('FROM rows')", "reads from query"),
+        (
+            "SELECT zone::DATE::VARCHAR AS name, id, x FROM rows",
+            "data.sql can't be run: Conversion",
+        ),
+    ],
+)
+def test_a_query_that_cannot_be_used_is_explained(run, sql, words):
+    with pytest.raises(PipelineStop, match=words):
+        run(sql)
+
+
+def test_a_query_is_checked_before_any_row_is_read(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS + '"not closed\n')
+    check([str(path)], CsvFormat(), COLUMNS, Query(sql="SELECT id, x, zone AS name FROM rows"))
+    with pytest.raises(PipelineStop, match="does not fit the schema"):
+        check([str(path)], CsvFormat(), COLUMNS, Query(sql="SELECT id, x FROM rows"))
