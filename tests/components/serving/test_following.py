@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from components.inference.model import Chosen, LoadedVersion
+from components.registry import store
 from components.serving.repository import Versions
 from components.serving.served import ServedVersion
 from components.serving.settings import Serving
@@ -52,10 +53,18 @@ def server(running: Server, registry: Path) -> Server:
 
 def write_labels(registry: Path, **labels: int) -> None:
     """Sets all labels, whatever they point to, unlike `components.registry.labels`."""
-    state = {"labels": labels, "champions": [labels["champion"]], "last": None}
-    temporary = registry / ".labels"
-    temporary.write_text(json.dumps(state))
-    temporary.rename(registry / "labels.json")
+    entry = {
+        **{"n": 1, "time": "2024-02-29T12:00:00+00:00", "who": "test", "why": "test"},
+        **{"action": "promote", "moves": {}, "labels": labels, "champions": [labels["champion"]]},
+    }
+    write_journal(registry, json.dumps(entry))
+
+
+def write_journal(registry: Path, line: str) -> None:
+    """Replaces the registry's journal by a line."""
+    temporary = registry / ".journal"
+    temporary.write_text(f"{line}\n")
+    temporary.rename(registry / store.JOURNAL)
 
 
 def served(server: Server, path: str = "") -> int:
@@ -164,7 +173,7 @@ def test_it_goes_on_with_what_it_has_when_a_version_is_damaged(
 def test_it_goes_on_with_what_it_has_when_the_labels_are_damaged(
     server: Server, registry: Path, text: str
 ) -> None:
-    (registry / "labels.json").write_text(text)
+    write_journal(registry, text)
     until(lambda: server.metric("serving_label_stale", label="champion") == 1)
     assert served(server) == 1
     write_labels(registry, champion=2)
