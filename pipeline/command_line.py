@@ -1,5 +1,6 @@
 """What all commands share: which settings they work on, and how they end."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -23,6 +24,14 @@ def told(work: Callable[[], int]) -> int:
         return work()
     except PipelineStop as stop:
         print(f"\n{stop}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" of {error.filename}" if error.filename else ""
+        print(
+            f"\nThe disk{where} is full. Free some (make gc), type the same again.", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

@@ -81,7 +81,8 @@ def run_pipeline(pipeline: Pipeline, uncached: frozenset[str], listener: Listene
     connection = pipeline.metadata_connection_config
     store = MetadataStore(connection)
     _forget_lost_outputs(store)
-    _sweep_after_killed(store, Path(ir.runtime_spec.pipeline_root.field_value.string_value))
+    root = Path(ir.runtime_spec.pipeline_root.field_value.string_value)
+    _sweep_after_killed(store, root.parent)
     nodes = [node.pipeline_node for node in ir.nodes]
     with _remembered_interrupts() as interrupts:
         for node in nodes:
@@ -191,17 +192,20 @@ def _forget_lost_outputs(store: MetadataStore) -> None:
         store.put_artifacts(lost)
 
 
-def _sweep_after_killed(store: MetadataStore, pipeline_root: Path) -> None:
-    """Removes what killed components left; this run has the workspace's lock, so they are dead."""
+def _sweep_after_killed(store: MetadataStore, roots: Path) -> None:
+    """Removes what killed components left, of any pipeline of the workspace.
+
+    This run has the workspace's lock, so they are dead.
+    """
     killed = [
         execution
         for execution in store.get_executions()
         if execution.last_known_state in (mlmd.Execution.NEW, mlmd.Execution.RUNNING)
     ]
     for execution in killed:
-        for folder in pipeline_root.glob(f"*/*/{execution.id}"):
+        for folder in roots.glob(f"*/*/*/{execution.id}"):
             shutil.rmtree(folder)
-        for folder in pipeline_root.glob(f"*/.system/*/{execution.id}"):
+        for folder in roots.glob(f"*/*/.system/*/{execution.id}"):
             shutil.rmtree(folder)
         execution.last_known_state = mlmd.Execution.CANCELED
     if killed:

@@ -1,5 +1,7 @@
 """Why a component failed, in a sentence."""
 
+import errno
+
 from components.errors import PipelineStop
 
 
@@ -8,6 +10,8 @@ def reason(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, PipelineStop):
             return str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"The disk of {error.filename or 'the workspace'} is full. Free some: make gc"
         if error.__cause__ is None:
             break
         error = error.__cause__

@@ -151,7 +151,8 @@ def lines_in(workspace: Workspace, console: Console) -> Iterator[RunLines]:
     def wait(holder: str) -> None:
         console.print(f"  waiting for {holder}, which uses {shown(workspace.root)}")
 
-    with RunLines(console) as lines, workspace.locked(wait):
+    with RunLines(console) as lines, workspace.locked(wait), workspace.temporary_files():
+        workspace.check_metadata()
         yield lines
 
 

@@ -1,10 +1,12 @@
 """Code fingerprints: sensitive to what a component runs, and to nothing else."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.fingerprint import code_fingerprint
+from pipeline.fingerprint import PROJECT, code_fingerprint
 
 FILES = {
     "parts/__init__.py": "",
@@ -12,6 +14,8 @@ FILES = {
     "parts/layers.py": "import parts.deep.math\ndense = 1\n",
     "parts/deep/__init__.py": "",
     "parts/deep/math.py": "pi = 3\n",
+    "parts/deep/beside.py": "from . import math\nfrom ..more import much\n",
+    "parts/more.py": "much = 1\n",
     "parts/unused.py": "x = 1\n",
     "README.md": "words\n",
 }
@@ -32,6 +36,29 @@ def test_change_of_imported_code_changes_it(project: Path, changed: str) -> None
     assert _fresh(project) != before
 
 
+@pytest.mark.parametrize("changed", ["parts/deep/math.py", "parts/more.py", "parts/deep/beside.py"])
+def test_change_behind_a_relative_import_changes_it(project: Path, changed: str) -> None:
+    before = code_fingerprint("parts.deep.beside", project=project)
+    (project / changed).write_text(FILES[changed] + "y = 2\n")
+    assert _fresh(project, "parts.deep.beside") != before
+
+
+def test_another_version_of_a_library_changes_it(project: Path) -> None:
+    other = project / "other" / "keras-99.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: keras\nVersion: 99.0\n")
+    code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(other.parent)!r})
+from pipeline.fingerprint import code_fingerprint
+print(code_fingerprint("parts.model", project=Path({str(project)!r})), end="")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert len(done.stdout) == 16, done.stderr
+    assert done.stdout != code_fingerprint("parts.model", project=project)
+
+
 @pytest.mark.parametrize("changed", ["parts/unused.py", "README.md"])
 def test_change_of_other_files_leaves_it(project: Path, changed: str) -> None:
     before = code_fingerprint("parts.model", project=project)
@@ -50,8 +77,8 @@ def test_it_does_not_depend_on_the_place(
     assert here == code_fingerprint("parts.model", project=elsewhere)
 
 
-def _fresh(project: Path) -> str:
+def _fresh(project: Path, module: str = "parts.model") -> str:
     from pipeline import fingerprint
 
     fingerprint._imports.cache_clear()
-    return code_fingerprint("parts.model", project=project)
+    return code_fingerprint(module, project=project)
