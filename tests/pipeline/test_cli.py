@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import loading
 
-HEAVY = ("tensorflow", "tfx", "apache_beam", "pydantic", "yaml")
+HEAVY = ("tensorflow", "tfx", "apache_beam")
 
 
 def _pipeline(*arguments: str) -> "subprocess.CompletedProcess[str]":
