@@ -347,7 +347,13 @@ class Tables:
         return self._sources[file]
 
     def _with_one_line_end(self, source: _Source) -> _Source:
-        """A copy whose lines end alike, if DuckDB refuses the file as it is."""
+        """A copy whose lines end alike, if DuckDB does not read the file as it is.
+
+        It refuses lines that end in two ways, and takes the first line end, which may stand in a
+        column's name, for that of all lines: then it finds no rows, without a word.
+        """
+        if any("\n" in name or "\r" in name for name in source.plain.header):
+            return source._replace(plain=plain.with_one_line_end(source.plain))
         try:
             self.connection.sql(f"SELECT count(*) FROM {self.scan(source)[0]}").fetchall()
         except duckdb.Error:

@@ -126,6 +126,17 @@ def test_fields_with_line_ends_make_rows_of_lines(csv: Callable[..., Path]) -> N
     assert (bad[0].place, bad[0].number) == ("row", 2)
 
 
+@pytest.mark.parametrize(("inside", "ends"), [("\n", "\r\n"), ("\r\n", "\n"), ("\n", "\n")])
+def test_a_line_end_in_a_name_is_not_that_of_the_lines(
+    csv: Callable[..., Path], inside: str, ends: str
+) -> None:
+    name = f"a{inside}b"
+    path = csv(f'"{name}",f,t{ends}1,1,x{ends}2,2,"y{inside}z"{ends}')
+    rows, bad = read(path, kinds={name: "INT", "f": "FLOAT", "t": "BYTES"})
+    assert [row[name] for row in rows] == [1, 2]
+    assert not bad
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "mixed"])
 def test_line_ends(csv: Callable[..., Path], ends: str) -> None:
     lines = ["i,f,t", '1,1,"a\n\nb"' if ends == "\r\n" else "1,1,a", "2,2,b", ""]
