@@ -127,7 +127,7 @@ def _is_wanted(key: yaml.Node, known: Sequence[str]) -> bool:
     if not isinstance(key.value, str) or not key.value.endswith("?"):
         return True
     key.value = key.value[:-1]
-    return key.value in known or bool(did_you_mean(key.value, known))
+    return key.value in known or bool(did_you_mean(key.value, known, cutoff=0.8))
 
 
 def _lines(node: yaml.Node, at: Path_, file: str) -> list[tuple[Path_, str]]:
