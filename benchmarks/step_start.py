@@ -14,7 +14,6 @@ import os
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from rich.console import Console
 
@@ -23,7 +22,7 @@ from pipeline import loading
 from pipeline.console import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
-LIMIT = 0.5
+LIMIT = 1.0
 """Of the time that `import tfx.v1` takes."""
 NOTES = """\
 Medians; each round starts every program once, so what else the machine does meets them all.
@@ -33,16 +32,16 @@ _IMPORT = f"import os, tfx.v1; print('{_READY}', flush=True); os._exit(0)"
 _STEP = f"""
 import gc, json, os, sys
 gc.disable()
-from pipeline.kubeflow.step import execution
-step, executor_input = map(json.loads, sys.argv[1:])
-executor = execution.prepare(step)
+from pipeline.kubeflow import step
+told, executor_input = map(json.loads, sys.argv[1:])
+component = step.make_component(told, {{}})
 gc.freeze()
 gc.enable()
 def ready(*_):
     print('{_READY}', flush=True)
     os._exit(0)
-executor.Do = ready
-execution.execute(executor, step, executor_input)
+component.executor_spec.executor_class.Do = ready
+step.execute(component, executor_input, step.Stores())
 """
 """As `pipeline.kubeflow.step` does it, with an executor that does nothing."""
 
@@ -86,32 +85,13 @@ def _programs(folder: Path) -> Programs:
     from pipeline.kubeflow import compiling
 
     package = compiling.training(loading.load("automated"), compiling.load_target("kubeflow"))
-    defaults = {
-        name: parameter["defaultValue"]
-        for name, parameter in package.spec["root"]["inputDefinitions"]["parameters"].items()
+    given = {
+        "inputs": {},
+        "outputs": {"artifacts": {}, "outputFile": str(folder / "output.json")},
     }
-    found = {}
-    for task, described in package.spec["root"]["dag"]["tasks"].items():
-        container = package.spec["deploymentSpec"]["executors"][f"exec-{task}"]["container"]
-        step = json.loads(container["args"][1])
-        parameters = {
-            name: value["runtimeValue"]["constant"] if "runtimeValue" in value else defaults[name]
-            for name, value in described["inputs"]["parameters"].items()
-        }
-        given = json.dumps(_executor_input(step, parameters, folder / task))
-        found[step["component"]] = ["-c", _STEP, json.dumps(step), given]
-    return found
-
-
-def _executor_input(step: dict[str, Any], parameters: dict[str, Any], at: Path) -> dict[str, Any]:
-    """KFP's ExecutorInput, of artifacts in folders that are empty."""
-
-    def artifacts(names: dict[str, str]) -> dict[str, Any]:
-        return {name: {"artifacts": [{"name": "1", "uri": str(at / name)}]} for name in names}
-
     return {
-        "inputs": {"artifacts": artifacts(step["inputs"]), "parameterValues": parameters},
-        "outputs": {"artifacts": artifacts(step["outputs"]), "outputFile": str(at / "output.json")},
+        name: ["-c", _STEP, json.dumps(told), json.dumps(given)]
+        for name, told in compiling.steps_of(package.content).items()
     }
 
 

@@ -104,7 +104,8 @@ def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:
             raise NothingToDo(
                 f"Version {manifest['version']}, the champion, was trained on span {span} itself: "
                 "there is nothing fresh to evaluate it on. Bring the next span (data.pattern with "
-                "{SPAN}, or {YYYY}, {MM} and {DD}), or name another with SPAN=."
+                "{SPAN}, or {YYYY}, {MM} and {DD}), or name another: SPAN=12, or on a "
+                "cluster --param span=12."
             )
 
 

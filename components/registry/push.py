@@ -18,7 +18,7 @@ from components.errors import PipelineStop
 from components.evaluation.results import METRICS_FILE, read_baseline
 from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
-from components.hashing import hash_tree
+from components.hashing import hash_transform, hash_tree
 from components.registry import labels, signature, store
 from components.registry.lookup import read_training
 
@@ -127,7 +127,7 @@ def _manifest(
         "git_commit": settings["git_commit"],
         "data": describe_data(input_dict["examples"]),
         "schema_hash": hash_tree(_uri(input_dict, "schema")),
-        "transform_hash": hash_tree(_uri(input_dict, "transform_graph")),
+        "transform_hash": hash_transform(_uri(input_dict, "transform_graph")),
         **{key: training[key] for key in _OF_TRAINING},
         "training": {key: value for key, value in training.items() if key not in _OF_TRAINING},
         "metrics": evaluation["metrics"],
@@ -143,7 +143,10 @@ def _uri(input_dict: dict[str, list[types.Artifact]], name: str) -> str:
 
 
 def describe_data(examples: Sequence[types.Artifact]) -> list[dict[str, Any]]:
-    """The properties of each examples artifact: spans, fingerprint, rows by split."""
+    """The properties of each examples artifact: spans, fingerprint, rows by split.
+
+    Where an artifact is read elsewhere than it is kept, its property `uri` says where it is kept.
+    """
     described = []
     for artifact in examples:
         properties = artifact.mlmd_artifact.properties, artifact.mlmd_artifact.custom_properties

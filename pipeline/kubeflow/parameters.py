@@ -1,36 +1,24 @@
 """What can be set for a single run, without compiling anew: the package's parameters.
 
-Each is a setting of the configuration, which gives its default. A step that uses one receives it
-beside its own properties, and works it into them before the executor sees them.
+Each stands for a setting of the configuration, which gives its default. A step that depends on one
+receives its value, and makes its component from the configuration with that setting changed.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from components.errors import PipelineStop
 from components.ingest.settings import Spans
-from pipeline import loading
-from pipeline.config import (
-    Config,
-    Data,
-    LearningRate,
-    Registry,
-    Training,
-    WarmStart,
-    config_model,
-)
-
-Properties = dict[str, Any]
-Type = Literal["STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"]
+from pipeline.config import Config, Data, LearningRate, Registry, Training, WarmStart
 
 FINGERPRINT = "data_fingerprint"
-"""Known to no setting: it only makes the ingest step's cache key depend on the data."""
+"""Stands for no setting: it only makes the ingest step's cache key depend on the data."""
+_TRAINING = ("Tuner", "Trainer", "RegistryPush")
 
 
 @dataclass(frozen=True)
@@ -39,15 +27,15 @@ class Parameter:
 
     Attributes:
       setting: the path of the setting that it replaces.
-      type: KFP's parameterType.
-      steps: the components that use it.
+      kind: the type of its values in a package: str, int or float.
+      steps: the components that depend on it.
       description: for a person.
       default: the value that leaves the configuration as it is.
       read: checks a value and returns the setting's; raises ValueError.
     """
 
     setting: tuple[str, ...]
-    type: Type
+    kind: type
     steps: tuple[str, ...]
     description: str
     default: Callable[[Config], Any]
@@ -78,54 +66,46 @@ def _version(text: str) -> int | str | None:
 
 def _field(model: Any, name: str) -> Callable[[Any], Any]:
     """Reads a value as the configuration would."""
-    field = model.model_fields[name]
-    checker = TypeAdapter(field.rebuild_annotation())
-    return checker.validate_python
+    return TypeAdapter(model.model_fields[name].rebuild_annotation()).validate_python
 
-
-_THAT_TRAIN = [
-    "Tuner",
-    "Trainer",
-]
-_TRAINING = (*_THAT_TRAIN, "RegistryPush")
 
 PARAMETERS: dict[str, Parameter] = {
     "data_path": Parameter(
         ("data", "path"),
-        "STRING",
+        str,
         ("ExampleGen", "RegistryPush", "Decide"),
-        "The data's folder: in the image, on a volume, or in an object store.",
+        "The data's folder; in the image, on a volume, or in an object store.",
         lambda config: config.data.path,
         str,
     ),
     "span": Parameter(
         ("data", "spans"),
-        "STRING",
+        str,
         ("ExampleGen", "LabelledLog", "RegistryPush"),
-        "The spans to read: newest, a number, or as in data.spans, e.g. "
+        "The spans to read, as in data.spans; newest, a number, or a window such as "
         '{"first": 1, "last": 3} or {"count": 4, "last": 17}.',
         _spans_as_text,
         _spans,
     ),
     "test_spans": Parameter(
         ("data", "test_spans"),
-        "STRING",
+        str,
         ("ExampleGen", "RegistryPush"),
-        "Of which of these spans the test rows are used: all or newest.",
+        "Of which of these spans the test rows are used; all or newest.",
         lambda config: config.data.test_spans,
         _field(Data, "test_spans"),
     ),
     "global_batch_size": Parameter(
         ("training", "global_batch_size"),
-        "NUMBER_INTEGER",
+        int,
         _TRAINING,
-        "Rows of a step, of all replicas together.",
+        "Rows of a training step, of all replicas together.",
         lambda config: config.training.global_batch_size,
         _field(Training, "global_batch_size"),
     ),
     "steps": Parameter(
         ("training", "steps"),
-        "NUMBER_INTEGER",
+        int,
         _TRAINING,
         "Training steps; 0 for the configured number of epochs.",
         lambda config: config.training.steps or 0,
@@ -133,7 +113,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "learning_rate": Parameter(
         ("training", "learning_rate", "initial"),
-        "NUMBER_DOUBLE",
+        float,
         _TRAINING,
         "The learning rate at the start.",
         lambda config: config.training.learning_rate.initial,
@@ -141,27 +121,45 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "warm_start": Parameter(
         ("training", "warm_start"),
-        "STRING",
+        str,
         ("Trainer", "RegistryPush"),
-        "The version whose weights the training starts from, a number or a label; empty: none.",
+        "The version whose weights the training starts from, a number or a label; empty for none.",
         _warm_start_as_text,
         _version,
     ),
     "promote": Parameter(
         ("registry", "promote"),
-        "STRING",
+        str,
         ("RegistryPush",),
-        "automatic: a blessed version becomes champion at once; or manual.",
+        "automatic (a blessed version becomes champion at once) or manual.",
         lambda config: config.registry.promote,
         _field(Registry, "promote"),
     ),
 }
 
-
 OF_A_TRAINING = (*PARAMETERS, FINGERPRINT)
 """What a run of the training pipeline may be given."""
 OF_AN_EVALUATION = ("data_path", "span")
 """What a run of continued evaluation may be given."""
+
+
+def read(texts: list[str]) -> dict[str, Any]:
+    """`name=value` texts as values: numbers where the parameter is one, else the text as it is.
+
+    Raises:
+      PipelineStop: one of them is no such text.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise PipelineStop(f"--param {text}: expected NAME=VALUE, e.g. steps=500.")
+        kind = PARAMETERS[name].kind if name in PARAMETERS else str
+        try:
+            values[name] = kind(value)
+        except ValueError as error:
+            raise PipelineStop(f"--param {text}: '{value}' is no {kind.__name__}.") from error
+    return values
 
 
 def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -> None:
@@ -178,7 +176,7 @@ def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -
     for name, value in values.items():
         if name not in offered:
             mistakes.append(f"  {name}: no such parameter; there are {', '.join(offered)}")
-        elif problem := name != FINGERPRINT and _problem(name, value):
+        elif problem := name in PARAMETERS and _problem(name, value):
             mistakes.append(f"  {name}: {problem}")
     if mistakes:
         raise PipelineStop("The parameters of the run are wrong:\n" + "\n".join(mistakes))
@@ -207,78 +205,42 @@ def _problem(name: str, value: Any) -> str:
     return ""
 
 
-def work_in(component: str, properties: Properties) -> None:
-    """Moves the run's parameters from `properties` into the properties of an executor.
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that were given, without the defaults, in their order."""
+    return config.model_dump(mode="json", exclude_unset=True)
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with a run's parameters in it.
 
     Args:
-      component: its name in the graph.
-      properties: the executor's, and beside them the parameters of this run.
+      config: what the package was compiled from.
+      values: of parameters, by name; the fingerprint of the data changes nothing.
 
     Raises:
-      PipelineStop: a value is wrong.
+      PipelineStop: a value is wrong, or contradicts another setting.
     """
-    properties.pop(FINGERPRINT, None)
-    given = {name: properties.pop(name) for name in PARAMETERS if name in properties}
+    given = {name: value for name, value in values.items() if name in PARAMETERS}
     check(given)
-    values = {name: PARAMETERS[name].read(value) for name, value in given.items()}
-    if component == "ExampleGen":
-        _into_example_gen(properties, values)
-    elif component in _THAT_TRAIN:
-        _into_training(properties, values)
-    elif component == "RegistryPush":
-        _into_push(properties, values)
-    else:  # it reads them itself
-        properties |= given
-
-
-def _into_example_gen(properties: Properties, values: Properties) -> None:
-    path = values["data_path"]
-    if "://" not in path:
-        path = str(loading.PROJECT / loading.in_package("data_path", path))
-    properties["input_base"] = path
-    message = json.loads(properties["custom_config"])
-    settings = json.loads(message["custom_config"]["value"])
-    settings["spans"] = values["span"]
-    settings["test_spans"] = values.get("test_spans", settings["test_spans"])
-    message["custom_config"]["value"] = json.dumps(settings, sort_keys=True)
-    properties["custom_config"] = json.dumps(message)
-
-
-def _into_training(properties: Properties, values: Properties) -> None:
-    config = json.loads(properties["custom_config"])
-    _replace(config["settings"], values)
-    if "warm_start" in values:
-        config["warm_start"]["version"] = values["warm_start"]
-    properties["custom_config"] = json.dumps(config, sort_keys=True)
-
-
-def _into_push(properties: Properties, values: Properties) -> None:
-    config = json.loads(properties["config"])
-    _replace(config, values)
-    text = config_model().model_validate(config).model_dump_json()
-    properties["config"] = text
-    properties["config_hash"] = hashlib.sha256(text.encode()).hexdigest()
-    properties["promote"] = values["promote"]
-
-
-def _replace(settings: Properties, values: Properties) -> None:
-    for name, given in values.items():
+    settings = settings_of(config)
+    for name, value in given.items():
         *path, last = PARAMETERS[name].setting
-        value = _warm_start(settings, given) if name == "warm_start" else given
         inner = settings
         for key in path:
-            inner = inner[key]
-        inner[last] = value
+            inner = inner.setdefault(key, {})
+        found = PARAMETERS[name].read(value)
+        if name == "warm_start" and found is not None:  # its layers stay
+            found = {**(inner.get(last) or {}), "version": found}
+        inner[last] = found
     training = settings["training"]
-    if values["steps"] is not None:
+    if training.get("steps") is not None:
         training["epochs"] = None
-    elif training["epochs"] is None:
+    elif training.get("epochs") is None:
         raise PipelineStop("steps: 0 stands for the configured number of epochs; there is none.")
-
-
-def _warm_start(settings: Properties, version: int | str | None) -> Properties | None:
-    """The setting with this version; its layers stay."""
-    if version is None:
-        return None
-    before = settings["training"]["warm_start"] or {}
-    return WarmStart.model_validate({**before, "version": version}).model_dump(mode="json")
+    try:
+        found = type(config).model_validate(settings)
+    except ValidationError as error:
+        raise PipelineStop(f"The parameters of the run are wrong: {error}") from error
+    if problems := [f"{'.'.join(path)}: {text}" for path, text in found.problems()]:
+        raise PipelineStop(f"The parameters of the run are wrong: {'; '.join(problems)}.")
+    return found

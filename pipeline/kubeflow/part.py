@@ -1,8 +1,6 @@
 """The graph as a package for Kubeflow Pipelines or Vertex AI, submitted and followed."""
 
 import os
-import signal
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,19 +15,10 @@ Image = Annotated[
 ]
 
 
-class Which(StrEnum):
-    """The pipelines that can be submitted."""
-
-    TRAINING = "training"
-    CONTINUED_EVALUATION = "continued-evaluation"
-    BATCH_PREDICT = "batch-predict"
-
-
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("compile", rich_help_panel=PANEL)(compile_)
     app.command(rich_help_panel=PANEL)(submit)
-    app.command(rich_help_panel=PANEL)(run_kubeflow_local)
 
 
 def compile_(
@@ -44,11 +33,39 @@ def compile_(
     raise SystemExit(told(lambda: _compile(target, image, config, set_ or [])))
 
 
+def _compile(
+    target: Literal["kubeflow", "vertex"], image: str | None, config: str, overrides: list[str]
+) -> int:
+    from pipeline.console import make, output_to, shown, tell_next
+
+    with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+        from pipeline import loading
+        from pipeline.kubeflow import compiling, submitting
+
+        settings = compiling.load_target(target, image)
+        following = {}
+        for package, path in compiling.compile_all(config, overrides, settings, target):
+            steps = "1 step" if len(package.tasks) == 1 else f"{len(package.tasks)} steps"
+            console.print(f"{shown(path)}: {steps}, image {settings.image}")
+        if target == "vertex":
+            console.print("Made with KFP's SDK; not verified on Vertex AI.")
+            return 0
+        loaded = loading.load(config, overrides)
+        if manifests := submitting.write_manifests(compiling.BUILD, loaded, settings):
+            apply = f"kubectl apply -n NAMESPACE -f {shown(manifests)}"
+            following[apply] = "once, for training on several machines"
+        same = f'SET="{" ".join(overrides)}" ' if overrides else ""
+        same += f"IMAGE={image} " if image else ""
+        following[make("submit", config, f"{same}KFP_HOST=...")] = "upload and run it"
+        tell_next(console, following)
+    return 0
+
+
 def submit(
     which: Annotated[
-        Which,
+        Literal["training", "continued-evaluation", "batch-predict"],
         typer.Option("--pipeline", help="Which one."),
-    ] = Which.TRAINING,
+    ] = "training",
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A parameter of the run; may be repeated."),
@@ -87,7 +104,7 @@ def submit(
             wish = submitting.Wish(
                 config=config,
                 overrides=set_ or [],
-                which=which,
+                which=submitting.Which(which),
                 values=param or [],
                 schedule=schedule,
                 run_name=run_name,
@@ -103,47 +120,3 @@ def submit(
             return submitting.main(wish, compiling.load_target("kubeflow", image), show)
 
     raise SystemExit(told(work))
-
-
-def run_kubeflow_local(
-    image: Image = None, config: ConfigName = "development", set_: Overrides = None
-) -> None:
-    """Compile, and run the package's steps in containers here, with docker or podman."""
-
-    def work() -> int:
-        from pipeline.console import output_to
-        from pipeline.kubeflow import engine
-
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # containers end with this
-        with engine.connected() as client, output_to(Path(os.devnull)) as console:
-            from pipeline.kubeflow import local_containers
-
-            return local_containers.main(config, set_ or [], image, client, console)
-
-    raise SystemExit(told(work))
-
-
-def _compile(
-    target: Literal["kubeflow", "vertex"], image: str | None, config: str, overrides: list[str]
-) -> int:
-    from pipeline.console import make, output_to, shown, tell_next
-
-    with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
-        from pipeline.kubeflow import compiling
-
-        settings = compiling.load_target(target, image)
-        following = {}
-        for made in compiling.compile_all(config, overrides, settings, target):
-            if made.manifests:
-                apply = f"kubectl apply -n NAMESPACE -f {shown(made.manifests)}"
-                following[apply] = "once, for training on several machines"
-            tasks = len(made.package.spec["root"]["dag"]["tasks"])
-            steps = "1 step" if tasks == 1 else f"{tasks} steps"
-            console.print(f"{shown(made.path)}: {steps}, image {settings.image}")
-        if target == "vertex":
-            console.print("Checked against the documented format; not verified on Vertex AI.")
-        else:
-            same = f'SET="{" ".join(overrides)}" ' if overrides else ""
-            following[make("submit", config, f"{same}KFP_HOST=...")] = "upload and run it"
-            tell_next(console, following)
-    return 0

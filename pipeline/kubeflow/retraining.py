@@ -6,38 +6,29 @@ request: tried again, it looks for the run first.
 """
 
 import json
-import logging
 import os
-import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import tenacity
+from typing import Any
 
 from components.errors import PipelineStop
-from pipeline.config import Config
+from pipeline.kubeflow import client
 from pipeline.kubeflow.parameters import FINGERPRINT
 from pipeline.kubeflow.settings import Target
-from pipeline.kubeflow.submit import connection
-from pipeline.kubeflow.submit.answers import NoAnswer
-
-if TYPE_CHECKING:
-    from pipeline.kubeflow.submit.client import Client
-    from pipeline.kubeflow.submit.upload import Version
 
 PATIENCE_SECONDS = 300.0
-_LONGEST_WAIT = 30.0
 
 
-def described(config: Config, target: Target) -> str:
+def described(pipeline: str, digest: str, target: Target) -> str:
     """What a deciding step has to know to call `start`, as JSON.
 
     Args:
-      config: the training pipeline's.
+      pipeline: the training pipeline's name.
+      digest: of the training package's content, which its version's name ends with.
       target: the cluster's.
     """
     arguments = {
-        "pipeline": config.name,
+        "pipeline": pipeline,
+        "digest": digest,
         "experiment": target.experiment,
         "service_account": target.service_account,
         "pipeline_root": target.pipeline_root,
@@ -50,6 +41,7 @@ def start(
     retraining: Mapping[str, Any],
     *,
     pipeline: str,
+    digest: str,
     experiment: str,
     service_account: str | None,
     pipeline_root: str | None,
@@ -61,7 +53,8 @@ def start(
       name: the decision's id, and the run's name.
       retraining: `spans` (as in the setting `data.spans`, or None), `warm_start` (a version, or
         None) and `data_path`.
-      pipeline: the training pipeline's name; its newest version runs.
+      pipeline: the training pipeline's name.
+      digest: which of its versions runs: the one with this content.
       experiment: the run's; made if need be.
       service_account: of the steps' pods; None: the installation's.
       pipeline_root: where artifacts go; None: the installation's.
@@ -73,39 +66,38 @@ def start(
     Raises:
       PipelineStop: it could not be started, with what to do.
     """
-    from pipeline.kubeflow.submit import runs
-    from pipeline.kubeflow.submit.client import Client
+    reached = client.connection(os.environ)
 
-    def find_or_start(client: Client) -> str:
-        version = _newest(client, pipeline)
-        if found := runs.find(client, name, version.pipeline_id):
+    def find_or_start() -> str:
+        api = client.connect(reached)
+        pipeline_id = client.find_pipeline(api, pipeline)
+        version = pipeline_id and client.find_version(api, pipeline_id, digest)
+        if not pipeline_id or not version:
+            raise PipelineStop(
+                f"{api.connection.where} has no version of the pipeline '{pipeline}' whose name "
+                f"ends with {digest}: the one that this continued evaluation was compiled with. "
+                "Submit the continued evaluation again, which uploads both."
+            )
+        if found := client.find_run(api, name, pipeline_id):
             return found
-        what = runs.contents(version, _parameters(name, retraining), pipeline_root, service_account)
-        return runs.create(client, name, runs.experiment(client, experiment), what)
+        return client.start_run(
+            api,
+            name,
+            experiment,
+            pipeline_id=pipeline_id,
+            version_id=version,
+            params=_parameters(name, retraining),
+            pipeline_root=pipeline_root,
+            service_account=service_account,
+        )
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # kfp.Client's about its age
-            client = Client(connection.read(os.environ))
-            return _patiently(patience)(find_or_start, client)
+        return client.patiently(patience, find_or_start)
     except PipelineStop as stop:
         raise PipelineStop(
             f"The retraining {name} was not started. {stop} The decision is filed: when this is "
             "put right, submit the continued evaluation of that span again, and it starts."
         ) from None
-
-
-def _newest(client: "Client", pipeline: str) -> "Version":
-    from pipeline.kubeflow.submit import submission, upload
-
-    submission.greet(client)
-    pipeline_id = upload.find_pipeline(client, pipeline)
-    version = pipeline_id and upload.newest_version(client, pipeline_id)
-    if not version:
-        raise PipelineStop(
-            f"{client.connection.where} has no pipeline '{pipeline}': upload it (make submit)."
-        )
-    return version
 
 
 def _parameters(name: str, retraining: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,17 +108,3 @@ def _parameters(name: str, retraining: Mapping[str, Any]) -> dict[str, Any]:
     if retraining["warm_start"]:
         values["warm_start"] = str(retraining["warm_start"])
     return values
-
-
-def _patiently(seconds: float) -> tenacity.Retrying:
-    def tell(attempt: tenacity.RetryCallState) -> None:
-        if attempt.outcome:
-            logging.warning("%s Asking again ...", attempt.outcome.exception())
-
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(NoAnswer),
-        wait=tenacity.wait_exponential(max=_LONGEST_WAIT),
-        stop=tenacity.stop_before_delay(seconds),
-        before_sleep=tell,
-        reraise=True,
-    )

@@ -1,11 +1,14 @@
 """Where the steps run: `configs/kubeflow.yaml` and `configs/vertex.yaml`, field by field.
 
 They hold what differs between clusters, and nothing about the model: that is the pipeline's own
-configuration, the same as on a laptop.
+configuration, the same as on a laptop. What Kubernetes, Argo or Kubeflow Pipelines would refuse
+late, lose or rewrite is refused here; docs/kubeflow.md says what is known of them.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -15,7 +18,24 @@ Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 """A Kubernetes quantity: `500m`, `2`, `8Gi`."""
 Path = Annotated[str, Field(pattern=r"^/[^\s]*[^/\s]$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Platform = Literal["kubeflow", "vertex"]
+
 _TPU_LABELS = ("cloud.google.com/gke-tpu-accelerator", "cloud.google.com/gke-tpu-topology")
+_UNITS = {"": Decimal(1), "m": Decimal("0.001")}
+_UNITS |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGT", start=1)}
+_UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGT", start=1)}
+_RESERVED = ("/gcs", "/kfp-launcher", "/minio", "/s3", "/tmp/kfp", "/.cache", "/.config", "/.local")
+"""Kubeflow Pipelines mounts its own volumes there, and looks for outputs below /tmp/kfp."""
+_VOLUME_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""Kubeflow Pipelines names a pod's volume after the claim in it."""
+_SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|KEY)(_|$)")
+_WHERE_A_SECRET_IS = re.compile(r"_(FILE|PATH|NAME)$")
+_DOLLARS = re.compile(r"\$\$|\$\([-._a-zA-Z][-._a-zA-Z0-9]*\)")
+"""Kubernetes makes one dollar sign of two, and a variable's value of `$(NAME)`."""
+_ONLY_KUBERNETES = (
+    *("node_selector", "tolerations", "volumes", "shared_memory", "secrets", "labels"),
+    *("annotations", "timeout_seconds", "run_as_user", "run_as_group"),
+)
 
 
 class Volume(Strict):
@@ -90,6 +110,10 @@ class Step(Strict):
     secrets: list[Secret] = Field(default_factory=list)
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+    run_as_user: NonNegativeInt | None = Field(
+        None, description="The process's user id, over the image's; null: as image or cluster say."
+    )
+    run_as_group: NonNegativeInt | None = None
     timeout_seconds: PositiveInt | None = None
     retry: Retry | None = None
     cache: bool | None = Field(None, description="false: always run. Default: as the step allows.")
@@ -140,17 +164,27 @@ class Target(Settings):
         return self.defaults.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
     def problems(self) -> Iterator[Problem]:
-        """Yields contradictions between the fields."""
-        for path, text in self._step_problems(self.defaults):
+        """Yields contradictions between the fields, and what a cluster would refuse or lose."""
+        of_all = list(self._step_problems(self.defaults))
+        for path, text in of_all:
             yield ("defaults", *path), text
         for name in self.steps:
-            for path, text in self._step_problems(self.step(name)):
-                yield ("steps", name, *path), text
+            for problem in self._step_problems(self.step(name)):
+                if problem not in of_all:
+                    yield ("steps", name, *problem[0]), problem[1]
+        for setting, text in _mount_problems(self.workspace.claim, self.workspace.path):
+            yield ("workspace", setting), text
+        for at, value in _texts(self.model_dump(mode="json")):
+            if mistake := rewritten(value):
+                yield at, mistake
 
     def _step_problems(self, step: Step) -> Iterator[Problem]:
         paths = [volume.path for volume in step.volumes] + [self.workspace.path]
         for path in sorted({path for path in paths if paths.count(path) > 1}):
             yield ("volumes",), f"two volumes at {path}"
+        for number, volume in enumerate(step.volumes):
+            for field, text in _mount_problems(volume.claim, volume.path):
+                yield ("volumes", str(number), field), text
         if step.retry and step.timeout_seconds and step.retry.max_seconds <= step.timeout_seconds:
             text = f"must be above timeout_seconds, {step.timeout_seconds}, which it includes"
             yield ("retry", "max_seconds"), text
@@ -158,3 +192,57 @@ class Target(Settings):
             for label in _TPU_LABELS:
                 if label not in step.node_selector:
                     yield ("node_selector",), f"a TPU needs the label {label}"
+        for what in ("cpu", "memory"):
+            wanted, limit = getattr(step, what), getattr(step, f"{what}_limit")
+            if wanted and limit and _amount(wanted) > _amount(limit):
+                yield (what,), f"{wanted} is above {what}_limit, {limit}: Kubernetes refuses it"
+        for name in step.env:
+            if _SECRET.search(name.upper()) and not _WHERE_A_SECRET_IS.search(name.upper()):
+                text = "looks like a secret, and would stand in the package: take it from `secrets`"
+                yield ("env", name), text
+
+    def problems_on_vertex(self) -> Iterator[Problem]:
+        """Yields what Vertex AI does not know."""
+        if not self.pipeline_root.startswith("gs://"):
+            yield ("pipeline_root",), "Vertex AI keeps artifacts in Cloud Storage: gs://…"
+        steps = {("steps", name): step for name, step in self.steps.items()}
+        for at, step in [(("defaults",), self.defaults), *steps.items()]:
+            for field in _ONLY_KUBERNETES:
+                if getattr(step, field) not in (None, {}, []):
+                    yield (*at, field), "Vertex AI has no such thing: it would be lost"
+        if self.workspace.claim:
+            text = "Vertex AI has no PersistentVolumeClaims: null, and a path under /gcs"
+            yield ("workspace", "claim"), text
+
+
+def rewritten(text: str) -> str:
+    """What is wrong with a text that goes into a package; "" if nothing is."""
+    if match := _DOLLARS.search(text):
+        return f"has {match[0]!r}, which Kubernetes rewrites on its way into the container"
+    if "{{" in text:
+        return "has '{{', which Argo or Kubeflow Pipelines take for a variable of theirs"
+    return ""
+
+
+def _mount_problems(claim: str | None, path: str) -> Iterator[tuple[str, str]]:
+    if claim and any(path == root or path.startswith(f"{root}/") for root in _RESERVED):
+        yield "path", f"{path} is inside a folder of Kubeflow Pipelines: choose another"
+    if claim is not None and not _VOLUME_NAME.fullmatch(claim):
+        text = (
+            f"'{claim}' becomes a volume's name: at most 63 lower-case letters, digits and hyphens"
+        )
+        yield "claim", text
+
+
+def _texts(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, found in inner:
+            yield from _texts(found, (*at, str(key)))
+
+
+def _amount(quantity: str) -> Decimal:
+    number = quantity.rstrip("mkKMGTi")
+    return Decimal(number) * _UNITS[quantity.removeprefix(number)]

@@ -106,8 +106,6 @@ def without(folder: Path, away: list[str]) -> Path:
     for name in away:
         for top in (clone, clone / "tests"):
             shutil.rmtree(top.joinpath(*name.split(".")), ignore_errors=True)
-    if "pipeline.kubeflow" in away:
-        shutil.rmtree(clone / "tests" / "kubeflow", ignore_errors=True)
     return clone
 
 

@@ -1,10 +1,6 @@
 """A Trainer with several workers on Kubeflow: a TrainJob of Kubeflow Trainer v2.
 
-Trainer v2 ships no runtime for TensorFlow. `manifests` has ours, a plain one, with the rights that
-the step needs: both are written beside the package, for `kubectl apply`. The Trainer's step makes
-the TrainJob, waits for it and hands over what it made (`execution`); in each of its pods `worker`
-makes TF_CONFIG and takes part in the training.
-
-Checked against Trainer's published models and with real workers on one machine; not run on a
-cluster.
+The Trainer's step makes it, waits for it and hands over what it made (`execution`); in each of its
+pods `worker` makes TF_CONFIG and takes part in the training. Checked against Trainer's published
+models and with real workers on one machine; not run on a cluster.
 """

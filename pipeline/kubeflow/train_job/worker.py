@@ -10,27 +10,68 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from components.errors import PipelineStop
 from components.trainer.core.interruption import START_AGAIN
-from pipeline.kubeflow.train_job import heartbeat, names, staging
+from pipeline.kubeflow.train_job import execution, job
 
 _FINAL = 1
 """Exit code that does not start the group again."""
 
 
+class Watch:
+    """Watches for changes of the file that the step writes while it lives."""
+
+    def __init__(self, file: Path, silence: float, on_silence: Callable[[], None] | None = None):
+        """Starts.
+
+        Args:
+          file: the step's.
+          silence: seconds without a change that are taken for the step's death.
+          on_silence: called once, from another thread, after them.
+        """
+        self._file, self._seconds, self._on_silence = file, silence, on_silence
+        self._changed = time.monotonic()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def is_quiet(self) -> bool:
+        """Whether several beats were missed: with other evidence, as good as silence."""
+        return time.monotonic() - self._changed > self._seconds / 2
+
+    def _look(self) -> None:
+        last = ""
+        while time.monotonic() - self._changed < self._seconds:
+            try:
+                content = self._file.read_text()
+            except OSError:
+                content = last
+            if content != last:
+                last, self._changed = content, time.monotonic()
+            time.sleep(self._seconds / 10)
+        if self._on_silence:
+            self._on_silence()
+
+
 def main(folder: Path) -> int:
     """Takes part in the training; the exit code comes back."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    os.environ["TF_CONFIG"] = tf_config(os.environ)
-    is_chief = os.environ["JOB_COMPLETION_INDEX"] == "0"
-    silence = float(os.environ[names.SILENCE])
+    index = int(os.environ["JOB_COMPLETION_INDEX"])
+    cluster = {"worker": os.environ[job.ADDRESSES].split(",")}
+    task = {"type": "worker", "index": index}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     # The chief is told, and takes the others with it once a checkpoint is written.
-    watch = heartbeat.Watch(folder / staging.HEARTBEAT, silence, _end if is_chief else None)
+    end = _end if index == 0 else None
+    watch = Watch(folder / execution.HEARTBEAT, float(os.environ[job.SILENCE]), end)
     try:
-        _check(folder)
+        if not folder.is_dir():
+            raise PipelineStop(
+                f"{folder} is not there: this pod does not see the workspace that the step writes. "
+                "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
+            )
         code = _take_part(folder)
     except PipelineStop as error:
         print(f"Trainer failed: {error}", file=sys.stderr)
@@ -40,36 +81,21 @@ def main(folder: Path) -> int:
     return _FINAL if code == START_AGAIN and watch.is_quiet() else code
 
 
-def _check(folder: Path) -> None:
-    if not folder.is_dir():
-        raise PipelineStop(
-            f"{folder} is not there: this pod does not see the workspace that the step writes. "
-            "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
-        )
-
-
 def _end() -> None:
     print("The step that made this TrainJob is gone.", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def tf_config(environment: Mapping[str, str]) -> str:
-    """TF_CONFIG as JSON, from the addresses and the index that Kubernetes gives to each pod."""
-    cluster = {"worker": environment[names.ADDRESSES].split(",")}
-    task = {"type": "worker", "index": int(environment["JOB_COMPLETION_INDEX"])}
-    return json.dumps({"cluster": cluster, "task": task})
 
 
 def _take_part(folder: Path) -> int:
     member = importlib.import_module("components.multi_worker.member")  # an optional part
 
     def run() -> int:
-        from pipeline.kubeflow.step import __main__ as step
+        from pipeline.kubeflow import step
 
-        if (folder / staging.OUTPUT).exists():
+        if (folder / execution.OUTPUT).exists():
             return 0  # a pod was lost after the chief had finished
-        described = (folder / staging.STEP).read_text()
-        return step.main(["--step", described, "--input", f"@{folder / staging.INPUT}"])
+        told = json.loads((folder / execution.STEP).read_text())
+        return step.main([told["component"], f"@{folder / execution.INPUT}"], told)
 
     return int(member.take_part(str(folder), run, lambda line: print(line, flush=True)))
 

@@ -1,301 +1,331 @@
-"""Packages from the graph: what must be in them, for every cluster's settings."""
+"""What compiling writes, and what it refuses."""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import json_format
-from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import PipelineStop
-from pipeline import loading
-from pipeline.kubeflow import (
-    batch,
-    compiling,
-    vertex,
-)
-from pipeline.kubeflow.settings import Target
+from pipeline import graph, loading
+from pipeline.kubeflow import building, compiling, step
+from pipeline.workspace import Workspace
 
-TARGET = {
-    "image": "registry.example.com/pipeline:1",
-    "pipeline_root": "minio://mlpipeline/v2/artifacts",
+ALL = {
+    "image": "registry.example/x:1",
+    "image_pull_policy": "Always",
+    "image_pull_secrets": ["pull"],
+    "pipeline_root": "s3://bucket/root",
+    "service_account": "runner",
     "workspace": {"claim": "workspace", "path": "/mnt/workspace"},
+    "defaults": {"cpu": "500m", "memory": "2Gi", "retry": {"count": 2}, "run_as_user": 12345},
+    "steps": {
+        "Trainer": {
+            "image": "registry.example/gpu:1",
+            "cpu_limit": "2",
+            "memory_limit": "8Gi",
+            "accelerator": {"type": "nvidia.com/gpu", "count": 2},
+            "node_selector": {"disk": "ssd"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "volumes": [{"claim": "data", "path": "/mnt/data"}],
+            "shared_memory": "1Gi",
+            "env": {"LEVEL": "1"},
+            "secrets": [{"name": "store", "keys": {"key": "STORE_KEY"}}],
+            "labels": {"team": "a"},
+            "annotations": {"note": "b"},
+            "run_as_group": 7,
+            "timeout_seconds": 86400,
+            "retry": {"count": 5, "seconds": 30, "factor": 3, "max_seconds": 604800},
+            "cache": False,
+        }
+    },
 }
 
 
-def target(**changes) -> Target:
-    return Target.model_validate(TARGET | changes)
+@pytest.fixture
+def configs(tmp_path) -> Path:
+    """A folder of settings, with `kubeflow.yaml` to be written."""
+    for file in loading.CONFIGS.iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    return tmp_path
 
 
-def training(*overrides: str, ingest_cached: bool = False, **changes):
+def target(configs: Path, text: str, name: str = "kubeflow"):
+    (configs / f"{name}.yaml").write_text(text)
+    kind = compiling._OnVertex if name == "vertex" else compiling.Target
+    return loading.load_as(kind, name, [], configs)
+
+
+def documents(package):
+    return list(yaml.safe_load_all(package.content))
+
+
+def test_every_setting_of_a_cluster_reaches_the_package(configs):
+    package = compiling.training(
+        loading.load("automated"), target(configs, yaml.safe_dump(ALL)), "kubeflow"
+    )
+    spec, platform = documents(package)
+    container = spec["deploymentSpec"]["executors"]["exec-trainer"]["container"]
+    assert container["image"] == "registry.example/gpu:1"
+    assert {"name": "LEVEL", "value": "1"} in container["env"]
+    resources = container["resources"]
+    assert resources["resourceCpuRequest"] == "500m"
+    assert (resources["resourceCpuLimit"], resources["resourceMemoryLimit"]) == ("2", "8Gi")
+    assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert resources["accelerator"]["resourceCount"] == "2"
+    task = spec["root"]["dag"]["tasks"]["trainer"]
+    assert task["cachingOptions"] == {}
+    assert task["retryPolicy"] == {
+        "maxRetryCount": 5,
+        "backoffDuration": "30s",
+        "backoffFactor": 3.0,
+        "backoffMaxDuration": "604800s",
+    }
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    pod = executors["exec-trainer"]
+    mounts = {one["pvcNameParameter"]["runtimeValue"]["constant"]: one for one in pod["pvcMount"]}
+    assert mounts["workspace"]["mountPath"] == "/mnt/workspace"
+    assert mounts["data"]["mountPath"] == "/mnt/data"
+    assert pod["nodeSelector"]["labels"] == {"disk": "ssd"}
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["secretAsEnv"][0]["keyToEnv"] == [{"secretKey": "key", "envVar": "STORE_KEY"}]
+    assert pod["podMetadata"] == {"labels": {"team": "a"}, "annotations": {"note": "b"}}
+    assert pod["activeDeadlineSeconds"] == "86400"
+    assert pod["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+    assert pod["imagePullPolicy"] == "Always"
+    assert pod["imagePullSecret"][0]["secretName"] == "pull"
+    assert pod["securityContext"] == {
+        **{"runAsUser": "12345", "runAsGroup": "7", "runAsNonRoot": True}
+    }
+    assert "pvcMount" not in executors["exec-transform"]
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks["transform"]["retryPolicy"]["backoffMaxDuration"] == "86400s"
+
+
+def test_parameters_have_defaults_and_descriptions():
+    spec, _ = documents(compiling.training(loading.load("automated"), default()))
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert parameters["learning_rate"]["parameterType"] == "NUMBER_DOUBLE"
+    assert parameters["learning_rate"]["defaultValue"] == 0.001
+    assert parameters["steps"]["defaultValue"] == 0
+    assert parameters["warm_start"]["defaultValue"] == ""
+    assert all(one["description"] and one["isOptional"] for one in parameters.values())
+
+
+def default():
+    return compiling.load_target("kubeflow")
+
+
+def test_what_looks_at_the_registry_is_never_cached():
+    spec, _ = documents(compiling.training(loading.load("automated"), default()))
+    tasks = spec["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert set(tasks) - cached == {"example-gen", "baseline-lookup", "registry-push"}
+    ingested = compiling.training(loading.load("automated"), default(), ingest_cached=True)
+    assert documents(ingested)[0]["root"]["dag"]["tasks"]["example-gen"]["cachingOptions"]
+
+
+def keys(*overrides):
     config = loading.load("automated", overrides)
-    return compiling.training(config, target(**changes), ingest_cached)
+    made = graph.create_pipeline(config, Workspace(Path("/mnt/w"), is_here=False))
+    return {component.id: building.settings_hash(component) for component in made.components}
 
 
-def executor(package, task: str):
-    return package.spec["deploymentSpec"]["executors"][f"exec-{task}"]["container"]
+def test_a_changed_setting_changes_the_cache_key_of_the_steps_that_depend_on_it():
+    before = keys()
+    after = keys("training.learning_rate.initial=0.002")
+    assert {name for name in before if before[name] != after[name]} == {"Trainer", "RegistryPush"}
+    after = keys("features.columns.company.top_k=40")
+    assert "Transform" in {name for name in before if before[name] != after[name]}
+    assert after["ExampleGen"] == before["ExampleGen"]
 
 
-def task(package, name: str):
-    return package.spec["root"]["dag"]["tasks"][name]
-
-
-def test_the_command_writes_the_same_bytes_each_time(tmp_path):
-    command = [sys.executable, "-m", "pipeline", "compile"]
-    environment = {"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin"}
-    environment["PIPELINE_CONFIGS"] = os.environ["PIPELINE_CONFIGS"]  # the tests' own
-    done = subprocess.run(
-        command, cwd=loading.PROJECT, capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert "build/taxi-automated.yaml: 10 steps" in done.stdout
-    assert "build/taxi-automated-continued-evaluation.yaml: 9 steps" in done.stdout
-    settings = compiling.load_target("kubeflow")
-    for made in compiling.compile_all("automated", [], settings, "kubeflow", tmp_path):
-        first = (compiling.BUILD / made.path.name).read_bytes()
-        assert made.path.read_bytes() == first
-        spec, platform = yaml.safe_load_all(first)
-        assert (spec, platform) == (made.package.spec, made.package.platform)
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        ["tuning={trials: 2, search: {training.learning_rate.initial: {min: 0.001, max: 0.01}}}"],
-        ["training.warm_start={version: champion}"],
-        ["data.spans={count: 3}"],
-        ["training.epochs=null", "training.steps=100"],
-    ],
-)
-def test_every_configuration_passes_the_lint(overrides):
-    package = training(*overrides)
-    compiling.check([package], "kubeflow")
-    compiling.check([package], "vertex")
-
-
-def test_parameters_have_the_configuration_as_defaults():
-    found = training().spec["root"]["inputDefinitions"]["parameters"]
-    assert {name: each["defaultValue"] for name, each in found.items()} == {
-        "data_path": "package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label",
-        "span": "newest",
-        "test_spans": "newest",
-        "global_batch_size": 256,
-        "steps": 0,
-        "learning_rate": 0.001,
-        "warm_start": "",
-        "promote": "automatic",
-        "data_fingerprint": "",
-    }
-    rolling = training("data.spans={count: 3}", "training.epochs=null", "training.steps=9").spec
-    found = rolling["root"]["inputDefinitions"]["parameters"]
-    assert json.loads(found["span"]["defaultValue"])["count"] == 3
-    assert found["steps"]["defaultValue"] == 9
-
-
-def test_what_looks_at_the_world_is_never_cached():
-    def cached(package):
-        tasks = package.spec["root"]["dag"]["tasks"].items()
-        return {name for name, each in tasks if each["cachingOptions"].get("enableCache")}
-
-    always = {"curated-schema", "statistics-gen", "example-validator", "gate", "transform"}
-    always |= {"trainer", "evaluator"}
-    assert cached(training()) == always
-    assert cached(training(ingest_cached=True)) == always | {"example-gen"}
-    assert cached(training("training.warm_start={version: 3}")) == always - {"trainer"}
-    assert cached(training(steps={"Gate": {"cache": False}})) == always - {"gate"}
-    named = compiling.training(loading.load("automated"), target(), trainer_cached=False)
-    assert cached(named) == always - {"trainer"}
-
-
-def test_what_a_step_needs_is_in_the_package():
-    needs = {
-        "image": "registry.example.com/gpu:1",
-        "cpu": "500m",
-        "memory": "2Gi",
-        "memory_limit": "4Gi",
-        "accelerator": {"type": "nvidia.com/gpu", "count": 2},
-        "node_selector": {"pool": "gpu"},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "volumes": [{"claim": "data", "path": "/mnt/data"}],
-        "shared_memory": "1Gi",
-        "env": {"TF_FORCE_GPU_ALLOW_GROWTH": "true"},
-        "secrets": [{"name": "store", "keys": {"id": "AWS_ACCESS_KEY_ID"}}],
-        "labels": {"team": "taxi"},
-        "timeout_seconds": 60,
-        "retry": {"count": 2},
-    }
-    package = training(steps={"Trainer": needs}, defaults={"cpu": "1", "cpu_limit": "2"})
-    compiling.check([package], "kubeflow")
-    container = executor(package, "trainer")
-    assert container["image"] == "registry.example.com/gpu:1"
-    assert container["env"] == [{"name": "TF_FORCE_GPU_ALLOW_GROWTH", "value": "true"}]
-    assert container["resources"] == {
-        "resourceCpuRequest": "500m",
-        "resourceCpuLimit": "2",
-        "resourceMemoryRequest": "2Gi",
-        "resourceMemoryLimit": "4Gi",
-        "accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": "2"},
-    }
-    assert executor(package, "gate")["resources"] == {
-        "resourceCpuRequest": "1",
-        "resourceCpuLimit": "2",
-    }
-    assert task(package, "trainer")["retryPolicy"]["backoffMaxDuration"] == "86400s"
-    on_kubernetes = package.executors["exec-trainer"]
-    assert [mount["mountPath"] for mount in on_kubernetes["pvcMount"]] == [
-        "/mnt/data",
-        "/mnt/workspace",
-    ]
-    assert on_kubernetes["secretAsEnv"][0]["keyToEnv"] == [
-        {"secretKey": "id", "envVar": "AWS_ACCESS_KEY_ID"}
-    ]
-    assert on_kubernetes["nodeSelector"] == {"labels": {"pool": "gpu"}}
-    assert on_kubernetes["tolerations"][0]["operator"] == "Exists"
-    assert on_kubernetes["activeDeadlineSeconds"] == "60"
-    assert on_kubernetes["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
-    assert "exec-gate" not in package.executors
-
-
-def test_the_registry_is_mounted_where_it_is_used():
-    mounted = {label for label, each in training().executors.items() if "pvcMount" in each}
-    assert mounted == {"exec-trainer", "exec-baseline-lookup", "exec-registry-push"}
-
-
-def evaluation(*overrides: str, on="kubeflow", **changes):
-    return compiling.continued_evaluation("automated", [*overrides], target(**changes), on)
-
-
-LOGGED = "prediction_log.enabled=true"
-LATE_LABELS = (
-    "continued_evaluation.labels={path: /mnt/labels, pattern: '{YYYY}-{MM}-{DD}.csv', "
-    "key: id, label: big_tipper}"
-)
-
-
-@pytest.mark.parametrize("overrides", [[], [LOGGED], [LOGGED, LATE_LABELS]])
-def test_continued_evaluation_is_one_graph_more(overrides):
-    """What looks at the registry or the log has the workspace, and is never cached."""
-    package = evaluation(*overrides, "data.spans={count: 4}")
-    assert package.name == "taxi-automated-continued-evaluation"
-    compiling.check([package], "kubeflow")
-    looking = {"judged-models", "decide"}
-    if overrides:
-        looking |= {"served-inputs"}
-    if LATE_LABELS in overrides:
-        looking |= {"labelled-log"}
-    mounted = {label for label, each in package.executors.items() if "pvcMount" in each}
-    assert mounted == {f"exec-{name}" for name in looking}
-    tasks = package.spec["root"]["dag"]["tasks"]
-    uncached = {name for name, each in tasks.items() if not each["cachingOptions"]}
-    assert uncached == looking | ({"example-gen"} & tasks.keys())
-    found = package.spec["root"]["inputDefinitions"]["parameters"]
-    assert {name: each["defaultValue"] for name, each in found.items()} == {
-        "data_path": "package:tfx/examples/chicago_taxi_pipeline/data/big_tipper_label",
-        "span": "newest",
-    }
-
-
-def test_the_decision_step_starts_a_retraining_on_kubeflow_alone():
-    constants = task(evaluation(service_account="editor"), "decide")["inputs"]["parameters"]
-    assert constants["run_id"] == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-    assert json.loads(constants["starter"]["runtimeValue"]["constant"]) == {
-        "function": "pipeline.kubeflow.retraining:start",
-        "arguments": {
-            "pipeline": "taxi-automated",
-            "experiment": "Default",
-            "service_account": "editor",
-            "pipeline_root": "minio://mlpipeline/v2/artifacts",
-        },
-    }
-    on_vertex = evaluation(on="vertex")
-    compiling.check([on_vertex], "vertex")
-    assert "starter" not in task(on_vertex, "decide")["inputs"]["parameters"]
-
-
-def test_with_nothing_fresh_the_steps_that_judge_are_left_out():
-    package = evaluation(LOGGED)
-    tasks = package.spec["root"]["dag"]["tasks"]
-    conditions = {name for name, each in tasks.items() if "triggerPolicy" in each}
-    assert conditions == {"drift-from-training", "drift-from-before", "evaluator", "skew", "decide"}
-
-
-def test_batch_prediction_is_a_pipeline_of_one_step():
+def test_steps_of_the_package_make_the_same_components_again():
+    """With the settings that differ from the defaults, and in another folder."""
     config = loading.load("automated")
-    package = batch.package(config, "automated", ["serving.port=8081"], target())
-    compiling.check([package], "kubeflow")
-    container = executor(package, "batch-predict")
-    assert container["command"][-1] == "batch-predict"
-    settings = ["workspace=/mnt/workspace", "serving.port=8081"]
-    assert [container["args"][n + 1] for n, a in enumerate(container["args"]) if a == "--set"] == (
-        settings
-    )
-    assert "pvcMount" in package.executors["exec-batch-predict"]
-
-
-def test_vertex_gets_a_pipeline_job():
-    needs = {"cpu": "500m", "memory": "2Gi", "accelerator": {"type": "NVIDIA_TESLA_T4", "count": 1}}
-    settings = target(
-        steps={"Trainer": needs},
-        pipeline_root="gs://bucket/root",
-        workspace={"claim": None, "path": "/gcs/bucket/workspace"},
-    )
-    package = compiling.training(loading.load("automated"), settings)
-    job = json.loads(vertex.text(package, settings))
-    json_format.ParseDict(job, pipeline_spec_pb2.PipelineJob())
-    trainer = job["pipelineSpec"]["deploymentSpec"]["executors"]["exec-trainer"]["container"]
-    assert trainer["resources"] == {
-        "cpuLimit": 0.5,
-        "memoryLimit": 2.147,
-        "accelerator": {"type": "NVIDIA_TESLA_T4", "count": "1"},
+    told = compiling.steps_of(compiling.training(config, default()).content)
+    assert step.read_config(told["Trainer"]["config"]) == config
+    expected = {
+        c.id: building.settings_hash(c)
+        for c in graph.create_pipeline(
+            config, Workspace(Path("/mnt/workspace"), is_here=False)
+        ).components
     }
-    assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/root"
+    for name in ("ExampleGen", "Transform", "Trainer", "Evaluator", "RegistryPush"):
+        found = step.make_component(told[name], {"run_id": "r", "learning_rate": 0.001})
+        assert building.settings_hash(found) == expected[name], name
+    pushed = step.make_component(told["RegistryPush"], {"run_id": "r", "learning_rate": 0.5})
+    settings = json.loads(pushed.exec_properties["config"])
+    assert settings["training"]["learning_rate"]["initial"] == 0.5
+    assert pushed.exec_properties["run_id"] == "r"
+    assert pushed.exec_properties["git_commit"] == told["RegistryPush"]["git_commit"]
+    there = step.make_component(told["ExampleGen"], {"data_path": "gs://bucket/rows"})
+    assert there.exec_properties["input_base"] == "gs://bucket/rows"
 
 
-def test_a_package_that_breaks_a_rule_is_not_written(tmp_path):
-    settings = target(steps={"Gate": {"env": {"HINT": "costs $(TOO_MUCH)"}}})
-    with pytest.raises(PipelineStop, match=r"taxi-automated: gate: [a-z-]+: .*\$\("):
-        compiling.compile_all("automated", [], settings, "kubeflow", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_container_is_another_for_each_component():
+    """The backend files components by their containers."""
+    spec, _ = documents(compiling.training(loading.load("automated"), default()))
+    containers = [one["container"] for one in spec["deploymentSpec"]["executors"].values()]
+    assert len({json.dumps([c["command"], c["args"]]) for c in containers}) == len(containers)
 
 
-def test_compiling_leaves_this_machine_alone(tmp_path):
-    elsewhere = tmp_path / "nothing"
-    training(workspace={"claim": "w", "path": str(elsewhere)})
-    assert not elsewhere.exists()
+_BYTES = """
+import hashlib
+from pipeline.kubeflow import compiling
+from pathlib import Path
+import sys
+target = compiling.load_target("kubeflow")
+made = compiling.compile_all("automated", [], target, "kubeflow", Path(sys.argv[1]))
+made += compiling.compile_all("automated", [], compiling.load_target("vertex"), "vertex",
+                              Path(sys.argv[1]))
+print([package.digest for package, _ in made])
+"""
 
 
-def test_steps_that_the_pipeline_lacks():
-    with pytest.raises(PipelineStop, match=r"lacks: Trianer\..*It has .*Trainer"):
-        training(steps={"Trianer": {"cpu": "1"}})
+@pytest.mark.prove
+def test_the_same_bytes_each_time(tmp_path):
+    told = []
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", _BYTES, str(tmp_path)],
+            cwd=loading.PROJECT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[0] == told[1]
 
 
-def test_all_mistakes_of_the_settings_at_once(tmp_path):
-    (tmp_path / "kubeflow.yaml").write_text(
-        "image: x\npipeline_root: /tmp/here\nworkspace: {claim: w, path: mnt}\n"
-        "steps:\n  Trainer: {cpu: lots, memry: 2Gi}\n"
+def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_package():
+    pytest.importorskip("components.continued_evaluation")
+    trained = compiling.training(loading.load("automated"), default())
+    package = compiling.continued_evaluation("automated", [], default(), trained)
+    spec, _ = documents(package)
+    tasks = spec["root"]["dag"]["tasks"]
+    assert "fresh']) == 1" in tasks["condition-1"]["triggerPolicy"]["condition"]
+    behind = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert {"drift-from-training", "drift-from-before", "evaluator", "decide"} == set(behind)
+    assert spec["components"]["comp-judged-models"]["outputDefinitions"]["parameters"] == {
+        "fresh": {"parameterType": "NUMBER_INTEGER"}
+    }
+    starter = json.loads(compiling.steps_of(package.content)["Decide"]["starter"])
+    assert starter["arguments"]["digest"] == trained.digest
+    assert starter["arguments"]["pipeline"] == trained.name
+
+
+def test_both_forms_of_continued_evaluation_compile():
+    pytest.importorskip("components.continued_evaluation")
+    late = [
+        "prediction_log={enabled: true}",
+        "continued_evaluation.labels={path: data/labels, pattern: '{SPAN}.csv', key: k, label: l}",
+    ]
+    trained = compiling.training(loading.load("automated"), default())
+    package = compiling.continued_evaluation("automated", late, default(), trained)
+    assert {"labelled-log", "served-inputs", "skew"} <= set(package.tasks)
+
+
+def test_batch_prediction_is_the_command_in_a_container():
+    pytest.importorskip("components.batch_prediction")
+    setting = "gate.stop_on=error"
+    spec, platform = documents(compiling.batch_prediction("automated", [setting], default()))
+    container = spec["deploymentSpec"]["executors"]["exec-batch-predict"]["container"]
+    assert container["command"] == ["python", "-m", "pipeline", "batch-predict"]
+    text = " ".join(container["args"])
+    assert text.startswith(
+        f"--config automated --set workspace=/mnt/workspace --set {setting} --input"
     )
-    with pytest.raises(PipelineStop) as caught:
-        loading.load_as(Target, "kubeflow", [], tmp_path)
-    text = str(caught.value)
-    assert "has 4 mistakes" in text
-    for place in ("kubeflow.yaml:2: pipeline_root", ":3: workspace.path", ":5: steps.Trainer.cpu"):
-        assert place in text
-    assert "did you mean 'memory'?" in text
+    run = "{{$.inputs.parameters['output']}}/{{$.inputs.parameters['run']}}"
+    assert run in container["args"]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert executors["exec-batch-predict"]["pvcMount"]
 
 
-def test_contradictions_of_the_settings(tmp_path):
-    (tmp_path / "kubeflow.yaml").write_text(
-        "image: x\npipeline_root: minio://a/b\nworkspace: {claim: w, path: /mnt/w}\n"
-        "steps:\n  Trainer: {accelerator: {type: google.com/tpu, count: 4}, "
-        "volumes: [{claim: d, path: /mnt/w}]}\n"
-        "  Gate: {timeout_seconds: 60, retry: {count: 1, max_seconds: 50}}\n"
+def test_vertex_gets_limits_and_no_kubernetes():
+    package = compiling.training(
+        loading.load("automated"), compiling.load_target("vertex"), "vertex"
     )
+    job = json.loads(package.content)
+    assert job["runtimeConfig"]["gcsOutputDirectory"].startswith("gs://")
+    executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
+    resources = executors["exec-trainer"]["container"]["resources"]
+    assert (resources["cpuLimit"], resources["memoryLimit"]) == (8.0, 32.0)
+    assert not {"cpuRequest", "memoryRequest"} & resources.keys()
+
+
+WRONG = """\
+image: x
+pipeline_root: minio://a/b
+workspace: {claim: my.workspace, path: /mnt/w}
+defaults:
+  cpu: "2"
+  cpu_limit: "1"
+  env:
+    API_TOKEN: abc
+    LEVEL: $(HOME)
+steps:
+  Trainer:
+    volumes:
+      - {claim: data, path: /minio/data}
+    annotations: {note: "{{workflow.name}}"}
+"""
+
+
+def test_what_a_cluster_would_refuse_lose_or_rewrite_is_refused_with_file_and_line(configs):
     with pytest.raises(PipelineStop) as caught:
-        loading.load_as(Target, "kubeflow", [], tmp_path)
-    assert "gke-tpu-topology" in str(caught.value)
-    assert "two volumes at /mnt/w" in str(caught.value)
-    assert "must be above timeout_seconds, 60" in str(caught.value)
+        target(configs, WRONG)
+    told = str(caught.value).splitlines()
+    for line, setting, problem in (
+        (3, "workspace.claim", "becomes a volume's name"),
+        (5, "defaults.cpu", "2 is above cpu_limit, 1"),
+        (8, "defaults.env.API_TOKEN", "looks like a secret"),
+        (9, "defaults.env.LEVEL", "'$(HOME)', which Kubernetes rewrites"),
+        (12, "steps.Trainer.volumes.0.path", "inside a folder of Kubeflow"),
+        (14, "steps.Trainer.annotations.note", "Argo or Kubeflow Pipelines take"),
+    ):
+        place = f"  {configs / 'kubeflow.yaml'}:{line}: {setting}: "
+        assert any(one.startswith(place) and problem in one for one in told), (place, told)
+    assert len(told) == 7
+
+
+def test_what_vertex_lacks_is_refused_for_vertex(configs):
+    text = "image: x\npipeline_root: s3://a/b\nworkspace: {claim: w, path: /gcs/b/w}\n"
+    with pytest.raises(PipelineStop, match=r"Cloud Storage(.|\n)*no PersistentVolumeClaims"):
+        target(configs, text + "defaults: {labels: {a: b}}\n", "vertex")
+
+
+def test_settings_too_large_for_a_step_are_refused_with_their_largest_part():
+    columns = ", ".join(f"column_{n:05}: id" for n in range(6000))
+    config = loading.load("automated", [f"features.exclude={{{columns}}}"])
+    with pytest.raises(PipelineStop, match="the largest are 'features'"):
+        compiling.training(config, default())
+
+
+def test_texts_of_a_pipelines_settings_arrive_as_they_are():
+    """Also those that Kubernetes or Argo would rewrite."""
+    config = loading.load("automated", ["evaluation.heuristic=payment_type == '$$(A) {{b}}'"])
+    package = compiling.training(config, default())
+    [text] = {
+        one["value"]
+        for one in documents(package)[0]["deploymentSpec"]["executors"]["exec-evaluator"][
+            "container"
+        ]["env"]
+    }
+    assert not {"$", "{{"} & {text[i : i + n] for n in (1, 2) for i in range(len(text))}
+    told = compiling.steps_of(package.content)["Evaluator"]
+    assert told["config"]["evaluation"]["heuristic"] == "payment_type == '$$(A) {{b}}'"
+    with pytest.raises(PipelineStop, match=r"data\.path: has '\$\$'"):
+        compiling.training(loading.load("automated", ["data.path=/mnt/a$$b"]), default())
+
+
+def test_a_step_that_the_pipeline_lacks(configs):
+    text = "image: x\npipeline_root: s3://a/b\nworkspace: {claim: w, path: /mnt/w}\n"
+    with pytest.raises(PipelineStop, match="name steps that the pipeline lacks: Trianer"):
+        compiling.training(
+            loading.load("automated"), target(configs, text + "steps: {Trianer: {cpu: '1'}}\n")
+        )

@@ -1,76 +1,268 @@
-"""`submit` with another pipeline than training's, and what a parameter does to the package."""
+"""`submit` against an HTTP server with the API's shapes: what is sent, shown and returned."""
 
-from collections.abc import Iterator
-from typing import Any
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from components.errors import PipelineStop
-from pipeline.kubeflow import compiling, submitting
-from tests.pipeline.kubeflow.submit.fake_api import FakeApi, served
+from pipeline import loading
+from pipeline.kubeflow import client, compiling, retraining, submitting
+from tests.pipeline.kubeflow.api import Api, rows, served
+
+DATA = "data_path=/mnt/data"
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    with served(FakeApi()) as made:
-        monkeypatch.setenv("KFP_HOST", made.host)
+def api(monkeypatch):
+    for name in ("KUBECONFIG", "KFP_KUBE_CONTEXT", "KFP_TOKEN", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    made = Api()
+    with served(made) as host:
+        monkeypatch.setenv("KFP_HOST", host)
         yield made
 
 
-def submit(*values: str, which: submitting.Which = "training", schedule: str | None = None) -> int:
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "BUILD", tmp_path)
+
+
+def submit(*values: str, **changes):
+    """The exit code, and the lines shown."""
     wish = submitting.Wish(
         config="automated",
-        overrides=[],
-        which=which,
-        values=[*values],
-        schedule=schedule,
+        overrides=changes.pop("overrides", []),
+        which=changes.pop("which", submitting.Which.TRAINING),
+        values=list(values),
+        schedule=changes.pop("schedule", None),
         run_name=None,
         experiment=None,
-        timeout_seconds=30.0,
-        follow=False,
-        dry_run=False,
+        timeout_seconds=changes.pop("timeout", 60.0),
+        follow=True,
+        dry_run=changes.pop("dry_run", False),
     )
-    return submitting.main(wish, compiling.load_target("kubeflow"), lambda line: None)
+    lines: list[str] = []
+    code = submitting.main(wish, compiling.load_target("kubeflow"), lines.append)
+    return code, "\n".join(lines)
 
 
-def spec_of(api: FakeApi, run: dict[str, Any]) -> dict[str, Any]:
-    return api.specs[run["pipeline_version_reference"]["pipeline_version_id"]]
+def paths(api, method):
+    return [path.partition("?")[0] for kind, path, _ in api.asked if kind == method]
 
 
-def test_continued_evaluation_on_a_schedule(api: FakeApi) -> None:
-    assert submit(which="continued-evaluation", schedule="0 0 6 * * *") == 0
-    (recurring,) = api.recurring
-    assert recurring["display_name"] == "taxi-automated-continued-evaluation"
-    assert recurring["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
-    assert recurring["runtime_config"].get("parameters", {}) == {}
-    assert "decide" in spec_of(api, recurring)["root"]["dag"]["tasks"]
+def test_a_run_is_uploaded_started_followed_and_the_version_is_there_the_next_time(api):
+    first, then = rows(example_gen="RUNNING"), rows(example_gen="SUCCEEDED", trainer="cached")
+    api.polls = [{"state": "RUNNING"} | first, {"state": "SUCCEEDED"} | then]
+    code, shown = submit(DATA, "steps=5")
+    assert code == 0, shown
+    [run] = api.runs
+    assert run["runtime_config"]["parameters"] == {"data_path": "/mnt/data", "steps": 5}
+    assert run["runtime_config"]["pipeline_root"] == "minio://mlpipeline/v2/artifacts"
+    assert "enable_caching" not in json.dumps(run)
+    [version] = api.versions
+    reference = run["pipeline_version_reference"]
+    assert reference["pipeline_version_id"] == version["pipeline_version_id"]
+    lines = shown.splitlines()
+    assert f"{api.host}/#/runs/details/run-" in shown
+    started = next(i for i, line in enumerate(lines) if "example-gen" in line and "running" in line)
+    assert any("example-gen" in line and "succeeded" in line for line in lines[started + 1 :])
+    assert any("trainer" in line and "cached" in line for line in lines)
+    assert lines[-1].startswith("SUCCEEDED")
+    api.polls = [{"state": "SUCCEEDED"}]
+    assert "(there already)" in submit(DATA)[1]
+    assert len(api.versions) == 1
 
 
-def test_continued_evaluation_of_a_span(api: FakeApi) -> None:
-    submit("span=17", "data_path=/mnt/data", which="continued-evaluation")
-    (run,) = api.runs.values()
-    assert run["runtime_config"]["parameters"] == {"span": "17", "data_path": "/mnt/data"}
-    with pytest.raises(PipelineStop, match="judges one span"):
-        submit("span={count: 4}", which="continued-evaluation")
-    assert len(api.runs) == 1
+def test_why_a_step_failed_is_printed_from_its_log_with_a_command_that_works(api):
+    api.polls = [{"state": "FAILED"} | rows(example_gen="SUCCEEDED", gate="FAILED")]
+    api.log = (
+        "2026 Gate starts\nGate failed: method: barter is unknown.\nI1 launcher.go:1] exit 1\n"
+    )
+    code, shown = submit(DATA)
+    assert code == 1
+    assert "\nGate failed: method: barter is unknown.\n" in f"\n{shown}\n"
+    pod = "small-x7k2p-retry-system-container-impl-1001"
+    assert f"kubectl logs -n kubeflow {pod} -c main" in shown
+    [asked] = [path for path in paths(api, "GET") if "/nodes/" in path]
+    assert asked.endswith("/nodes/small-x7k2p-1001/log")
+    assert "POD" not in shown
 
 
-def test_numbers_are_numbers_and_texts_texts(api: FakeApi) -> None:
-    submit("span={count: 4, last: 17}", "steps=500", "warm_start=3", "data_fingerprint=2026-11-20")
-    (run,) = api.runs.values()
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [("starts\n", "process was killed"), (None, "can't be read from here")],
+)
+def test_a_log_without_a_reason_is_told_in_words(api, log, words):
+    api.polls = [{"state": "FAILED"} | rows(trainer="FAILED")]
+    api.log = log
+    code, shown = submit(DATA)
+    assert code == 1
+    assert words in shown
+    assert "retry-system-container-impl-1000" in shown
+
+
+def test_a_cancelled_run_ends_and_one_that_never_does_is_left(api):
+    api.polls = [{"state": "CANCELED"}]
+    code, shown = submit(DATA)
+    assert (code, shown.splitlines()[-1].split()[0]) == (1, "CANCELED")
+    api.polls = [{"state": "RUNNING"}]
+    code, shown = submit(DATA, timeout=0.5)
+    assert code == 3
+    assert "After 0.5 s the run is still RUNNING." in shown
+    assert ":terminate" in shown
+
+
+def test_a_dry_run_sends_nothing_and_shows_no_secret(api, monkeypatch):
+    monkeypatch.setenv("KFP_TOKEN", "very-secret-token")
+    code, shown = submit(DATA, dry_run=True)
+    assert (code, api.asked) == (0, [])
+    assert "Credentials:      a token" in shown
+    assert "very-secret" not in shown
+
+
+def test_a_schedule_replaces_the_one_of_its_name_and_never_are_two_on(api):
+    api.recurring = [
+        {"recurring_run_id": "old", "display_name": "taxi-automated", "status": "ENABLED"}
+    ]
+    code, shown = submit(DATA, schedule="0 0 6 * * *")
+    assert code == 0, shown
+    [new] = api.recurring
+    assert (new["status"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", "0 0 6 * * *")
+    assert new["max_concurrency"] == 1
+    assert new["no_catchup"]
+    methods = [(kind, path) for kind, path, _ in api.asked if "recurringruns" in path]
+    assert [kind for kind, _ in methods] == ["GET", "POST", "DELETE", "POST"]
+    assert "propagation_policy=ORPHAN" in methods[2][1]
+
+
+def test_five_fields_and_a_frozen_fingerprint_are_refused_before_anything_is_sent(api):
+    with pytest.raises(PipelineStop, match="six fields are wanted"):
+        submit(DATA, schedule="0 6 * * *")
+    with pytest.raises(PipelineStop, match="data_fingerprint can't be given with --schedule"):
+        submit(DATA, "data_fingerprint=x", schedule="0 0 6 * * *")
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "told"),
+    [
+        (401, '{"message": "no very-secret-token"}', {}, "wants to know who asks (401: no ***)"),
+        (403, '{"message": "not yours"}', {}, "doesn't let you ask how it is (403: not yours)"),
+        (404, "<html>", {"Content-Type": "text/html"}, "not as the Kubeflow Pipelines API does"),
+        (200, "<html>login</html>", {"Content-Type": "text/html"}, "not as the Kubeflow"),
+        (302, "", {"Location": "https://login.example/x?secret=1"}, "https://login.example/x inst"),
+        (503, "no healthy upstream", {"Content-Type": "text/plain"}, "Try again in a while"),
+    ],
+)
+def test_an_installation_that_does_not_let_us_in(api, monkeypatch, status, body, headers, told):
+    monkeypatch.setenv("KFP_TOKEN", "very-secret-token")
+    api.refusals = [("healthz", status, body, headers)]
+    with pytest.raises(PipelineStop) as caught:
+        submit(DATA)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert api.headers["authorization"] == "Bearer very-secret-token"
+
+
+def test_a_package_that_is_refused_is_told_in_the_servers_words(api):
+    api.refusals = [("upload_version", 400, '{"message": "unknown template format"}', {})]
+    with pytest.raises(PipelineStop, match=r"refused to upload taxi.*unknown template format"):
+        submit(DATA)
+    api.refusals = [("POST .*/runs", 400, '{"message": "parameter lr is unknown"}', {})]
+    with pytest.raises(PipelineStop, match=r"lr is unknown.* The package takes: data_fingerprint"):
+        submit(DATA)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "No Kubeflow Pipelines to submit to: set KFP_HOST"),
+        ({"KFP_HOST": "kubeflow.example"}, "begins with http"),
+        ({"KFP_HOST": "https://me:pw@x"}, "use KFP_TOKEN or KFP_COOKIES"),
+        ({"KFP_HOST": "http://x", "KFP_TOKEN": "a", "KFP_TOKEN_FILE": "/x"}, "are both set"),
+        ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "no token can be read"),
+        ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "which is no file"),
+        ({"KFP_HOST": "http://x", "KFP_VERIFY_SSL": "no"}, "true or false"),
+        ({"KUBECONFIG": "/x", "KFP_TOKEN": "a"}, "can't be used with kube-config"),
+    ],
+)
+def test_an_environment_that_leads_nowhere(environment, told):
+    with pytest.raises(PipelineStop, match=told):
+        client.connection(environment)
+
+
+def test_nobody_there(monkeypatch):
+    monkeypatch.setenv("KFP_HOST", "http://127.0.0.1:9")
+    with pytest.raises(PipelineStop, match=r"can't be reached to ask how it is \(.*refused"):
+        submit(DATA)
+
+
+def test_the_same_data_elsewhere_and_later_has_the_same_fingerprint(tmp_path, monkeypatch):
+    config = loading.load("automated")
+    here = loading.data_folder(config)
+    found = []
+    for name in ("one", "two"):
+        shutil.copytree(here, tmp_path / name, copy_function=shutil.copyfile)
+        monkeypatch.setattr(loading, "in_package", lambda *_, n=name: Path(tmp_path / n))
+        found.append(submitting.data_fingerprint(config, {}))
+    assert found[0] == found[1]
+    file = next((tmp_path / "two").glob("*.csv"))
+    file.write_text(file.read_text().replace("0", "1", 1))
+    assert submitting.data_fingerprint(config, {}) != found[0]
+    assert submitting.data_fingerprint(config, {"data_path": "/mnt/data"}) is None
+
+
+def start(api, name="span-17-v3"):
+    return retraining.start(
+        name,
+        {"spans": {"count": 4, "last": 17}, "warm_start": 3, "data_path": "/mnt/data"},
+        pipeline="taxi-automated",
+        digest="abc",
+        experiment="taxi",
+        service_account=None,
+        pipeline_root=None,
+        patience=1.0,
+    )
+
+
+def test_a_retraining_runs_the_pinned_version_once(api):
+    api.pipelines = [{"pipeline_id": "p", "display_name": "taxi-automated"}]
+    version = {"pipeline_id": "p", "created_at": "2026-11-23T09:29:39Z"}
+    api.versions = [
+        version | {"pipeline_version_id": "meant", "display_name": "1-abc"},
+        version | {"pipeline_version_id": "experiment", "display_name": "2-def"},
+    ]
+    first = start(api)
+    assert start(api) == first
+    [run] = api.runs
+    assert run["pipeline_version_reference"]["pipeline_version_id"] == "meant"
     assert run["runtime_config"]["parameters"] == {
-        "span": "{count: 4, last: 17}",
-        "steps": 500,
+        "data_path": "/mnt/data",
+        "data_fingerprint": "span-17-v3",
+        "span": '{"count": 4, "last": 17}',
+        "test_spans": "newest",
         "warm_start": "3",
-        "data_fingerprint": "2026-11-20",
     }
-    caching = spec_of(api, run)["root"]["dag"]["tasks"]["trainer"]["cachingOptions"]
-    assert caching == {"enableCache": True}
+    api.versions.pop(0)
+    with pytest.raises(PipelineStop, match=r"no version of the pipeline .* ends with abc"):
+        start(api, "span-18-v3")
 
 
-def test_a_trainer_that_starts_from_a_label_is_not_cached(api: FakeApi) -> None:
-    submit("warm_start=champion", "data_fingerprint=1")
-    (run,) = api.runs.values()
-    tasks = spec_of(api, run)["root"]["dag"]["tasks"]
-    assert tasks["trainer"]["cachingOptions"] == {}
-    assert tasks["example-gen"]["cachingOptions"] == {"enableCache": True}
+def test_a_server_that_is_busy_is_asked_again(api):
+    api.pipelines = [{"pipeline_id": "p", "display_name": "taxi-automated"}]
+    api.versions = [
+        {"pipeline_id": "p", "pipeline_version_id": "v", "display_name": "1-abc"}
+        | {"created_at": "2026-11-23T09:29:39Z"}
+    ]
+    api.refusals = [("GET .*/runs", 503, "", {})]
+    assert start(api)
+
+
+def test_submitting_continued_evaluation_uploads_what_it_retrains_with(api):
+    pytest.importorskip("components.continued_evaluation.part")
+    code, shown = submit(which=submitting.Which.CONTINUED_EVALUATION)
+    assert code == 0, shown
+    names = [one["display_name"] for one in api.pipelines]
+    assert names == ["taxi-automated", "taxi-automated-continued-evaluation"]

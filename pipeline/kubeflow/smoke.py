@@ -1,0 +1,62 @@
+"""`python -m pipeline.kubeflow.smoke [COMPONENT ...]`: can each step's component be made here?
+
+Part of the image's build. Some of the steps' packages swallow an ImportError and fail later, with a
+name that is missing, so what is missing is asked for here.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from pipeline import loading, parts
+
+_PROBE = """
+import json, sys
+from pipeline.kubeflow import step
+step.make_component(json.loads(sys.argv[1]), {})
+import pipeline.kubeflow.retraining
+import pipeline.kubeflow.train_job.execution
+import pipeline.kubeflow.train_job.worker
+import kfp
+import tensorflow_model_analysis
+tensorflow_model_analysis.default_eval_shared_model
+"""
+
+
+def main(only: list[str]) -> int:
+    """Makes each step's component in a process of its own; the exit code comes back.
+
+    Args:
+      only: the components, such as Trainer; all if there are none.
+    """
+    told = steps()
+    if unknown := [name for name in only if name not in told]:
+        print(f"No step is {', '.join(unknown)}: {', '.join(sorted(told))}.", file=sys.stderr)
+        return 2
+    failed = False
+    for name in only or sorted(told):
+        command = [sys.executable, "-c", _PROBE, json.dumps(told[name])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        print(f"{name:<18} {'failed' if done.returncode else 'imports'}", flush=True)
+        if done.returncode:
+            failed = True
+            print(done.stderr, file=sys.stderr)
+    return int(failed)
+
+
+def steps() -> dict[str, Any]:
+    """What each step of the packages is told, by component."""
+    from pipeline.kubeflow import compiling
+
+    target = compiling.load_target("kubeflow")
+    trained = compiling.training(loading.load("automated"), target)
+    found = compiling.steps_of(trained.content)
+    if "components.continued_evaluation" in parts.present():
+        judging = compiling.continued_evaluation("automated", [], target, trained)
+        found |= compiling.steps_of(judging.content)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
