@@ -35,7 +35,7 @@ class Run:
             ],
         }
         self.inputs["examples"][0].span = 3
-        (folder / "graph" / "saved_model.pb").write_bytes(b"graph")
+        (folder / "graph" / "vocabulary").write_bytes(b"graph")
 
     def push(
         self,
