@@ -11,6 +11,8 @@ HERE = Path(__file__).parent
 os.environ["PIPELINE_CONFIGS"] = str(HERE / "taxi")
 
 _NEED_PARTS = {
+    "benchmarks/test_faults.py": ["components/continued_evaluation"],
+    "benchmarks/test_replay.py": ["components/continued_evaluation"],
     "end_to_end/test_adopt.py": ["pipeline/adopt"],
     "end_to_end/test_adopted.py": [
         "pipeline/adopt",
