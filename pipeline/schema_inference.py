@@ -15,7 +15,6 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.ingest.query import sample
 from components.ingest.settings import CsvFormat, Query
 from components.ingest.spans import resolve
-from components.ingest.tables import read_table
 from pipeline import loading, schema
 from pipeline.console import make
 from pipeline.graph import query_of
@@ -45,8 +44,7 @@ def proposed_schema(
       PipelineStop: no files, or a file that cannot be read.
     """
     paths = [str(file) for file in files]
-    table = sample(paths, csv, query, _MAX_ROWS) if query else read_table(paths, csv, _MAX_ROWS)
-    return fitting_schema(table, curated)
+    return fitting_schema(sample(paths, csv, _MAX_ROWS, query), curated)
 
 
 def fitting_schema(table: pa.Table, curated: schema_pb2.Schema | None = None) -> schema_pb2.Schema:

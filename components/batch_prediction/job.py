@@ -1,7 +1,7 @@
 """What a run of batch prediction does, in a file in its output, so that a killed one can go on.
 
-`job.json` says version, input files and options; it is there before the first shard. `_SUCCESS`
-says the counts; it is there after the last.
+`job.json` says version, input files and form; it is there before the first shard. `_SUCCESS` says
+the counts; it is there after the last.
 """
 
 import contextlib
@@ -9,22 +9,43 @@ import fcntl
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, get_args
+
+from pydantic import Field
 
 from components import files
-from components.batch_prediction.writing import FORMATS, PREDICTIONS, REJECTED, Format
 from components.errors import PipelineStop
 from components.files import TEMPORARY
 from components.inference.model import Chosen, choose
-from components.ingest.settings import CsvFormat
+from components.ingest.settings import CsvFormat, Kind, Query
 from components.registry import store
 from components.settings import Strict
 
-JOB, SUCCESS = "job.json", "_SUCCESS"
+JOB, SUCCESS, PREDICTIONS, REJECTED = "job.json", "_SUCCESS", "predictions", "rejected"
 _LOCK = ".lock"
+Format = Literal["parquet", "jsonl"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+class Form(Strict):
+    """How rows are read, and how predictions are written."""
+
+    key: str | None = None
+    """The column that identifies a row; the feature table's if unset."""
+    columns: list[str] = Field(default_factory=list)
+    """Columns to carry into the output."""
+    format: Format = "parquet"
+    uncertainty: bool = False
+    """Whether it is written beside the prediction; of a network with several members."""
+    csv: CsvFormat = CsvFormat()
+    """How files of CSV and JSON are written."""
+    query: Query | None = None
+    """What the rows are put through."""
+    types: dict[str, Kind] = Field(default_factory=dict)
+    """Of columns that the query reads and the model does not."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +53,14 @@ class Options:
     """What the person asked for."""
 
     input: str
-    """A folder of files, or a pattern of them: CSV, gzipped or not, or Parquet."""
+    """A folder of files, or a pattern of them."""
     output: str
     """The folder for everything that is written."""
     version: str | int = store.CHAMPION
     """A number or a label."""
-    key: str | None = None
-    """The column that identifies a row; the feature table's if unset."""
-    columns: Sequence[str] = ()
-    """Columns to carry into the output."""
-    format: str = "parquet"
-    """Or "jsonl"."""
+    form: Form = field(default_factory=Form)
     overwrite: bool = False
     """Whether to start anew where there is output already."""
-    csv: CsvFormat = field(default_factory=CsvFormat)
-    """How CSV files are written."""
 
 
 class InputFile(Strict):
@@ -69,11 +83,10 @@ class Job(Strict):
     version: int
     wanted: str
     """How the version was asked for."""
-    key: str | None
-    columns: list[str]
-    format: Format
-    csv: CsvFormat = CsvFormat()
+    form: Form
     files: list[InputFile]
+    others: list[InputFile]
+    """Those that the query reads beside the rows."""
 
     @property
     def chosen(self) -> Chosen:
@@ -102,7 +115,9 @@ class Begun:
         return self.counts is None and self.job == self.before
 
 
-def begin(options: Options, registry: str, inputs: list[InputFile]) -> Begun:
+def begin(
+    options: Options, registry: str, inputs: list[InputFile], others: list[InputFile]
+) -> Begun:
     """Decides what is to be done; nothing is written.
 
     An unfinished job goes on with its own version, also if the label it was asked for has moved. A
@@ -112,8 +127,6 @@ def begin(options: Options, registry: str, inputs: list[InputFile]) -> Begun:
         PipelineStop: If the output holds something else.
     """
     output = Path(options.output)
-    if options.format not in FORMATS:
-        raise PipelineStop(f"--format is '{options.format}'; it can be {' or '.join(FORMATS)}.")
     before, counts = _state(output)
     new = Job(
         id=uuid.uuid4().hex,
@@ -121,39 +134,52 @@ def begin(options: Options, registry: str, inputs: list[InputFile]) -> Begun:
         registry=registry,
         version=choose(registry, options.version).version,
         wanted=str(options.version),
-        key=options.key,
-        columns=[*options.columns],
-        format=options.format,
-        csv=options.csv,
+        form=options.form,
         files=inputs,
+        others=others,
     )
     if before is None:
         _check_empty(output)
-        return Begun(new, None, None)
-    if options.overwrite:
-        return Begun(new, before, counts)
-    if differences := _differences(before, new, finished=counts is not None):
-        raise PipelineStop(_refusal(output, before, differences, finished=counts is not None))
-    return Begun(before, before, counts)
+    elif not options.overwrite:
+        _check_same(output, before, new, finished=counts is not None)
+        return Begun(before, before, counts)
+    return Begun(new, before, counts)
 
 
-def open_output(output: Path, begun: Begun) -> None:
-    """Makes the output ready for the job's shards. The caller holds the lock.
+@contextlib.contextmanager
+def opened(output: Path, begun: Begun) -> Iterator[None]:
+    """Keeps other runs out of an output folder, and makes it ready for the job's shards.
 
     Old shards go before the new job's file comes: killed in between, the folder holds the old job,
     unfinished. A new job's file comes before anything else: killed then, the folder is known.
+
+    Raises:
+        PipelineStop: If a run is in it, or has been since `begun` was made, or it can't be made.
     """
-    folders = (output / PREDICTIONS, output / REJECTED)
-    if not begun.goes_on:
-        (output / SUCCESS).unlink(missing_ok=True)
-        for folder in folders:
-            if folder.exists():
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / _LOCK).open("w")
+    except OSError as error:
+        raise PipelineStop(f"--output {output} can't be written: {error}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_free = _state(output) == (begun.before, begun.counts)
+        except BlockingIOError:
+            is_free = False
+        if not is_free:
+            raise PipelineStop(f"Another run writes to {output} now. Wait for it, then run again.")
+        folders = (output / PREDICTIONS, output / REJECTED)
+        if not begun.goes_on:
+            (output / SUCCESS).unlink(missing_ok=True)
+            for folder in filter(Path.exists, folders):
                 shutil.rmtree(folder)
-        files.write_atomically(str(output / JOB), begun.job.model_dump_json(indent=1))
-    for folder in (output, *folders):
-        folder.mkdir(exist_ok=True)
-        for left in folder.glob(f"{TEMPORARY}*"):
-            left.unlink()
+            files.write_atomically(str(output / JOB), begun.job.model_dump_json(indent=1))
+        for folder in (output, *folders):
+            folder.mkdir(exist_ok=True)
+            for left in folder.glob(f"{TEMPORARY}*"):
+                left.unlink()
+        yield
 
 
 def finish(output: Path, counts: dict[str, int]) -> None:
@@ -162,36 +188,15 @@ def finish(output: Path, counts: dict[str, int]) -> None:
     files.write_atomically(str(output / SUCCESS), json.dumps(counts) + "\n")
 
 
-@contextlib.contextmanager
-def locked(output: Path, begun: Begun) -> Iterator[None]:
-    """Keeps other runs out of an output folder, which is made.
+def check_current(output: Path, job: Job) -> None:
+    """Stops a worker that outlived its run.
 
     Raises:
-        PipelineStop: If one is in it, or has been since `begun` was found, or it can't be made.
+        PipelineStop: If the output is another job's by now.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        file = (output / _LOCK).open("w")
-    except OSError as error:
-        raise PipelineStop(f"--output {output} can't be written: {error}.") from error
-    with file:
-        if not _lock(file) or _state(output) != (begun.before, begun.counts):
-            raise PipelineStop(f"Another run writes to {output} now. Wait for it, then run again.")
-        yield
-
-
-def _lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_current(output: Path, job_id: str) -> bool:
-    """Whether the output still is that job's: a worker may outlive a killed run."""
     there, _ = _state(output)
-    return there is not None and there.id == job_id
+    if there is None or there.id != job.id:
+        raise PipelineStop(f"{output} has been taken over by another run.")
 
 
 def _state(output: Path) -> tuple[Job | None, dict[str, int] | None]:
@@ -201,8 +206,8 @@ def _state(output: Path) -> tuple[Job | None, dict[str, int] | None]:
         return (None if there is None else Job.model_validate(there)), _read(output / SUCCESS)
     except (OSError, ValueError) as error:
         raise PipelineStop(
-            f"{JOB} or {SUCCESS} in {output} is damaged ({str(error)[:200]}). Delete {output}, or "
-            "name another folder."
+            f"{JOB} or {SUCCESS} in {output} is damaged, or of an older state of this project "
+            f"({str(error)[:200]}). Delete {output}, or name another folder."
         ) from error
 
 
@@ -224,37 +229,31 @@ def _check_empty(output: Path) -> None:
         )
 
 
-def _differences(there: Job, new: Job, finished: bool) -> list[str]:
+def _check_same(output: Path, there: Job, new: Job, finished: bool) -> None:
     found = []
     if there.registry != new.registry:
         found.append(f"the model is {new.registry}, and was {there.registry}")
     if there.version != new.version and (finished or there.wanted != new.wanted):
         found.append(f"the version is {new.version}, and was {there.version}")
-    for name in ("key", "columns", "format"):
-        if getattr(there, name) != getattr(new, name):
-            now, before = (_shown(getattr(of, name)) for of in (new, there))
-            found.append(f"--{name} is {now}, and was {before}")
-    if there.csv != new.csv:
-        found.append(f"data.csv is {_form(new.csv)}, and was {_form(there.csv)}")
-    changed = sorted({f.path for f in {*there.files} ^ {*new.files}})
+    for name in Form.model_fields:
+        now, before = (getattr(job.form, name) for job in (new, there))
+        if now != before:
+            option = f"--{name}" if name not in ("csv", "query", "types") else f"the setting {name}"
+            found.append(f"{option} is {_shown(now)}, and was {_shown(before)}")
+    changed = sorted({f.path for f in {*there.files, *there.others} ^ {*new.files, *new.others}})
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         found.append(f"other or changed input files: {', '.join(changed[:3])}{more}")
-    return found
+    if found:
+        go_on = "" if finished else "go on with it by the options it was started with, "
+        raise PipelineStop(
+            f"{output} holds the {'finished' if finished else 'unfinished'} job of "
+            f"{there.started}, which is another one: {'; '.join(found)}. Name another folder, "
+            f"{go_on}or replace it with --overwrite."
+        )
 
 
-def _form(csv: CsvFormat) -> str:
-    return f"{csv.separator!r} in {csv.encoding}"
-
-
-def _shown(value: str | list[str] | None) -> str:
-    return (value if isinstance(value, str) else ",".join(value or ())) or "not given"
-
-
-def _refusal(output: Path, there: Job, differences: list[str], finished: bool) -> str:
-    state = "finished" if finished else "unfinished"
-    go_on = "" if finished else "go on with it by the options it was started with, "
-    return (
-        f"{output} holds the {state} job of {there.started}, which is another one: "
-        f"{'; '.join(differences)}. Name another folder, {go_on}or replace it with --overwrite."
-    )
+def _shown(value: Any) -> str:
+    if not value:
+        return "not given"
+    return (",".join(value) if isinstance(value, list) else str(value))[:200]

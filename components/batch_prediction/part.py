@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def batch_predict(
         typer.Option(
             "--input",
             metavar="FOLDER|PATTERN",
-            help="CSV (gzipped or not) or Parquet; 'package:NAME/...' is inside a Python package.",
+            help="CSV, JSON lines or Parquet; 'package:NAME/...' is inside a Python package.",
         ),
     ],
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Where the predictions go.")],
@@ -48,27 +48,46 @@ def batch_predict(
     format_: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="parquet or jsonl.")
     ] = "parquet",
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
     """Predict files of rows with Beam; killed and run again, each key is there once."""
 
     def predict() -> int:
-        from components.batch_prediction.job import Options
+        from components.batch_prediction.job import FORMATS, Form, Options
         from components.errors import PipelineStop
         from pipeline import loading
 
-        names = tuple(filter(None, next(csv.reader([columns], skipinitialspace=True), ())))
-        pattern = str(loading.in_package("--input", input_)) if input_ else ""
+        if format_ not in FORMATS:
+            raise PipelineStop(f"--format is '{format_}'; it can be {' or '.join(FORMATS)}.")
         loaded = loading.load(config, set_ or [])
-        if loaded.data.sql:
-            raise PipelineStop(
-                f"{config} has data.sql, which batch prediction does not run. Give it rows that "
-                "the query has been applied to, with --set data.sql=null --set data.tables={}."
-            )
-        options = Options(pattern, output, version, key, names, format_, overwrite, loaded.data.csv)
-        return _predict(loaded, options)
+        form = Form(
+            key=key,
+            columns=list(filter(None, next(csv.reader([columns], skipinitialspace=True), ()))),
+            format=format_,
+            uncertainty=uncertainty,
+            csv=loaded.data.csv,
+            **_query(loaded),
+        )
+        pattern = str(loading.in_package("--input", input_)) if input_ else ""
+        return _predict(loaded, Options(pattern, output, version, form, overwrite))
 
     raise SystemExit(told(predict))
+
+
+def _query(config: "Config") -> dict[str, Any]:
+    """The query of `data.sql`, and the schema's types, which it reads the rows with."""
+    if config.data.sql is None:
+        return {}
+    from components.registry.signature import column_types
+    from pipeline.graph import query_of
+    from pipeline.loading import PROJECT
+    from pipeline.schema import read_schema
+
+    types = column_types(read_schema(PROJECT / config.schema_file))
+    return {"query": query_of(config), "types": types}
 
 
 def _predict(config: "Config", options: "Options") -> int:
@@ -107,7 +126,7 @@ def _tell(result: "Result", model: str) -> None:
     print(
         f"\n{result.rows:,} rows predicted by {model}, version {result.version} ({files}, {took})"
     )
-    print(f"  {result.folder}/predictions (key, prediction, version)")
+    print(f"  {result.folder}/predictions")
     if result.rejected:
         print(f"  {result.rejected:,} rows set aside with the reasons: {result.folder}/rejected")
     if result.done_before:

@@ -1,149 +1,165 @@
-"""A block of rows, predicted: what goes into its shard, and what is set aside."""
+"""A batch of rows, predicted; and the file of what came of all batches of a file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from components.batch_prediction.inputs import Item, Wanted
-from components.batch_prediction.reading import Block
-from components.batch_prediction.writing import as_json
-from components.inference import arrow
-from components.inference.columns import Columns
+from components.batch_prediction.job import Form, Format
+from components.errors import PipelineStop
+from components.inference.columns import DTYPES, MISSING
+from components.inference.columns import Columns as Inputs
 from components.inference.model import LoadedVersion, likeliest
-from components.ingest.arrow_types import is_text, parse
+from components.ingest.rows import Columns, Reading, Wanted
+from components.registry.signature import Signature
 
-OWN_COLUMNS = ("key", "prediction", "predicted_label", "version")
+OWN_COLUMNS = ("key", "prediction", "uncertainty", "predicted_label", "version")
 _ROWS = 1 << 13
 """Predicted at a time: the model's layers of so many rows stay small."""
+_BATCH = 1 << 16
+"""Rows that are in memory, and in a file of the prediction log, together."""
+_FILES = "as in the file: "
+"""Before the name of a column that the model reads, as it comes out once more."""
 
 
 class Predicted(NamedTuple):
-    """What came of a block."""
+    """What came of a batch."""
 
     table: pa.Table
-    """key, prediction, version, and the columns asked for, of the good rows; where the classes have
-    names, also predicted_label."""
-    columns: Columns
+    """Of `OWN_COLUMNS` those that there are, and the columns asked for."""
+    inputs: Inputs
     """What was predicted."""
     predictions: np.ndarray
-    """float32 [good rows, outputs]."""
-    rejected: list[str]
-    """The other rows, a line of JSON each, in the file's order."""
+    """float32 [rows, outputs]."""
 
 
-def predict(item: Item, block: Block, wanted: Wanted, version: LoadedVersion) -> Predicted:
-    """Checks a block's rows and predicts the good ones."""
-    typed = item.rows is not None
-    rows = _as_batch(block.rows)
-    checked = arrow.check(version.signature, rows, typed, wanted.csv.nulls)
-    reasons = checked.reasons
-    given = _given(rows, wanted, typed, reasons)
-    good: arrow.Mask = np.ones(len(rows), bool)
-    good[[*reasons]] = False
-    columns = {name: values[good[checked.good]] for name, values in checked.columns.items()}
-    predictions = _predict(version, columns)
-    kept = pa.array(good)
-    keys = given[wanted.key] if wanted.key else _row_keys(item.name, block.numbers)
-    table = pa.table(
-        {
-            "key": keys.filter(kept),
-            "prediction": _as_column(predictions),
-            **_label(version, predictions),
-            "version": pa.array(np.full(len(predictions), version.version)),
-            **{name: given[name].filter(kept) for name in wanted.columns},
-        }
-    )
-    told = [*_rejected(item, block, rows, keys, reasons)]
-    told += _malformed(item, block, has_key=wanted.key is not None)
-    return Predicted(table, columns, predictions, [line for _, line in sorted(told)])
+def columns_of(signature: Signature, form: Form) -> Columns:
+    """The columns that are read: of the model, the key, and those to be carried into the output."""
+    inputs = signature["inputs"]
+    kinds: dict[str, Wanted] = {name: column["type"] for name, column in inputs.items()}
+    carried = [*([form.key] if form.key else []), *form.columns]
+    of = {_FILES + name: name for name in carried if name in inputs}
+    kinds |= {_named(name, inputs): None for name in carried}
+    required = {name for name, column in inputs.items() if column["required"]}
+    optional = {*inputs} - required - {*of.values()}
+    filled = required | ({_named(form.key, inputs)} if form.key else set())
+    return Columns(kinds, filled, exact=False, optional=optional, of=of)
 
 
-def _label(version: LoadedVersion, predictions: np.ndarray) -> dict[str, pa.Array]:
-    """The likeliest class of each row by name, string [rows], where the classes have names."""
+def blocks(rows: Reading) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Yields the rows of a file in batches that depend on it alone, with their numbers."""
+    parts: list[tuple[pa.RecordBatch, np.ndarray]] = []
+    for batch in rows:
+        parts.append((batch, rows.numbers))
+        if sum(len(part) for part, _ in parts) >= _BATCH:
+            yield _joined(parts)
+            parts = []
+    if parts:
+        yield _joined(parts)
+
+
+def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: Form) -> Predicted:
+    """Predicts rows.
+
+    Args:
+        version: By which.
+        batch: The columns of `columns_of`.
+        names: The rows' keys, if the form names no column of them.
+        form: What is written.
+    """
+    read = version.signature["inputs"]
+    inputs = {name: _as_input(batch[name], column["type"]) for name, column in read.items()}
+    values = [
+        (version.predict_with_uncertainty if form.uncertainty else version.predict)(
+            {name: column[start : start + _ROWS] for name, column in inputs.items()}
+        )
+        for start in range(0, max(len(batch), 1), _ROWS)
+    ]
+    found = np.concatenate(values)
+    predictions = found[:, 0] if form.uncertainty else found
     labels = likeliest(version.signature, predictions)
-    if labels is None:
-        return {}
-    return {"predicted_label": pa.array([str(label) for label in labels], pa.string())}
+    carried = {name: _as_text(batch[_named(name, read)]) for name in form.columns}
+    key = (
+        _key(batch[_named(form.key, read)], form.key) if form.key else pa.array(names, pa.string())
+    )
+    columns = {
+        "key": key,
+        "prediction": _as_column(predictions),
+        **({"uncertainty": _as_column(found[:, 1])} if form.uncertainty else {}),
+        **({"predicted_label": pa.array(map(str, labels), pa.string())} if labels else {}),
+        "version": pa.array(np.full(len(batch), version.version)),
+    }
+    return Predicted(pa.table(columns | carried), inputs, predictions)
 
 
-def _as_batch(table: pa.Table) -> pa.RecordBatch:
-    arrays = [
-        column.combine_chunks() if len(table) else pa.array([], column.type)
+def write(path: str, form: Format, tables: Iterator[pa.Table]) -> None:
+    """Writes tables, of which there is one at least, as they come."""
+    if form == "jsonl":
+        with open(path, "wb") as file:
+            for table in tables:
+                file.writelines(_lines(table))
+        return
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _named(name: str, inputs: Mapping[str, Any]) -> str:
+    return _FILES + name if name in inputs else name
+
+
+def _joined(parts: list[tuple[pa.RecordBatch, np.ndarray]]) -> tuple[pa.Table, np.ndarray]:
+    batch = pa.Table.from_batches([batch for batch, _ in parts])
+    return batch, np.concatenate([numbers for _, numbers in parts])
+
+
+def _as_input(column: pa.ChunkedArray, kind: str) -> np.ndarray:
+    filled = column.fill_null(pa.scalar(MISSING[kind], column.type))
+    found: np.ndarray = filled.to_numpy()
+    return found.astype(DTYPES[kind], copy=False)
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+
+
+def bad_key(name: str, kind: Any) -> str:
+    """What is said of a column that cannot be the key."""
+    return (
+        f"the key '{name}' is {kind}, and must be a text or an integer. Name another column with "
+        "--key, or write it as a text."
+    )
+
+
+def _key(column: pa.ChunkedArray, name: str) -> pa.Array:
+    if pa.types.is_integer(column.type):
+        return column
+    if pa.types.is_floating(column.type) or pa.types.is_nested(column.type):
+        raise PipelineStop(bad_key(name, column.type))
+    return column.cast(pa.string())
+
+
+def _as_column(values: np.ndarray) -> pa.Array:
+    """A number a row, or of several outputs a list."""
+    if values.shape[1] == 1:
+        return pa.array(np.ascontiguousarray(values[:, 0]))
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+
+
+def _lines(table: pa.Table) -> Iterator[bytes]:
+    """The rows as JSON, a number as short as float32 allows; what JSON has no type for as text."""
+    columns = [
+        column.to_numpy() if pa.types.is_float32(column.type) else column.to_pylist()
         for column in table.columns
     ]
-    return pa.RecordBatch.from_arrays(arrays, table.column_names)
-
-
-def _given(
-    rows: pa.RecordBatch, wanted: Wanted, typed: bool, reasons: dict[int, list[str]]
-) -> dict[str, pa.Array]:
-    """The key and the columns asked for, as they came; what is wrong joins the reasons."""
-    given = {}
-    for name in dict.fromkeys([*([wanted.key] if wanted.key else []), *wanted.columns]):
-        values = rows[name]
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        is_key = name == wanted.key
-        as_text = not typed or (is_key and is_text(values.type))
-        given[name] = parse(values, pa.string()) if as_text else values
-        broken = arrow.mask(pc.and_(values.is_valid(), given[name].is_null()))
-        for row in np.flatnonzero(broken).tolist():
-            reasons.setdefault(row, []).append(f"'{name}' must be UTF-8")
-        empty = _is_empty(given[name]) & ~broken if is_key else ()
-        for row in np.flatnonzero(empty).tolist():
-            reasons.setdefault(row, []).append(f"the key '{name}' is missing")
-    return given
-
-
-def _is_empty(keys: pa.Array) -> np.ndarray:
-    if is_text(keys.type):
-        keys = pc.if_else(pc.equal(pc.binary_length(keys), 0), None, keys)
-    return arrow.mask(keys.is_null())
-
-
-def _predict(version: LoadedVersion, columns: Columns) -> np.ndarray:
-    rows = len(next(iter(columns.values())))
-    parts = [
-        version.predict({name: values[start : start + _ROWS] for name, values in columns.items()})
-        for start in range(0, rows, _ROWS)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, version.outputs), np.float32)
-
-
-def _as_column(predictions: np.ndarray) -> pa.Array:
-    """A number, or of several classes a list, in class order."""
-    outputs = predictions.shape[1]
-    values = pa.array(predictions.ravel())
-    if outputs == 1:
-        return values
-    return pa.ListArray.from_arrays(
-        pa.array(np.arange(len(predictions) + 1, dtype=np.int32) * outputs), values
-    )
-
-
-def _row_keys(name: str, numbers: np.ndarray) -> pa.Array:
-    return pc.binary_join_element_wise(name, pa.array(numbers).cast(pa.string()), ":")
-
-
-def _rejected(
-    item: Item, block: Block, rows: pa.RecordBatch, keys: pa.Array, reasons: dict[int, list[str]]
-) -> Iterator[tuple[int, str]]:
-    for row, told in reasons.items():
-        number = int(block.numbers[row])
-        key = keys[row].as_py()
-        came = rows.slice(row, 1).to_pylist()[0]
-        yield number, as_json(_told(item, number, key, told) | {"columns": came})
-
-
-def _malformed(item: Item, block: Block, has_key: bool) -> Iterator[tuple[int, str]]:
-    for row in block.malformed:
-        key = None if has_key else f"{item.name}:{row.number}"
-        told = _told(item, row.number, key, [row.reason])
-        yield row.number, as_json(told | {"text": row.text})
-
-
-def _told(item: Item, number: int, key: Any, reasons: list[str]) -> dict[str, Any]:
-    return {"file": item.path, "row": number, "key": key, "reasons": reasons}
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+    for row in zip(*columns, strict=True):
+        yield orjson.dumps(
+            dict(zip(table.column_names, row, strict=True)), default=str, option=options
+        )

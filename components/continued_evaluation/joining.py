@@ -21,7 +21,6 @@ from components.continued_evaluation.settings import Labels
 from components.errors import PipelineStop
 from components.evaluation.thresholds import LOGGED_PREDICTION
 from components.ingest import rows
-from components.ingest.arrow_types import ARROW
 from components.ingest.settings import Kind
 from components.ingest.spans import fingerprint
 from components.ingest.writing import as_lists
@@ -285,7 +284,7 @@ def examples_of(
 
 
 def _labels(label: Label, values: Sequence[Any]) -> pa.Array:
-    typed = pa.array(values, pa.string() if label.kind == "BYTES" else ARROW[label.kind])
+    typed = pa.array(values, pa.string() if label.kind == "BYTES" else rows.ARROW[label.kind])
     column = typed.cast(pa.binary()) if label.kind == "BYTES" else typed
     return as_lists(pa.record_batch([column], ["label"]))["label"]
 
@@ -311,11 +310,11 @@ def _as_lists(batch: pa.RecordBatch, types: dict[str, str], version: int) -> pa.
 
 
 def _check_types(columns: dict[str, pa.Array], types: dict[str, str], version: int) -> None:
-    kinds = {arrow_type: kind for kind, arrow_type in ARROW.items()}
+    kinds = {arrow_type: kind for kind, arrow_type in rows.ARROW.items()}
     mistakes = [
         f"'{name}' is {kinds.get(column.type, column.type)} and in the schema {types[name]}"
         for name, column in columns.items()
-        if name in types and column.type not in (ARROW[types[name]], pa.null())
+        if name in types and column.type not in (rows.ARROW[types[name]], pa.null())
     ]
     if mistakes:
         raise PipelineStop(

@@ -32,8 +32,7 @@ from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
 from components.ingest import query
-from components.ingest.query import UsedRows
-from components.ingest.rows import SHOWN, BadRow, Columns, stop_at
+from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading, check_not_many, stop_at
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.splitting import TEST, Counts, CountTimes, Cuts, assign, find_cuts, sampled
@@ -46,10 +45,6 @@ QUARANTINED = "quarantined"
 """Its key of the bad rows, beside those of the splits."""
 QUARANTINE = "quarantine"
 """The folder of the lists of bad rows."""
-_MOST_LISTED = 250_000
-"""Bad rows of one file, which are in memory together."""
-_EARLY = 10_000
-"""Not before so many bad rows a file is given up."""
 _EXAMPLES, _REASONS, _REPORTED = 3, 10, 3
 Item = tuple[int, list[str], bool]
 """Its number, its files, and whether its test rows are used."""
@@ -239,14 +234,13 @@ def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
 
 def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: str) -> Result:
     number, files, is_tested = item
-    keep = _MOST_LISTED if settings.quarantines else SHOWN
+    keep = MOST_LISTED if settings.quarantines else SHOWN
     try:
         with (
             query.used_rows(files, settings.csv, wanted(settings), settings.query, keep) as rows,
             ShardWriter(folder, number) as writer,
         ):
             for batch in rows:
-                _check_early(files[0], rows, settings)
                 if not len(batch):
                     continue
                 chosen = sampled(batch, settings)
@@ -261,30 +255,15 @@ def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: s
         return {"number": number, "problem": str(stop)}
 
 
-def _check_early(file: str, rows: UsedRows, settings: IngestSettings) -> None:
-    """Stops where a file has far more bad rows than are allowed, without reading all of it."""
-    at_most = settings.bad_rows.at_most
-    if not settings.quarantines or rows.bad < _EARLY:
-        return
-    if rows.bad > _MOST_LISTED or rows.bad > min(10 * at_most, (1 + at_most) / 2) * rows.seen:
-        examples = "\n".join(map(str, rows.bad_so_far()[:_EXAMPLES]))
-        raise PipelineStop(
-            f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
-            f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:\n"
-            f"{examples}\nCorrect the data, or the columns' types in the schema."
-        )
-
-
-def _check_read(file: str, rows: UsedRows, settings: IngestSettings) -> None:
+def _check_read(file: str, rows: Reading, settings: IngestSettings) -> None:
     if rows.bad and not settings.quarantines:
         raise stop_at(file, rows.bad, rows.bad_rows[:SHOWN])
-    if rows.bad > _MOST_LISTED:
-        raise stop_at(file, rows.bad, rows.bad_rows[:SHOWN])
+    check_not_many(file, rows.bad, rows.bad_rows)
     if not rows.seen:
         raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
 
-def _set_aside(rows: UsedRows, target: str) -> Result:
+def _set_aside(rows: Reading, target: str) -> Result:
     """Writes the bad rows to a list, and returns what is said of them."""
     reasons, examples = Counter[str](), defaultdict[str, list[str]](list)
     for row in rows.bad_rows:
@@ -294,17 +273,9 @@ def _set_aside(rows: UsedRows, target: str) -> Result:
                 examples[problem.reason].append(f"{row.file}, {row.place} {row.number}{problem}")
     if rows.bad_rows:
         with fileio.open(target, "w") as file:
-            file.write("".join(f"{_as_json(row)}\n" for row in rows.bad_rows))
+            file.write("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
     lists = [target] if rows.bad_rows else []
     return {"bad": rows.bad, "reasons": reasons, "examples": examples, "lists": lists}
-
-
-def _as_json(row: BadRow) -> str:
-    reasons = [str(problem).lstrip(",: ") for problem in row.problems]
-    record = {"file": row.file, row.place: row.number, "reasons": reasons}
-    return json.dumps(
-        record | ({"raw": row.raw} if row.raw is not None else {}), ensure_ascii=False
-    )
 
 
 def _bad_counts(results: list[Result]) -> dict[str, Any]:

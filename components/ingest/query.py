@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from components.errors import PipelineStop
 from components.ingest import rows
-from components.ingest.rows import BadRow, Columns, Loaded, Reading, Tables, Wanted, literal
+from components.ingest.rows import SHOWN, Columns, Reading, Tables, Wanted, literal
 from components.ingest.settings import CsvFormat, Query
 
 ROWS = "rows"
@@ -30,37 +30,8 @@ _CHANGING = {
 }
 """Functions that say something else each time, or do more than to say something."""
 _INFERRED_FROM = 1_000_000
-
-
-class UsedRows:
-    """The rows of some files after the query, as Arrow batches; what was bad when all is read."""
-
-    def __init__(self, reading: Reading, loaded: Loaded | None = None) -> None:
-        """Takes what is read, and what came of the files if a query reads them."""
-        self._reading, self._loaded = reading, loaded
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yields the good rows, with the schema's columns."""
-        yield from self._reading
-
-    @property
-    def seen(self) -> int:
-        """Rows of the files so far, good and bad."""
-        return self._reading.seen if not self._loaded else self._loaded.rows + self._loaded.bad
-
-    @property
-    def bad(self) -> int:
-        """Bad rows so far, of the files and of the query's result."""
-        return self._reading.bad + (self._loaded.bad if self._loaded else 0)
-
-    @property
-    def bad_rows(self) -> list[BadRow]:
-        """The first few, when all is read."""
-        return [*(self._loaded.bad_rows if self._loaded else []), *self._reading.bad_rows]
-
-    def bad_so_far(self) -> list[BadRow]:
-        """The first few while it is read; they count rows."""
-        return [*(self._loaded.bad_rows if self._loaded else []), *self._reading.bad_so_far()]
+Types = Mapping[str, Wanted]
+_Node = dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -69,8 +40,9 @@ def used_rows(
     form: CsvFormat,
     columns: Columns,
     query: Query | None = None,
-    keep: int = rows.SHOWN,
-) -> Iterator[UsedRows]:
+    keep: int = SHOWN,
+    types: Types | None = None,
+) -> Iterator[Reading]:
     """Yields the rows of a file, or of several for a query.
 
     Args:
@@ -79,47 +51,78 @@ def used_rows(
         columns: What comes out.
         query: What they are put through.
         keep: So many bad rows are kept.
+        types: Of more columns, which the query may read.
 
     Raises:
         PipelineStop: If a file can't be used, or the query can't; before any row of it is read.
     """
     with rows.tables([*files, *(query.files() if query else [])], form) as tables:
         if query is None:
-            yield UsedRows(tables.read(files[0], columns, keep))
+            yield tables.read(files[0], columns, keep)
             return
-        before = _prepared(tables, files, columns, query)
+        before = _prepared(tables, files, columns, query, types or {})
         loaded = tables.fill(ROWS, files, before, keep)
-        yield UsedRows(tables.select(query.sql, columns, keep), loaded)
+        yield tables.select(query.sql, columns, keep, loaded)
 
 
-def check(files: Sequence[str], form: CsvFormat, columns: Columns, query: Query) -> None:
+def check(
+    files: Sequence[str],
+    form: CsvFormat,
+    columns: Columns,
+    query: Query,
+    types: Types | None = None,
+) -> None:
     """Checks a query against the columns of some files and the schema; no row of them is read.
 
     Raises:
         PipelineStop: With what is wrong.
     """
     with rows.tables([*files, *query.files()], form) as tables:
-        _prepared(tables, files, columns, query)
+        _prepared(tables, files, columns, query, types or {})
 
 
-def sample(files: Sequence[str], form: CsvFormat, query: Query, limit: int) -> pa.Table:
-    """What a query makes of the first rows of some files, to infer a schema from.
+def sample(
+    files: Sequence[str], form: CsvFormat, limit: int, query: Query | None = None
+) -> pa.Table:
+    """The first rows of some files as one table, to infer a schema from.
+
+    Args:
+        files: Their paths.
+        form: How those of CSV and JSON are written.
+        limit: At most so many rows, of all files together.
+        query: What they are put through.
+
+    Returns:
+        int64, float64 and string, as the values show; the columns of the query's result, or those
+        of the first file. Bad rows are left out.
 
     Raises:
-        PipelineStop: If a file can't be read, or the query can't be run.
+        PipelineStop: If a file can't be read, has no rows, no usable header, or other columns than
+            the first; or the query can't be run.
     """
-    with rows.tables([*files, *query.files()], form) as tables:
-        _check_words(query, tables.connection)
-        _load_others(tables, query)
-        kinds: dict[str, Wanted] = dict.fromkeys(query.columns)
-        kinds |= dict.fromkeys(name for file in files for name in tables.columns(file))
-        kinds |= {**tables.kinds(files, limit), **query.columns}
-        columns = Columns(kinds, exact=False, optional=[*kinds])
-        tables.load(ROWS, files, columns, limit=limit)
-        found = tables.connection.sql(f"DESCRIBE {query.sql}").fetchall()
-        own = {row[0]: rows.kind_of(row[1]) for row in found}
-        seen: dict[str, Wanted] = {n: "DOUBLE" if k == "FLOAT" else k for n, k in own.items()}
-        return pa.Table.from_batches([*tables.select(query.sql, Columns(seen))])
+    if mistakes := [f"{'.'.join(path)} {message}" for path, message in form.problems()]:
+        raise PipelineStop(f"data.csv is wrong: {'; '.join(mistakes)}.")
+    if not files:
+        raise PipelineStop("There are no data files; see data.path and data.pattern.")
+    with rows.tables([*files, *(query.files() if query else [])], form) as tables:
+        kinds: dict[str, Wanted] = dict(tables.kinds(files, limit))
+        if query:
+            _check_words(query, tables.connection)
+            _load_others(tables, query)
+            there = dict.fromkeys(name for file in files for name in tables.columns(file))
+            kinds = dict.fromkeys([*query.columns, *there]) | kinds | query.columns
+        else:
+            kinds = _doubled(kinds)
+        before = Columns(kinds, exact=query is None, optional=[*kinds] if query else [])
+        loaded = tables.load(ROWS, files, before, limit=limit)
+        sql = query.sql if query else f"SELECT * FROM {ROWS}"
+        own = {name: rows.kind_of(type_) for name, type_ in _described(tables, sql).items()}
+        reading = tables.select(sql, Columns(_doubled(own)), SHOWN, loaded)
+        return pa.Table.from_batches([*reading.batches(as_text=True)])
+
+
+def _doubled(kinds: Types) -> dict[str, Wanted]:
+    return {name: "DOUBLE" if kind == "FLOAT" else kind for name, kind in kinds.items()}
 
 
 def _load_others(tables: Tables, query: Query) -> None:
@@ -130,62 +133,38 @@ def _load_others(tables: Tables, query: Query) -> None:
             raise rows.stop_at(f"data.tables.{name}", loaded.bad, loaded.bad_rows)
 
 
-def _prepared(tables: Tables, files: Sequence[str], columns: Columns, query: Query) -> Columns:
+def _prepared(
+    tables: Tables, files: Sequence[str], columns: Columns, query: Query, types: Types
+) -> Columns:
     """Makes the tables of a query, `rows` still empty, and returns the columns of `rows`."""
     _check_words(query, tables.connection)
     _load_others(tables, query)
     there = dict.fromkeys(name for file in files for name in tables.columns(file))
-    known = {**columns.kinds, **query.columns}
+    known = {**columns.kinds, **types, **query.columns}
     kinds = {name: known.get(name) for name in there} | query.columns
     before = Columns(kinds, label=columns.label, exact=False, optional=[*kinds])
     tables.create(ROWS, files, before)
-    _check_result(tables, query, columns)
+    _check_result(_described(tables, query.sql), columns)
     return before
 
 
-def _check_words(query: Query, connection: duckdb.DuckDBPyConnection) -> None:
-    """Checks what can be seen without the columns: one SELECT, repeatable, row by row if said."""
-    found = connection.execute(f"SELECT json_serialize_sql({literal(query.sql)})").fetchone()
-    tree = json.loads(found[0]) if found else {}
-    if tree.get("error"):
-        raise PipelineStop(f"data.sql can't be read: {tree['error_message']}. Correct the query.")
-    if len(tree["statements"]) != 1:
-        raise PipelineStop("data.sql has several statements. Write one SELECT.")
-    node = tree["statements"][0]["node"]
-    for part in _parts(node):
-        name = str(part.get("function_name", "")).lower()
-        if name in _CHANGING:
-            raise PipelineStop(
-                f"data.sql calls {name}(), which differs each time: a run could not be repeated. "
-                "Use values of the rows, e.g. hash(id)."
-            )
-        if part.get("type") == "TABLE_FUNCTION" and _called(part) not in _TABLE_FUNCTIONS:
-            raise PipelineStop(
-                f"data.sql reads from {_called(part)}(). It can read from 'rows' and from "
-                "data.tables alone."
-            )
-    aggregates = {
-        row[0]
-        for row in connection.execute(
-            "SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
-        ).fetchall()
-    }
-    why = None if query.over == "span" else _depends(node, aggregates | {"count_star"})
-    if why:
-        raise PipelineStop(
-            f"data.sql has {why}: a row depends on other rows. Set data.sql_over to span, so that "
-            "the query sees all files of a span together, or leave it out."
-        )
-
-
-def _check_result(tables: Tables, query: Query, columns: Columns) -> None:
+def _described(tables: Tables, sql: str) -> dict[str, str]:
+    """DuckDB's types of the columns of a result."""
     try:
-        found = tables.connection.sql(f"DESCRIBE {query.sql}").fetchall()
+        described = tables.connection.sql(f"DESCRIBE {sql}").fetchall()
     except duckdb.Error as error:
-        raise PipelineStop(f"data.sql can't be run: {str(error).strip()[:500]}") from error
-    types = {row[0]: row[1] for row in found}
-    problems = [f"it gives no column '{name}'" for name in columns.kinds if name not in types]
-    problems += [f"column '{n}' is not in the schema" for n in types if n not in columns.kinds]
+        raise PipelineStop(
+            f"data.sql can't be run: {str(error).strip()[:500]}\nCorrect the query, or "
+            "name columns that the files may lack under data.columns."
+        ) from error
+    return {row[0]: row[1] for row in described}
+
+
+def _check_result(types: Mapping[str, str], columns: Columns) -> None:
+    needed = {columns.of.get(name, name) for name in columns.kinds} - {*columns.optional}
+    problems = [f"it gives no column '{name}'" for name in sorted(needed - {*types})]
+    others = [name for name in types if name not in columns.kinds] if columns.exact else []
+    problems += [f"column '{name}' is not in the schema" for name in others]
     problems += [
         f"column '{name}' is {types[name]}, and {kind} in the schema"
         for name, kind in columns.kinds.items()
@@ -199,69 +178,77 @@ def _check_result(tables: Tables, query: Query, columns: Columns) -> None:
         )
 
 
-def _parts(node: Any) -> Iterator[dict[str, Any]]:
-    """Yields every object of a tree."""
-    if isinstance(node, Mapping):
-        yield dict(node)
-    if isinstance(node, Mapping | list):
-        for inner in node.values() if isinstance(node, Mapping) else node:
-            yield from _parts(inner)
+def _check_words(query: Query, connection: duckdb.DuckDBPyConnection) -> None:
+    """Checks what can be seen without the columns: one SELECT, repeatable, row by row if said."""
+    [(serialized,)] = connection.sql(
+        f"SELECT json_serialize_sql({literal(query.sql)})"
+    ).fetchall()
+    tree = json.loads(serialized)
+    if tree.get("error"):
+        raise PipelineStop(f"data.sql can't be read: {tree['error_message']}. Correct the query.")
+    if len(tree["statements"]) != 1:
+        raise PipelineStop("data.sql has several statements. Write one SELECT.")
+    node = tree["statements"][0]["node"]
+    for part in _parts(node):
+        name = str(part.get("function_name", "")).lower()
+        if name in _CHANGING:
+            raise PipelineStop(
+                f"data.sql calls {name}(), which differs each time: a run could not be repeated. "
+                "Use values of the rows, e.g. hash(id)."
+            )
+        called = str((part.get("function") or {}).get("function_name", "")).lower()
+        if part.get("type") == "TABLE_FUNCTION" and called not in _TABLE_FUNCTIONS:
+            raise PipelineStop(
+                f"data.sql reads from {called}(). It can read from 'rows' and from data.tables "
+                "alone."
+            )
+    if query.over == "row" and (why := _depends(node, connection)):
+        raise PipelineStop(
+            f"data.sql has {why}: a row depends on other rows. Set data.sql_over to span, so that "
+            "the query sees all files of a span together, or leave it out."
+        )
 
 
-def _called(part: dict[str, Any]) -> str:
-    return str(part.get("function", {}).get("function_name", "")).lower()
-
-
-def _depends(node: dict[str, Any], aggregates: set[str]) -> str | None:
+def _depends(node: _Node, connection: duckdb.DuckDBPyConnection) -> str | None:
     """Why a row that comes out may depend on several rows of `rows`; None if it does not."""
-    names = {ROWS}
-    for name, inner in _common_tables(node):
-        if _reads(inner, names):
-            names.add(name)
+    aggregates = {"count_star"} | {
+        row[0]
+        for row in connection.execute(
+            "SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
+        ).fetchall()
+    }
+    names = {ROWS}  # and the common tables that read from it
+    for part in _parts(node):
+        for entry in (part.get("cte_map") or {}).get("map", []):
+            if _reads(entry["value"], names):
+                names.add(entry["key"].lower())
     for name in names:
-        if sum(_reads_itself(part, {name}) for part in _parts(node)) > 1:
+        if sum(_is_table(part, {name}) for part in _parts(node)) > 1:
             return f"'{name}' twice"
+    if any(part.get("type") == "SHOW_REF" for part in _parts(node)):
+        return "SUMMARIZE"
     return next(filter(None, (_reason(part, names, aggregates) for part in _parts(node))), None)
 
 
-def _reason(part: dict[str, Any], names: set[str], aggregates: set[str]) -> str | None:
+def _reason(part: _Node, names: set[str], aggregates: set[str]) -> str | None:
     """Why one part of a query is not row by row."""
-    if part.get("type") == "SHOW_REF":
-        return "SUMMARIZE"
-    if part.get("type") == "SELECT_NODE" and _reads(part.get("from_table"), names):
+    kind = part.get("type")
+    if kind == "SELECT_NODE" and _reads(part.get("from_table"), names):
         return _select(part, aggregates)
     if not _reads(part, names):
         return None
-    if part.get("type") in ("SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"):
+    if kind in ("SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"):
         return "UNION, EXCEPT, INTERSECT or a recursion over rows"
     if part.get("class") == "SUBQUERY":
         return "a subquery over rows"
-    return _join(part, names) if part.get("type") == "JOIN" else None
-
-
-def _common_tables(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for part in _parts(node):
-        for entry in (part.get("cte_map") or {}).get("map", []):
-            yield entry["key"].lower(), entry["value"]
-
-
-def _reads(node: Any, names: set[str]) -> bool:
-    return any(_reads_itself(part, names) for part in _parts(node))
-
-
-def _reads_itself(part: dict[str, Any], names: set[str]) -> bool:
-    return part.get("type") == "BASE_TABLE" and str(part.get("table_name")).lower() in names
-
-
-def _join(part: dict[str, Any], names: set[str]) -> str | None:
-    kind, left, right = part["join_type"], _reads(part["left"], names), _reads(part["right"], names)
-    is_kept = kind == "INNER" or (kind in ("LEFT", "SEMI", "ANTI") and not right)
-    if (left or right) and not is_kept:
-        return f"a {kind} join that keeps rows of the other table"
+    if kind == "JOIN":
+        is_left, joined = not _reads(part["right"], names), part["join_type"]
+        if joined != "INNER" and not (is_left and joined in ("LEFT", "SEMI", "ANTI")):
+            return f"a {joined} join that keeps rows of the other table"
     return None
 
 
-def _select(part: dict[str, Any], aggregates: set[str]) -> str | None:
+def _select(part: _Node, aggregates: set[str]) -> str | None:
     """Why a SELECT from `rows` is not row by row."""
     modifiers = {modifier["type"] for modifier in part.get("modifiers", [])}
     forced = part.get("aggregate_handling") == "FORCE_AGGREGATES"
@@ -271,19 +258,31 @@ def _select(part: dict[str, Any], aggregates: set[str]) -> str | None:
         "GROUP BY": part.get("group_expressions") or forced,
         "a sample": part.get("sample"),
     }
-    own = [part.get(name) for name in ("select_list", "where_clause", "qualify", "having")]
-    for inner in _outside_subqueries(own):
+    own: list[Any] = [
+        part.get(name) for name in ("select_list", "where_clause", "qualify", "having")
+    ]
+    for inner in _parts(own, subqueries=False):
         name = inner.get("function_name")
         reasons[f"the window function {name}"] = inner.get("class") == "WINDOW"
         reasons[f"the aggregate {name}"] = inner.get("class") == "FUNCTION" and name in aggregates
     return next((reason for reason, is_there in reasons.items() if is_there), None)
 
 
-def _outside_subqueries(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, Mapping):
-        if node.get("class") == "SUBQUERY":
+def _parts(node: Any, subqueries: bool = True) -> Iterator[_Node]:
+    """Yields every object of a tree; without those within subqueries if told so."""
+    if isinstance(node, dict):
+        if not subqueries and node.get("class") == "SUBQUERY":
             return
-        yield dict(node)
-    if isinstance(node, Mapping | list):
-        for inner in node.values() if isinstance(node, Mapping) else node:
-            yield from _outside_subqueries(inner)
+        yield node
+        node = [*node.values()]
+    if isinstance(node, list):
+        for inner in node:
+            yield from _parts(inner, subqueries)
+
+
+def _reads(node: Any, names: set[str]) -> bool:
+    return any(_is_table(part, names) for part in _parts(node))
+
+
+def _is_table(part: _Node, names: set[str]) -> bool:
+    return part.get("type") == "BASE_TABLE" and str(part.get("table_name")).lower() in names

@@ -16,23 +16,23 @@ numbers and in the label, the texts of `form.nulls`. A row with a value that is 
 type, without a value that must be there, or with another number of fields than the header is bad.
 
 The connection is locked: no network, no extension, no file but those named and its own temporary
-ones. A file that is not plain UTF-8 is copied there, decompressed. One thread: rows keep their
-order, and those who read many files do so side by side.
+ones. One thread: rows keep their order, and those who read many files do so side by side.
 """
 
 import contextlib
-import csv
 import difflib
-import io
+import json
 import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -42,30 +42,26 @@ from components.ingest.settings import CsvFormat, Kind
 
 SHOWN = 10
 """So many bad rows are kept if nothing else is said."""
+MOST_LISTED = 250_000
+"""Bad rows of one file, which are in memory together."""
+ARROW: dict[str, pa.DataType] = {"INT": pa.int64(), "FLOAT": pa.float32(), "BYTES": pa.string()}
 _VALUES = 1 << 18
 """Of all columns together, in a batch."""
 _MEMORY = "1GB"
 _KINDS: tuple[Kind, ...] = ("INT", "FLOAT", "BYTES")
 """From the narrowest to the widest."""
 _NUMBERS = ("INT", "FLOAT", "DOUBLE")
-_SQL_TYPES = {
-    "INT": "BIGINT",
-    "FLOAT": "FLOAT",
-    "BYTES": "VARCHAR",
-    None: "VARCHAR",
-    "DOUBLE": "DOUBLE",
-}
+_SQL = {"INT": "BIGINT", "FLOAT": "FLOAT", "DOUBLE": "DOUBLE", "BYTES": "VARCHAR", None: "VARCHAR"}
 _INTEGERS = {f"{u}{size}INT" for u in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
-_INTEGERS |= {"INTEGER", "UINTEGER"}
+_INTEGERS |= {"INTEGER", "UINTEGER", "BOOLEAN"}
 _TEXTS = {"VARCHAR", "BLOB", "UUID", "JSON"}
-_MOMENTS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"}
-_TIMES = {"TIME", "TIME_NS", "TIME WITH TIME ZONE"}
+_NULL = '"NULL"'
 _KEYS_LOOKED_AT = 10_000
-
 
 Wanted = Kind | Literal["DOUBLE"] | None
 """What a column is read as. DOUBLE: a FLOAT of 64 bits, to look at and not to train from; None: as
 it is in the file, text in CSV and JSON."""
+_Numbers = npt.NDArray[np.int64]
 
 
 class Columns(NamedTuple):
@@ -81,6 +77,8 @@ class Columns(NamedTuple):
     """Whether other columns are an error; nested ones of Parquet are not. Else they are ignored."""
     optional: Collection[str] = ()
     """These are null where a file does not have them."""
+    of: Mapping[str, str] = {}
+    """The file's column, where one comes out under another name, too."""
 
 
 class Problem(NamedTuple):
@@ -112,25 +110,31 @@ class BadRow(NamedTuple):
     """What `number` counts, from 1: "line"; or "row", after the header, if a row has many lines."""
     number: int
     problems: list[Problem]
-    raw: str | None
-    """The row as it stands in the file; None in Parquet."""
+    raw: str
+    """The row as it stands in the file; of Parquet, an object of texts as JSON."""
 
     def __str__(self) -> str:
         """A line for each problem."""
         return "\n".join(f"  {self.place} {self.number}{problem}" for problem in self.problems)
 
+    def as_json(self) -> str:
+        """A line of a list of bad rows."""
+        reasons = [str(problem).lstrip(",: ") for problem in self.problems]
+        record = {"file": self.file, self.place: self.number, "reasons": reasons, "raw": self.raw}
+        return json.dumps(record, ensure_ascii=False)
+
 
 class Loaded(NamedTuple):
     """What came of files that became a table."""
 
-    rows: int
-    bad: int
-    bad_rows: list[BadRow]
+    rows: int = 0
+    bad: int = 0
+    bad_rows: Sequence[BadRow] = ()
     """The first few of each file."""
 
 
 class _Source(NamedTuple):
-    """A file that DuckDB may read, with columns r0, r1, ... and, of JSON, `line` and `n`."""
+    """A file that DuckDB may read, with columns r0, r1, ...; of JSON, `line` and `n` too."""
 
     file: str
     plain: plain.Plain
@@ -138,10 +142,6 @@ class _Source(NamedTuple):
     """DuckDB's type of each column, in order."""
     query: str = ""
     """SQL in place of a file."""
-
-    @property
-    def names(self) -> list[str]:
-        return [*self.types]
 
 
 @contextlib.contextmanager
@@ -225,9 +225,12 @@ class Tables:
                 break
             kinds, rows = self._inferred(self._source(file), left)
             if not rows:
-                self._stop_without_rows(file)
-            if found and set(kinds) != set(found):
-                raise _other_columns(file, [*kinds], files[0], [*found])
+                raise self._without_rows(file)
+            if found and (mistakes := [*_differences([*kinds], [*found], f"in {files[0]}")]):
+                raise PipelineStop(
+                    f"{file} has other columns than {files[0]}: {'; '.join(mistakes)}. All files "
+                    "must have the same; correct them, or narrow data.pattern."
+                )
             found = {
                 name: max(kinds[name], found.get(name, kinds[name]), key=_KINDS.index)
                 for name in found or kinds
@@ -272,9 +275,15 @@ class Tables:
         Raises:
             PipelineStop: If SQL cannot tell two of the columns apart.
         """
-        _check_case(columns.kinds)
-        types = [f"{quoted(n)} {self._table_type(n, k, files)}" for n, k in columns.kinds.items()]
-        self.connection.execute(f"CREATE TABLE {quoted(name)} ({', '.join(types)})")
+        seen: dict[str, str] = {}
+        for column in columns.kinds:
+            if (other := seen.setdefault(column.lower(), column)) != column:
+                raise PipelineStop(
+                    f"SQL does not tell the columns '{other}' and '{column}' apart. Rename one."
+                )
+        types = {column: self._table_type(column, k, files) for column, k in columns.kinds.items()}
+        listed = ", ".join(f"{quoted(column)} {type_}" for column, type_ in types.items())
+        self.connection.execute(f"CREATE TABLE {quoted(name)} ({listed})")
 
     def fill(
         self,
@@ -296,24 +305,24 @@ class Tables:
         Raises:
             PipelineStop: If a file can't be read to its end or does not have these columns.
         """
-        rows, bad, bad_rows = 0, 0, list[BadRow]()
+        seen, bad, bad_rows = 0, 0, list[BadRow]()
         for file in files:
-            left = None if limit is None else limit - rows - bad
+            left = None if limit is None else limit - seen
             if left is None or left > 0:
                 reading = self.read(file, columns, keep, left)
-                rows += reading.into(name)
-                bad += reading.bad
+                for batch in reading.batches(as_text=True):
+                    self.connection.register("batch", batch)
+                    self.connection.execute(f"INSERT INTO {quoted(name)} FROM batch")
+                seen, bad = seen + reading.seen, bad + reading.bad
                 bad_rows += reading.bad_rows
-        return Loaded(rows, bad, bad_rows)
+        return Loaded(seen - bad, bad, bad_rows)
 
-    def select(self, query: str, columns: Columns, keep: int = SHOWN) -> "Reading":
-        """Reads the result of a query as if it were a file of Parquet."""
+    def select(self, query: str, columns: Columns, keep: int, loaded: Loaded) -> "Reading":
+        """Reads the result of a query, over rows that were loaded, as if it were Parquet."""
         types = {row[0]: row[1] for row in self.connection.sql(f"DESCRIBE {query}").fetchall()}
-        result = plain.Plain("parquet", "", [], 0)
-        source = _Source(
-            "the result of data.sql", result, types, f"(\n{query.rstrip().rstrip(';')}\n)"
-        )
-        return Reading(self, source, columns, keep, None)
+        result = f"(\n{query.rstrip().rstrip(';')}\n)"
+        own = _Source("the result of data.sql", plain.Plain("parquet", "", [], 0), types, result)
+        return Reading(self, own, columns, keep, None, loaded)
 
     def scan(self, source: _Source) -> tuple[str, str]:
         """What to select a file's rows from, and the name of the table of its rejects."""
@@ -325,7 +334,7 @@ class Tables:
         if source.plain.kind == "parquet":
             return f"read_parquet({path}) AS {alias}", ""
         if source.plain.kind == "json":
-            return f"({_json_lines(path, source.names)})", ""
+            return f"({_json_lines(path, [*source.types])})", ""
         quote = literal(self.form.quote)
         names = ", ".join(f"'r{i}': 'VARCHAR'" for i in range(len(source.types)))
         return (
@@ -335,6 +344,17 @@ class Tables:
             f"rejects_scan = '{rejects}_scan', rejects_limit = 0)",
             rejects,
         )
+
+    def fetched(self, file: str, query: str) -> list[Any]:
+        """The rows of a query over a file.
+
+        Raises:
+            PipelineStop: If it can't be read.
+        """
+        try:
+            return self.connection.sql(query).fetchall()
+        except (duckdb.Error, OSError) as error:
+            raise plain.unreadable(file, error) from error
 
     def _source(self, file: str) -> _Source:
         if file not in self._sources:
@@ -352,28 +372,23 @@ class Tables:
         It refuses lines that end in two ways, and takes the first line end, which may stand in a
         column's name, for that of all lines: then it finds no rows, without a word.
         """
-        if any("\n" in name or "\r" in name for name in source.plain.header):
-            return source._replace(plain=plain.with_one_line_end(source.plain))
-        try:
-            self.connection.sql(f"SELECT count(*) FROM {self.scan(source)[0]}").fetchall()
-        except duckdb.Error:
-            return source._replace(plain=plain.with_one_line_end(source.plain))
-        return source
+        if not any("\n" in name or "\r" in name for name in source.plain.header):
+            with contextlib.suppress(duckdb.Error):
+                self.connection.sql(f"SELECT count(*) FROM {self.scan(source)[0]}").fetchall()
+                return source
+        return source._replace(plain=plain.with_one_line_end(source.plain))
 
     def _types(self, file: str, opened: plain.Plain) -> dict[str, str]:
+        why, names = "", opened.header
         if opened.kind == "csv":
             why = plain.hint(opened.header, self.form)
-            names = opened.header
-            types = ["VARCHAR"] * len(names)
         elif opened.kind == "json":
-            why, names = "", self._keys(opened, _KEYS_LOOKED_AT)
-            types = ["VARCHAR"] * len(names)
-        else:
-            found = _fetched(
-                self.connection, file, f"DESCRIBE FROM read_parquet({literal(opened.path)})"
-            )
+            names = self._keys(opened, _KEYS_LOOKED_AT)
+        types = ["VARCHAR"] * len(names)
+        if opened.kind == "parquet":
+            found = self.fetched(file, f"DESCRIBE FROM read_parquet({literal(opened.path)})")
             names = pq.read_schema(opened.path).names  # DuckDB renames 'A' beside 'a'.
-            why, types = "", [row[1] for row in found]
+            types = [row[1] for row in found]
         _check_names(file, names, why)
         return dict(zip(names, types, strict=True))
 
@@ -382,38 +397,37 @@ class Tables:
         only = f"WHERE n <= {limit}" if limit else ""
         query = (
             "SELECT CASE WHEN is_object THEN json_keys(line) END, min(n) FROM "
-            f"({_json_lines(literal(opened.path), [])}) {only} "
-            "GROUP BY 1 ORDER BY 2"
+            f"({_json_lines(literal(opened.path), [])}) {only} GROUP BY 1 ORDER BY 2"
         )
-        rows = _fetched(self.connection, opened.path, query)
+        rows = self.fetched(opened.path, query)
         return [*dict.fromkeys(key for row in rows for key in row[0] or [])]
 
     def _table_type(self, name: str, kind: Wanted, files: Sequence[str]) -> str:
         if kind is not None:
-            return _SQL_TYPES[kind]
+            return _SQL[kind]
         types = {self._source(file).types.get(name) for file in files} - {None}
         return str(types.pop()) if len(types) == 1 else "VARCHAR"
 
     def _check(self, source: _Source, columns: Columns) -> None:
         """Compares a file's columns with those that are wanted."""
-        missing = set(columns.kinds) - set(source.types) - set(columns.optional)
+        kinds = {name: kind for name, kind in columns.kinds.items() if name not in columns.of}
+        missing = {*kinds, *columns.of.values()} - {*source.types, *columns.optional}
         if missing and source.plain.kind == "json":
             source.types.update(dict.fromkeys(self._keys(source.plain, None), "VARCHAR"))
-        nested = {name for name, own in source.types.items() if _is_nested(own)}
-        names = [name for name in source.types if name in columns.kinds or name not in nested]
-        wanted = [name for name in columns.kinds if name not in columns.optional or name in names]
-        mistakes = [*_differences(names if columns.exact else wanted_of(names, wanted), wanted)]
-        if mistakes:
-            why = plain.hint(source.names, self.form) if source.plain.kind == "csv" else ""
+        own = {n: type_ for n, type_ in source.types.items() if n in kinds or not _is_nested(type_)}
+        wanted = [name for name in kinds if name in own or name not in columns.optional]
+        there = [name for name in own if columns.exact or name in kinds]
+        if mistakes := [*_differences(there, wanted, "in the schema")]:
+            why = plain.hint([*source.types], self.form) if source.plain.kind == "csv" else ""
+            advice = "make and review the schema anew" if columns.exact else "name other columns"
             raise PipelineStop(
                 f"{source.file}: the columns do not fit: {'; '.join(mistakes)}. "
-                + (why or "Correct the file, or make and review the schema anew.")
+                + (why or f"Correct the file, or {advice}.")
             )
         wrong = [
-            f"column '{name}' is {_shortened(source.types[name])} in the file and {kind} in the "
-            "schema"
-            for name, kind in columns.kinds.items()
-            if name in source.types and not fits(source.types[name], kind)
+            f"column '{name}' is {own[name][:40]} in the file and {kind} in the schema"
+            for name, kind in kinds.items()
+            if name in own and not fits(own[name], kind)
         ]
         if wrong:
             raise PipelineStop(
@@ -422,41 +436,39 @@ class Tables:
             )
 
     def _inferred(self, source: _Source, limit: int) -> tuple[dict[str, Kind], int]:
-        scanned, _ = self.scan(source)
+        """The kind of each column that can have one, and how many rows were looked at."""
+        first = f"(SELECT * FROM {self.scan(source)[0]} LIMIT {limit})"
         is_typed = source.plain.kind == "parquet"
-        texts = [] if is_typed else [*enumerate(source.types)]
-        counts = [f"count(*) FILTER ({t})" for i, n in texts for t in self._tests(source, i, n)]
-        first = f"(SELECT * FROM {scanned} LIMIT {limit})"
-        query = f"SELECT {', '.join(['count(*)', *counts])} FROM {first}"
-        [(rows, *found)] = _fetched(self.connection, source.file, query)
+        widest = [] if is_typed else [self._width(source, i, n) for i, n in enumerate(source.types)]
+        query = f"SELECT {', '.join(['count(*)', *widest])} FROM {first}"
+        [(rows, *found)] = self.fetched(source.file, query)
         if is_typed:
             own = {name: kind_of(type_) for name, type_ in source.types.items()}
             return {name: kind for name, kind in own.items() if kind}, rows
-        kinds: dict[str, Kind] = {}
-        for (_, name), counted in zip(texts, zip(*[iter(found)] * 4, strict=True), strict=True):
-            values, gaps, integers, numbers = counted
-            is_number = values == numbers + gaps and (numbers or not values)
-            kinds[name] = "BYTES" if not is_number else "INT" if integers == numbers else "FLOAT"
-        return kinds, rows
+        kinds = (_KINDS[-1 if width == 0 else (width or 1) - 1] for width in found)
+        return dict(zip(source.types, kinds, strict=True)), rows
 
-    def _stop_without_rows(self, file: str) -> None:
-        reading = self.read(file, Columns(dict.fromkeys(self._source(file).types)))
-        if not any(len(batch) for batch in reading) and reading.bad:
-            raise stop_at(file, reading.bad, reading.bad_rows)
-        raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
-
-    def _tests(self, source: _Source, index: int, name: str) -> Iterator[str]:
-        """For counts: a value, a text that stands for none, a whole number, a number."""
-        form, text, pattern = self.form, f"r{index}", _pattern("INT", self.form, whole=True)
-        yield f"{text} <> ''"
-        yield f"{text} <> '' AND trim({text}) IN ({_listed(form.nulls)})"
+    def _width(self, source: _Source, index: int, name: str) -> str:
+        """SQL for the widest value of a column: 1 INT, 2 FLOAT, 3 text; 0 if all stand for none."""
+        form, text = self.form, f"r{index}"
         number = _number("FLOAT", text, form)
         if source.plain.kind == "json":  # "12" in quotation marks is a text there.
             number = f"CASE WHEN json_type(line, {_pointer(name)}) <> 'VARCHAR' THEN {number} END"
-        yield f"isfinite({number}) AND regexp_full_match({text}, {literal(pattern)}) AND " + (
-            f"{_number('INT', text, form)} IS NOT NULL"
+        whole = literal(_pattern("INT", form, whole=True))
+        is_whole = (
+            f"regexp_full_match({text}, {whole}) AND {_number('INT', text, form)} IS NOT NULL"
         )
-        yield f"isfinite({number})"
+        return (
+            f"max(CASE WHEN {text} = '' THEN NULL WHEN trim({text}) IN ({_listed(form.nulls)}) "
+            f"THEN 0 WHEN isfinite({number}) THEN CASE WHEN {is_whole} THEN 1 ELSE 2 END "
+            f"WHEN {text} IS NOT NULL THEN 3 END)"
+        )
+
+    def _without_rows(self, file: str) -> PipelineStop:
+        reading = self.read(file, Columns(dict.fromkeys(self._source(file).types)))
+        if not any(len(batch) for batch in reading) and reading.bad:
+            return stop_at(file, reading.bad, reading.bad_rows)
+        return PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
 
 class Reading:
@@ -466,158 +478,120 @@ class Reading:
     """
 
     def __init__(
-        self, tables: Tables, source: _Source, columns: Columns, keep: int, limit: int | None
+        self,
+        tables: Tables,
+        source: _Source,
+        columns: Columns,
+        keep: int,
+        limit: int | None,
+        loaded: Loaded | None = None,
     ) -> None:
-        """Made by `Tables.read`."""
+        """Made by `Tables.read` and `Tables.select`."""
         self._tables, self._source, self._columns = tables, source, columns
-        self._keep, self._limit = keep, limit
-        self._cursor = tables.connection.cursor()
-        self._found: list[tuple[int, list[Problem], str | None]] = []
-        self.seen = 0
-        """Rows so far, good and bad."""
-        self.bad = 0
+        self._keep, self._limit, self._loaded = keep, limit, loaded or Loaded()
+        self._found: list[tuple[int, list[Problem], str]] = []
+        self._rows = 0
+        self.bad = self._loaded.bad
         """Bad rows so far; at the end those with another number of fields are among them."""
         self.bad_rows: list[BadRow] = []
         """The first few, when all is read."""
+        self.numbers: _Numbers = np.arange(0)
+        """Of the last batch's rows among all, from 1, without those that `unsplit` gives; of JSON,
+        their lines."""
+
+    @property
+    def seen(self) -> int:
+        """Rows of the files so far, good and bad."""
+        return self._loaded.rows + self._loaded.bad if self._source.query else self._rows
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yields the good rows; a batch may have none."""
-        query, rejects = self._query()
-        names, size = [*self._columns.kinds], max(1024, _VALUES // len(self._columns.kinds))
+        """Yields the good rows; a batch may have none, and there is one at least."""
+        return self.batches()
+
+    def batches(self, as_text: bool = False) -> Iterator[pa.RecordBatch]:
+        """The same; BYTES as strings if told so."""
+        scanned, rejects = self._tables.scan(self._source)
+        if self._limit is not None:
+            scanned = f"(SELECT * FROM {scanned} LIMIT {self._limit})"
+        query = _checked(scanned, self._source, self._columns, self._tables.form)
+        cursor, size = self._tables.connection.cursor(), _VALUES // len(self._columns.kinds)
         try:
-            for rows in self._cursor.sql(query).to_arrow_reader(size):
-                yield self._good(rows, names)
-            self._finish(self._cursor, rejects)
+            reader = cursor.sql(query).to_arrow_reader(max(1024, size))
+            none = pa.RecordBatch.from_pylist([], reader.schema)
+            for rows in chain(reader, [none]):
+                yield self._good(rows, as_text)
+            self._finish(self._rejected(cursor, rejects) if rejects else {})
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
-    def bad_so_far(self) -> list[BadRow]:
-        """The first few before all is read; they count rows, without those of other lengths."""
-        return [BadRow(self._source.file, "row", *found) for found in self._found]
+    def unsplit(self) -> list[int]:
+        """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""
+        scanned, rejects = self._tables.scan(self._source)
+        if not rejects:
+            return []
+        self._tables.fetched(self._source.file, f"SELECT count(COLUMNS(*)) FROM {scanned}")
+        return [*self._rejected(self._tables.connection, rejects)]
 
-    def into(self, table: str) -> int:
-        """Puts the good rows into a table of the connection, and returns how many they are."""
-        cursor, names = self._tables.connection, [*self._columns.kinds]
-        query, rejects = self._query()
-        try:
-            cursor.execute(f"CREATE OR REPLACE TABLE read_rows AS {query}")
-        except duckdb.Error as error:
-            raise self._unreadable(error) from error
-        good = ", ".join(f"c{i}" for i in range(len(names)))
-        cursor.execute(
-            f"INSERT INTO {quoted(table)} SELECT {good} FROM read_rows WHERE codes IS NULL"
-        )
-        [(self.seen, self.bad)] = cursor.sql(
-            "SELECT count(*), count(codes) FROM read_rows"
-        ).fetchall()
-        rows = self.seen - self.bad
-        for row in cursor.sql(
-            "SELECT rowid, codes, raw, n FROM read_rows WHERE codes IS NOT NULL ORDER BY 1 "
-            f"LIMIT {self._keep}"
-        ).fetchall():
-            self._keep_row(*row)
-        cursor.execute("DROP TABLE read_rows")
-        self._finish(cursor, rejects)
-        return rows
-
-    def _good(self, rows: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
-        first, self.seen = self.seen, self.seen + len(rows)
-        columns = [_as_bytes(rows[f"c{i}"]) for i in range(len(names))]
+    def _good(self, rows: pa.RecordBatch, as_text: bool) -> pa.RecordBatch:
+        names = [*self._columns.kinds]
+        columns = [rows[f"c{i}"] for i in range(len(names))]
+        columns = columns if as_text else [_as_bytes(column) for column in columns]
         batch = pa.RecordBatch.from_arrays(columns, names)
-        if rows["codes"].null_count == len(rows):
+        is_json = self._source.plain.kind == "json"
+        numbers = np.arange(self._rows, self._rows + len(rows)) + 1
+        self.numbers = rows["n"].to_numpy() if is_json else numbers
+        self._rows += len(rows)
+        if rows["whats"].null_count == len(rows):
             return batch
-        is_bad = rows["codes"].is_valid().to_numpy(zero_copy_only=False)
-        self._keep_some(rows, first, np.flatnonzero(is_bad))
+        is_bad = rows["whats"].is_valid().to_numpy(zero_copy_only=False)
+        self.bad += int(is_bad.sum())
+        for index in np.flatnonzero(is_bad)[: max(0, self._keep - len(self._found))].tolist():
+            row = [rows[name][index].as_py() for name in ("whats", "raw")]
+            self._found.append((int(self.numbers[index]), *self._problems(*row)))
+        self.numbers = self.numbers[~is_bad]
         return batch.filter(pa.array(~is_bad))
 
-    def _keep_some(self, rows: pa.RecordBatch, first: int, bad: Any) -> None:
-        self.bad += len(bad)
-        for index in bad[: max(0, self._keep - len(self._found))].tolist():
-            row = [rows[name][index].as_py() for name in ("codes", "raw", "n")]
-            self._keep_row(first + index, *row)
-
-    def _keep_row(self, index: int, codes: list[int], raw: list[str], number: int) -> None:
-        source, names = self._source, self._source.names
-        kind = source.plain.kind
+    def _problems(self, whats: list[str | None], raw: list[str]) -> tuple[list[Problem], str]:
+        """What is wrong with a row, and the row."""
+        values = dict(zip([*self._source.types, None], raw, strict=False))  # None: a line of JSON
         problems = []
-        for (name, type_), code in zip(self._columns.kinds.items(), codes, strict=True):
-            value = raw[names.index(name)] if name in source.types else None
-            if code:
-                problems.append(Problem(name, *self._worded(type_, code, value, name)))
-        text = None if kind == "parquet" else raw[-1] if kind == "json" else self._joined(raw)
-        if kind == "json" and len(codes) and codes[0] == 9:
-            problems = [Problem(None, "is no JSON object", shown(raw[-1]))]
-        self._found.append((number or index + 1, problems, text))
-
-    def _joined(self, raw: list[str]) -> str:
-        text, form = io.StringIO(), self._tables.form
-        quote = (
-            {"quotechar": form.quote}
-            if form.quote
-            else {"quoting": csv.QUOTE_NONE, "escapechar": "\\"}
-        )
-        csv.writer(text, delimiter=form.separator, lineterminator="", **quote).writerow(raw)
-        return text.getvalue()
-
-    def _worded(self, kind: Wanted, code: int, value: str | None, name: str) -> tuple[str, str]:
-        if code == 3:
-            filled = "counts as empty, but must be filled"
-            return (filled, shown(value)) if value else ("is empty, but must be filled", "")
-        if code == 2:
-            return "is too large for 32 bits (FLOAT)", shown(value)
-        if kind == "BYTES" or kind is None:
-            return (
-                f"is not {'UTF-8' if self._tables.form.is_utf8 else self._tables.form.encoding}",
-                shown(value),
-            )
-        is_whole = re.fullmatch(r"\s*[+-]?[0-9]+\s*", value or "")
-        if kind == "INT":
-            return (
-                "is too large for 64 bits (INT)" if is_whole else "is not a whole number (INT)",
-                shown(value),
-            )
-        own = self._source.types[name]
-        return (
-            "is too large for 32 bits (FLOAT)" if own not in _TEXTS else "is not a number (FLOAT)",
-            shown(value),
+        for name, what in zip([*self._columns.kinds, None], whats, strict=False):
+            value = values.get(self._columns.of.get(str(name), name))
+            if what and name not in self._columns.of:
+                is_gap = not value and what.startswith("is empty")
+                problems.append(Problem(name, what, "" if is_gap else shown(value)))
+        if self._source.plain.kind == "json":
+            return problems[-1:] if not problems[-1].column else problems, raw[-1]
+        if self._source.plain.kind == "parquet":
+            return problems, json.dumps(values, ensure_ascii=False)
+        separator, quote = self._tables.form.separator, self._tables.form.quote
+        return problems, separator.join(
+            f"{quote}{text.replace(quote, quote * 2)}{quote}"
+            if quote and {separator, quote, "\n", "\r"} & {*text}
+            else text
+            for text in (value or "" for value in raw)
         )
 
-    def _finish(self, cursor: duckdb.DuckDBPyConnection, rejects: str) -> None:
+    def _finish(self, rejected: dict[int, tuple[Problem, str]]) -> None:
         """Adds the rows that are none, and gives all their lines."""
-        rejected = self._rejected(cursor, rejects) if rejects else {}
-        self.seen += len(rejected)
+        self._rows += len(rejected)
         self.bad += len(rejected)
-        found = [*self._found]
-        lines = self._lines(np.array([*rejected], np.int64), [number for number, *_ in found])
-        place, first = lines[0], lines[1]
-        kept = [
-            BadRow(self._source.file, place, number, problems, raw)
-            for number, (_, problems, raw) in zip(lines[2], found, strict=True)
+        place, head = {"parquet": "row", "json": "line"}.get(self._source.plain.kind, ""), 0
+        if not place:
+            head = self._source.plain.skipped + 1
+            is_line = self.bad and self._limit is None
+            is_line = is_line and plain.count_lines(self._source.plain) == self._rows + head
+            place, head = ("line", head) if is_line else ("row", 0)
+        numbers = among_all(np.array([n for n, *_ in self._found], np.int64), [*rejected])
+        kept = [(n, *found[1:]) for n, found in zip(numbers.tolist(), self._found, strict=True)]
+        kept += [(record, [problem], raw) for record, (problem, raw) in rejected.items()]
+        self.bad_rows = [
+            *self._loaded.bad_rows,
+            *(
+                BadRow(self._source.file, place, number + head, problems, raw)
+                for number, problems, raw in sorted(kept, key=lambda row: row[0])[: self._keep]
+            ),
         ]
-        kept += [
-            BadRow(self._source.file, place, record + first, [problem], raw)
-            for record, (problem, raw) in rejected.items()
-        ]
-        self.bad_rows = sorted(kept, key=lambda row: row.number)[: self._keep]
-
-    def _lines(self, rejected: Any, rows: list[int]) -> tuple[str, int, list[int]]:
-        """The place, what is to be added to a record's number, and the number of each row.
-
-        Args:
-            rejected: Numbers of records, from 1 after the header, in order.
-            rows: Numbers of rows among the others, from 1.
-        """
-        kind = self._source.plain.kind
-        if kind != "csv":
-            return ("row" if kind == "parquet" else "line"), 0, rows
-        if not self.bad:
-            return "row", 0, []
-        among = np.searchsorted(rejected - np.arange(len(rejected)), rows, side="right")
-        records = (np.array(rows, np.int64) + among).tolist()
-        head = self._source.plain.skipped + 1
-        is_line = plain.count_lines(self._source.plain) == self.seen + head and self._limit is None
-        first = head if is_line else 0
-        return ("line" if is_line else "row"), first, [record + first for record in records]
 
     def _rejected(self, cursor: Any, rejects: str) -> dict[int, tuple[Problem, str]]:
         """What is wrong with rows that DuckDB could not split, by record after the header."""
@@ -626,15 +600,13 @@ class Reading:
             f"any_value(error_message), any_value(column_idx) FROM {rejects} GROUP BY 1 ORDER BY 1"
         )
         found: dict[int, tuple[Problem, str]] = {}
-        head = 1
         rejected = cursor.sql(query).fetchall()
-        last = self.seen + len(rejected)
+        last = self._rows + len(rejected)
         for line, kind, raw, message, column in rejected:
-            record = line - head - self._source.plain.skipped
+            record = line - 1 - self._source.plain.skipped
             text = raw.rstrip("\r\n")
             is_open = "\n" in text or (record == last and text.count(self._tables.form.quote) % 2)
-            broken = kind == "UNQUOTED VALUE" and is_open
-            if kind == "LINE SIZE OVER MAXIMUM" or broken:
+            if kind == "LINE SIZE OVER MAXIMUM" or (kind == "UNQUOTED VALUE" and is_open):
                 raise PipelineStop(
                     f"{self._source.file}: a quotation mark in row {record} is not closed, or the "
                     f"row is longer than 2 MB: {shown(text)}. Correct the file, then run again."
@@ -643,21 +615,13 @@ class Reading:
         return found
 
     def _reject(self, kind: str, message: str, column: int | None, text: str) -> Problem:
-        width = len(self._source.types)
         if kind == "INVALID ENCODING":
-            name = self._source.names[(column or 1) - 1]
-            return Problem(name, "is not UTF-8", shown(text))
+            return Problem([*self._source.types][(column or 1) - 1], "is not UTF-8", shown(text))
         if kind == "UNQUOTED VALUE":
             return Problem(None, "has text beside quotation marks", shown(text))
         counted = re.search(r"Found: (\d+)", message)
         count = counted[1] if counted else "other"
-        return Problem(None, f"{count} fields, the header has {width}")
-
-    def _query(self) -> tuple[str, str]:
-        scanned, rejects = self._tables.scan(self._source)
-        if self._limit is not None:
-            scanned = f"(SELECT * FROM {scanned} LIMIT {self._limit})"
-        return _checked(scanned, self._source, self._columns, self._tables.form), rejects
+        return Problem(None, f"{count} fields, the header has {len(self._source.types)}")
 
     def _unreadable(self, error: Exception) -> PipelineStop:
         if self._source.query:
@@ -666,6 +630,22 @@ class Reading:
                 f"data.sql can't be run: {why}. Correct the query, or use TRY_CAST."
             )
         return plain.unreadable(self._source.file, error)
+
+
+def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
+    """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
+    before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
+    return numbers + np.searchsorted(before, numbers, side="right")
+
+
+def check_not_many(file: str, bad: int, bad_rows: Sequence[BadRow]) -> None:
+    """Stops at more bad rows than a list of one file may have.
+
+    Raises:
+        PipelineStop: With the first of them.
+    """
+    if bad > MOST_LISTED:
+        raise stop_at(file, bad, bad_rows[:SHOWN])
 
 
 def stop_at(file: str, bad: int, bad_rows: Sequence[BadRow]) -> PipelineStop:
@@ -687,13 +667,11 @@ def shown(value: str | None) -> str:
 
 def kind_of(own: str) -> Kind | None:
     """The kind of a type of DuckDB's; None for what no column of a table of examples can have."""
-    if own == '"NULL"':
-        return "BYTES"
-    if own in _INTEGERS or own == "BOOLEAN":
+    if own in _INTEGERS:
         return "INT"
     if own in ("FLOAT", "DOUBLE") or own.startswith("DECIMAL"):
         return "FLOAT"
-    is_text = own in _TEXTS | _MOMENTS | _TIMES | {"DATE"} or own.startswith("ENUM")
+    is_text = own in _TEXTS | {_NULL, "DATE"} or own.startswith(("ENUM", "TIME"))
     return "BYTES" if is_text and not _is_nested(own) else None
 
 
@@ -701,16 +679,15 @@ def fits(own: str, kind: Wanted) -> bool:
     """Whether a column of a type can be read as a kind; a text may be a number."""
     found = kind_of(own)
     numbers = found in ("INT", "FLOAT") and kind in _NUMBERS
-    return kind is None or own == '"NULL"' or found == kind or numbers or own in ("VARCHAR", "JSON")
+    return kind is None or found == kind or numbers or own in (_NULL, "VARCHAR", "JSON")
 
 
 def value_of(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) -> str:
     """SQL for a value as BIGINT, FLOAT or VARCHAR; null where it is missing or none."""
-    is_text = own in ("VARCHAR", "JSON") or own.startswith("ENUM")
+    is_text = _is_text(own)
     if kind in _NUMBERS:
-        number = f"{raw}::VARCHAR" if own != "VARCHAR" else raw
-        return _number(str(kind), number, form) if is_text else _cast(str(kind), own, raw)
-    if kind is None and not is_text:
+        return _number(str(kind), f"{raw}::VARCHAR", form) if is_text else _cast(kind, own, raw)
+    if kind is None and not is_text and own != "BLOB":
         return raw
     text = _text(own, raw)
     if is_label and form.nulls:
@@ -718,13 +695,19 @@ def value_of(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) 
     return f"nullif({text}, '')"
 
 
-def _cast(kind: str, own: str, raw: str) -> str:
-    """SQL for a number of another type."""
-    if kind == "INT":
-        has_fraction = own in ("FLOAT", "DOUBLE") or own.startswith("DECIMAL")
-        number = f"TRY_CAST({raw} AS BIGINT)"
-        return f"CASE WHEN {raw} = trunc({raw}) THEN {number} END" if has_fraction else number
-    type_ = _SQL_TYPES[kind]
+def _is_text(own: str) -> bool:
+    return own in ("VARCHAR", "JSON") or own.startswith("ENUM")
+
+
+def _is_nested(own: str) -> bool:
+    return own.endswith("]") or own.startswith(("STRUCT", "MAP", "UNION", "VARIANT", "INTERVAL"))
+
+
+def _cast(kind: Wanted, own: str, raw: str) -> str:
+    """SQL for a number of another type; DuckDB's cast rounds, and makes infinity of a large one."""
+    type_ = _SQL[kind]
+    if kind == "INT" and (own in ("FLOAT", "DOUBLE") or own.startswith("DECIMAL")):
+        return f"CASE WHEN {raw} = trunc({raw}) THEN TRY_CAST({raw} AS {type_}) END"
     if own in ("FLOAT", "DOUBLE"):
         return f"CASE WHEN NOT isnan({raw}) THEN TRY_CAST({raw} AS {type_}) END"
     return f"TRY_CAST({raw}{'::VARCHAR' if own.startswith('DECIMAL') else ''} AS {type_})"
@@ -732,83 +715,83 @@ def _cast(kind: str, own: str, raw: str) -> str:
 
 def _text(own: str, raw: str) -> str:
     """SQL for a value as text; a moment as pandas prints it, in UTC if it has a zone."""
-    if own == "VARCHAR":
-        return raw
     if own == "BLOB":
         return f"TRY(decode({raw}))"
-    if own not in _MOMENTS and not own.startswith("TIME"):
-        return f"{raw}::VARCHAR"
+    if not own.startswith("TIME"):
+        return raw if own == "VARCHAR" else f"{raw}::VARCHAR"
     zone = " || '+00:00'" if own == "TIMESTAMP WITH TIME ZONE" else ""
-    if own in _TIMES:
-        moment, form = f"(DATE '1970-01-01' + {raw}::TIME)", "%H:%M:%S"
-    else:
-        moment = f"timezone('UTC', {raw})" if zone else raw
-        form = "%Y-%m-%d %H:%M:%S"
-    if own == "TIMESTAMP_NS":
-        nanoseconds = f"strftime({raw}, '{form}.%n')"
-        text = f"regexp_replace({nanoseconds}, '(\\.\\d{{6}})000$', '\\1')"
-    else:
-        text = f"strftime({moment}::TIMESTAMP, '{form}.%f')"
+    moment, form = f"{raw}::TIMESTAMP", "%Y-%m-%d %H:%M:%S.%f"
+    if own.startswith("TIME") and not own.startswith("TIMESTAMP"):
+        moment, form = f"(DATE '1970-01-01' + {raw}::TIME)", "%H:%M:%S.%f"
+    elif zone:
+        moment = f"timezone('UTC', {raw})"
+    elif own == "TIMESTAMP_NS":
+        moment, form = raw, "%Y-%m-%d %H:%M:%S.%n"
+    text = f"regexp_replace(strftime({moment}, '{form}'), '(\\.\\d{{6}})000$', '\\1')"
     return f"regexp_replace({text}, '\\.0+$', ''){zone}"
 
 
 def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -> str:
-    """SQL for c0, c1, ...: the values; and of bad rows `codes` (a number a column) and `raw`.
+    """SQL for c0, c1, ...: the values; and of bad rows `whats`, what is wrong with each, and `raw`.
 
-    Codes: 0 good, 1 no value of its type, 2 infinite, 3 missing, 9 the whole row is none.
+    The last of `whats` is of the whole row, in JSON.
     """
-    names = source.names
-    values, codes, wrong = [], [], []
-    is_json = source.plain.kind == "json"
-    for i, (name, kind) in enumerate(columns.kinds.items()):
-        if name not in source.types:
-            values.append(f"NULL::{_SQL_TYPES[kind]} AS c{i}")
-            tests = [("3", "true")] if name in columns.filled else []
-        else:
-            own, raw = source.types[name], f"r{names.index(name)}"
+    names, is_json = [*source.types], source.plain.kind == "json"
+    values, whats, wrong = [], [], []
+    for i, (column, kind) in enumerate(columns.kinds.items()):
+        name, is_filled = columns.of.get(column, column), column in columns.filled
+        own, raw = source.types.get(name, _NULL), "NULL"
+        if name in source.types:
+            raw = f"r{names.index(name)}"
             values.append(f"{value_of(kind, own, raw, form, name == columns.label)} AS c{i}")
-            tests = [*_wrongs(kind, own, raw, f"c{i}", form, name in columns.filled)]
+        else:
+            values.append(f"NULL::{_SQL[kind]} AS c{i}")
+        tests = [*_wrongs(kind, own, raw, f"c{i}", form, is_filled)]
         wrong += [test for _, test in tests]
-        if is_json:
-            tests = [("9", "NOT is_object"), *tests]
-        cases = " ".join(f"WHEN {test} THEN {code}" for code, test in tests)
-        codes.append(f"CASE {cases} ELSE 0 END" if cases else "0")
-    raws = [f"r{i}::VARCHAR" for i in range(len(names))] + (["line"] if is_json else [])
-    is_bad = " OR ".join(wrong + (["NOT is_object"] if is_json else [])) or "false"
+        cases = " ".join(f"WHEN {test} THEN {literal(what)}" for what, test in tests)
+        whats.append(f"CASE {cases} END" if cases else "NULL")
+    raws = [f"r{i}::VARCHAR" for i in range(len(names))]
+    if is_json:
+        wrong, raws = [*wrong, "NOT is_object"], [*raws, "line"]
+        whats.append("CASE WHEN NOT is_object THEN 'is no JSON object' END")
     out = ", ".join(f"c{i}" for i in range(len(columns.kinds)))
-    number = "n" if is_json else "NULL::BIGINT"
     return (
-        f"SELECT {out}, CASE WHEN bad THEN [{', '.join(codes)}] END AS codes, "
-        f"CASE WHEN bad THEN [{', '.join(raws)}] END AS raw, {number} AS n "
-        f"FROM (SELECT *, ({is_bad}) AS bad FROM (SELECT *, {', '.join(values)} FROM {scanned}))"
+        f"SELECT {out}, CASE WHEN bad THEN [{', '.join(whats)}] END AS whats, "
+        f"CASE WHEN bad THEN [{', '.join(raws)}] END AS raw{', n' if is_json else ''} FROM ("
+        f"SELECT *, ({' OR '.join(wrong) or 'false'}) AS bad FROM "
+        f"(SELECT *, {', '.join(values)} FROM {scanned}))"
     )
 
 
 def _wrongs(
     kind: Wanted, own: str, raw: str, value: str, form: CsvFormat, is_filled: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yields codes, and SQL for whether a value has it."""
-    is_text = own in ("VARCHAR", "JSON") or own.startswith("ENUM")
-    if kind in _NUMBERS:
-        unless = f"{value} IS NULL AND {raw} IS NOT NULL"
-        if is_text:
-            nulls = _listed(["", *form.nulls])
-            yield (
-                "1",
-                f"CASE WHEN {unless} THEN trim({raw}::VARCHAR) NOT IN ({nulls}) ELSE false END",
+    """Yields what may be wrong with a value, and SQL for whether it is."""
+    if raw != "NULL" and kind in _NUMBERS:
+        is_none = f"{value} IS NULL AND {raw} IS NOT NULL"
+        if _is_text(own):
+            gaps = _listed(["", *form.nulls])
+            is_none = (
+                f"CASE WHEN {is_none} THEN trim({raw}::VARCHAR) NOT IN ({gaps}) ELSE false END"
             )
         elif own in ("FLOAT", "DOUBLE"):
-            yield "1", f"({unless} AND NOT isnan({raw}))"
+            is_none = f"({is_none} AND NOT isnan({raw}))"
+        large = f"is too large for {64 if kind == 'INT' else 32} bits ({kind})"
+        if kind == "INT":
+            digits = literal(r"\s*[+-]?[0-9]+\s*")
+            yield large, f"({is_none} AND regexp_full_match({raw}::VARCHAR, {digits}))"
+            yield "is not a whole number (INT)", f"({is_none})"
         else:
-            yield "1", f"({unless})"
-        if kind != "INT":
-            yield "2", f"isinf({value})"
+            yield large, f"isinf({value})"
+            yield "is not a number (FLOAT)" if _is_text(own) else large, f"({is_none})"
     elif own == "BLOB":
-        yield "1", f"({value} IS NULL AND {raw} IS NOT NULL AND octet_length({raw}) > 0)"
-    elif is_text and not form.is_utf8:
-        yield "1", f"contains({raw}, '\ufffd')"
+        yield "is not UTF-8", f"({value} IS NULL AND octet_length({raw}) > 0)"
+    elif _is_text(own) and not form.is_utf8:
+        yield f"is not {form.encoding}", f"contains({raw}, '\ufffd')"
     if is_filled:
-        yield "3", f"{value} IS NULL"
+        if _is_text(own):
+            yield "counts as empty, but must be filled", f"({value} IS NULL AND {raw} <> '')"
+        yield "is empty, but must be filled", f"{value} IS NULL"
 
 
 def _number(kind: str, text: str, form: CsvFormat) -> str:
@@ -822,7 +805,7 @@ def _number(kind: str, text: str, form: CsvFormat) -> str:
     named = [word for word in form.nulls if re.fullmatch(_pattern("FLOAT", form), word)]
     if named:
         is_number += f" AND trim({text}) NOT IN ({_listed(named)})"
-    return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL_TYPES[kind]}) END"
+    return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL[kind]}) END"
 
 
 def _pattern(kind: str, form: CsvFormat, whole: bool = False) -> str:
@@ -869,29 +852,9 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(map(literal, texts)) or "NULL"
 
 
-def _fetched(connection: duckdb.DuckDBPyConnection, file: str, query: str) -> list[Any]:
-    try:
-        return connection.sql(query).fetchall()
-    except (duckdb.Error, OSError) as error:
-        raise plain.unreadable(file, error) from error
-
-
-def _is_nested(own: str) -> bool:
-    return own.endswith("]") or own.startswith(("STRUCT", "MAP", "UNION", "VARIANT", "INTERVAL"))
-
-
-def _shortened(own: str) -> str:
-    return own if len(own) <= 40 else own[:40] + "…"
-
-
-def wanted_of(names: list[str], wanted: list[str]) -> list[str]:
-    """Of the names those that are wanted."""
-    return [name for name in names if name in wanted]
-
-
 def _check_names(file: str, names: list[str], why: str) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    mistakes = [f"column '{name}' is there {names.count(name)} times" for name in twice]
+    counts = Counter(names)
+    mistakes = [f"column '{name}' is there {n} times" for name, n in counts.items() if n > 1]
     mistakes += [f"column {i} has no name" for i, name in enumerate(names, 1) if not name.strip()]
     if not names:
         mistakes = ["it has no columns"]
@@ -901,37 +864,15 @@ def _check_names(file: str, names: list[str], why: str) -> None:
         raise PipelineStop(f"{file}: {told}{why or 'Name each column once, then run again.'}")
 
 
-def _check_case(names: Iterable[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if (other := seen.setdefault(name.lower(), name)) != name:
-            raise PipelineStop(
-                f"SQL does not tell the columns '{other}' and '{name}' apart. Rename one of them."
-            )
-
-
-def _differences(header: list[str], names: list[str]) -> Iterator[str]:
+def _differences(header: list[str], names: list[str], where: str) -> Iterator[str]:
+    """Yields how a header is another one than the names that are somewhere."""
     missing = [name for name in names if name not in header]
     others = [name for name in header if name not in names]
     for name in others[:5]:
         close = difflib.get_close_matches(name, missing, 1, 0.5)
         guess = f" (did you mean '{close[0]}'?)" if close else ""
-        yield f"column {shown(name)} is not in the schema{guess}"
+        yield f"column {shown(name)} is not {where}{guess}"
     if len(others) > 5:
         yield f"and {len(others) - 5} more"
     if missing:
         yield f"missing: {', '.join(missing)}"
-
-
-def _other_columns(file: str, names: list[str], first: str, expected: list[str]) -> PipelineStop:
-    more = [name for name in names if name not in expected]
-    fewer = [name for name in expected if name not in names]
-    differ = [
-        f"{len(group)} {word} ({', '.join(group[:5])})"
-        for word, group in (("more", more), ("fewer", fewer))
-        if group
-    ]
-    return PipelineStop(
-        f"{file} has other columns than {first}: {' and '.join(differ)}. All files must have the "
-        "same; correct them, or narrow data.pattern."
-    )

@@ -1,5 +1,6 @@
 """Rows with keys of their own, files of them, versions to predict them, and what is expected."""
 
+import csv
 import gzip
 import json
 import random
@@ -9,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import tensorflow as tf
 
-from components.batch_prediction import inputs, reading
+from components.batch_prediction.job import Form, Options
+from components.batch_prediction.run import Result, run
 from components.inference.columns import from_rows
 from components.inference.model import Chosen, LoadedVersion
 from components.registry import store
-from tests.components.inference import small_versions
 
 FLAGS = [
     "--runner=FnApiRunner",
@@ -35,45 +35,34 @@ def rows(count: int, seed: int = 0) -> list[Row]:
     for number in range(count):
         fare = None if chance.random() < 0.1 else number + 0.25
         company = chance.choice(["x", "Äther", 'a "b", c\nd', None])
-        row = {"id": 10**6 + number, "fare": fare, "hour": chance.randrange(24)}
+        row = {"id": f"k{10**6 + number}", "fare": fare, "hour": chance.randrange(24)}
         table.append({**row, "company": company})
     chance.shuffle(table)
     return table
 
 
-def as_csv(table: list[Row], separator: str = ",") -> str:
-    """The rows as CSV."""
-
-    def field(value: Any) -> str:
-        text = "" if value is None else str(value)
-        return (
-            f'"{text.replace(chr(34), chr(34) * 2)}"'
-            if set(text) & set(f'"{separator}\n')
-            else text
-        )
-
-    lines = [[*table[0]], *(map(field, row.values()) for row in table)]
-    return "".join(f"{separator.join(line)}\n" for line in lines)
-
-
-def write(path: Path, table: list[Row], **parquet: Any) -> Path:
+def write(path: Path, table: list[Row]) -> Path:
     """Writes rows as the path's ending says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         columns = {n: pa.array([r[n] for r in table], TYPES.get(n)) for n in table[0]}
-        pq.write_table(pa.table(columns), path, **parquet)
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(as_csv(table).encode()))
+        pq.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
     else:
-        path.write_text(as_csv(table))
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "wt", newline="") as file:
+            writer = csv.DictWriter(file, [*table[0]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
     return path
 
 
-def set_block(patch: pytest.MonkeyPatch, count: int) -> None:
-    """Makes blocks of so many rows."""
-    for module in (inputs, reading):
-        patch.setattr(module, "BLOCK_ROWS", count)
-    patch.setattr(reading, "_BATCH_ROWS", max(1, count * 2 // 3))
+def predict(registry: Path, pattern: Path, output: Path, **options: Any) -> Result:
+    """Runs a job; options are those of `Options`, and fields of `Form`."""
+    own = {name: options.pop(name) for name in ("version", "overwrite") if name in options}
+    made = Options(str(pattern), str(output), form=Form(**options), **own)
+    return run(made, str(registry), FLAGS)
 
 
 def predicted(output: Path) -> list[Row]:
@@ -102,39 +91,41 @@ def expected(registry: Path, version: int, table: list[Row], key: str = "id") ->
     return dict(zip([row[key] for row in table], found, strict=True))
 
 
-def add_version(registry: Path, slope: float, key: str | None = None) -> int:
-    """Files a version of `small_versions`, whose feature table has this key."""
-    registry.parent.mkdir(parents=True, exist_ok=True)
-    version = small_versions.add(registry, slope)
+def set_config(registry: Path, version: int, config: Row) -> None:
+    """Changes the configuration in a version's manifest."""
     path = Path(store.version_folder(str(registry), version), store.MANIFEST)
     manifest = json.loads(path.read_text())
-    manifest["config"] = {"features": {"key": key}}
-    path.write_text(json.dumps(manifest))
-    return version
+    path.write_text(json.dumps(manifest | {"config": config}))
 
 
-class _Classes(tf.Module):
-    """Three classes: the share of each of hour, 1 and 2."""
+class _Members(tf.Module):
+    """Three classes, the share of each of hour, 1 and 2; members differ by the hour."""
 
     def raw(self, hour: tf.Tensor) -> dict[str, tf.Tensor]:
         shares = tf.stack([tf.cast(hour, tf.float32), 1.0 + 0.0 * tf.cast(hour, tf.float32)], 1)
         shares = tf.concat([shares, 2.0 * shares[:, 1:]], 1)
         return {"predictions": shares / tf.reduce_sum(shares, 1, keepdims=True)}
 
+    def uncertain(self, hour: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = self.raw(hour)["predictions"]
+        spread = tf.cast(hour, tf.float32)[:, None] * tf.ones_like(predictions)
+        return {"predictions": predictions, "uncertainty": spread}
 
-def add_multiclass(registry: Path) -> int:
-    """Files a version with three classes."""
+
+def add_members(registry: Path) -> int:
+    """Files a version with three classes and two members."""
     saved = registry.parent / "classes"
-    module = _Classes()
+    module = _Members()
     column = tf.TensorSpec([None], tf.int64, name="hour")
-    tf.saved_model.save(module, str(saved), signatures={"raw": tf.function(module.raw, [column])})
+    graphs = {name: tf.function(getattr(module, name), [column]) for name in ("raw", "uncertain")}
+    tf.saved_model.save(module, str(saved), signatures=graphs)
     signature = {
         "inputs": {"hour": {"type": "INT", "required": False}},
         "ignored": [],
         "problem": "multiclass",
         "classes": ["a", "b", "c"],
     }
-    config = {"features": {"key": None}}
+    config = {"features": {"key": None}, "model": {"members": 2}}
     manifest = {"fingerprint": "classes", "signature": signature, "config": config}
     return store.add_version(str(registry), str(saved), manifest)
 

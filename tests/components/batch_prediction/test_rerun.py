@@ -1,3 +1,5 @@
+"""What a second run makes of what a first one left."""
+
 import fcntl
 import logging
 import os
@@ -8,35 +10,33 @@ from typing import Any
 
 import pytest
 
-from components.batch_prediction import inputs, job
-from components.batch_prediction.inputs import Wanted
-from components.batch_prediction.job import Options
-from components.batch_prediction.run import Result, run
-from components.batch_prediction.transform import Place, _PredictItem
+from components.batch_prediction import job
+from components.batch_prediction.job import Job
+from components.batch_prediction.prediction import columns_of
+from components.batch_prediction.run import Item, Place, PredictItem, Result
 from components.errors import PipelineStop
-from components.inference.prediction_log import LogSettings
-from components.registry import labels, store
+from components.registry import labels, signature, store
 from components.registry.labels import Mover
 from tests.components.batch_prediction import samples
 
-_TABLE = samples.rows(120)
+_TABLE = samples.rows(60)
 
 
 class Case:
-    """A finished job with version 1 over two files, in blocks of 20 rows."""
+    """A finished job with version 1 over three files."""
 
     def __init__(self, registry: Path, folder: Path) -> None:
         self.registry = folder / "registry" / "small"
         shutil.copytree(registry, self.registry)
         self.output, self.data = folder / "out", folder / "data"
-        samples.write(self.data / "a.parquet", _TABLE[:70])
-        samples.write(self.data / "b.parquet", _TABLE[70:])
+        for number in range(3):
+            part = _TABLE[number * 20 : number * 20 + 20]
+            samples.write(self.data / f"{number}.parquet", part)
         assert not self.run().done_before
 
     def run(self, **options: Any) -> Result:
         wanted = {"key": "id"} | options
-        made = Options(f"{self.data}/*", str(self.output), **wanted)
-        return run(made, str(self.registry), samples.FLAGS)
+        return samples.predict(self.registry, self.data, self.output, **wanted)
 
     def promote_2(self) -> None:
         labels.promote(str(self.registry), 2, Mover("ann", ""), over=1)
@@ -44,7 +44,7 @@ class Case:
     def interrupt(self) -> Path:
         """Makes the job one that was killed; returns the shard that is missing."""
         (self.output / job.SUCCESS).unlink()
-        lost = sorted((self.output / "predictions").iterdir())[2]
+        lost = sorted((self.output / "predictions").iterdir())[1]
         lost.unlink()
         for left in (self.output / ".tmp-job.json", self.output / "predictions" / ".tmp-left"):
             left.write_text("half")
@@ -63,37 +63,24 @@ class Case:
 
 
 @pytest.fixture
-def case(registry, tmp_path, monkeypatch):
-    samples.set_block(monkeypatch, 20)
+def case(registry, tmp_path):
     return Case(registry, tmp_path)
 
 
-def test_the_very_same_job_is_done_and_says_so(case):
+def test_the_very_same_job_is_done_and_says_so_and_after_a_promotion_it_is_another(case):
     before = case.files()
     result = case.run()
-    assert (result.done_before, result.rows, result.version) == (True, 120, 1)
-    assert case.files() == before
-
-
-def test_a_finished_job_is_another_one_after_a_promotion(case):
+    assert (result.done_before, result.rows, result.version) == (True, 60, 1)
     case.promote_2()
-    before = case.files()
     with pytest.raises(PipelineStop, match=r"finished job of .* is 2, and was 1\. Name"):
         case.run()
     assert case.files() == before
     assert case.run(version=1).done_before
-
-
-def test_new_input_under_the_same_output_does_not_silently_do_nothing(case):
     samples.write(case.data / "c.parquet", samples.rows(5, seed=1))
-    with pytest.raises(PipelineStop, match=r"other or changed input files: .*c\.parquet\. Name"):
-        case.run()
-
-
-def test_a_changed_input_is_another_job(case):
-    os.utime(case.data / "a.parquet", (1, 1))
-    with pytest.raises(PipelineStop, match=r"other or changed input files: .*a\.parquet\. Name"):
-        case.run()
+    os.utime(case.data / "0.parquet", (1, 1))
+    changed = r"other or changed input files: .*0\.parquet, .*c\.parquet\. Name"
+    with pytest.raises(PipelineStop, match=changed):
+        case.run(version=1)
 
 
 def test_an_unfinished_job_goes_on_with_its_own_version_and_keeps_its_shards(case, caplog):
@@ -102,144 +89,99 @@ def test_an_unfinished_job_goes_on_with_its_own_version_and_keeps_its_shards(cas
     case.promote_2()
     with caplog.at_level(logging.INFO, "progress"):
         result = case.run()
-    assert (result.done_before, result.rows, result.version) == (False, 120, 1)
+    assert (result.done_before, result.rows, result.version) == (False, 60, 1)
     case.assert_predicted_by(1)
     now = case.files()
     assert {*now} == {*before}
-    rewritten = {path for path in now if now[path][0] != before[path][0]}
-    assert {name for name in rewritten if "/." not in name} == {
-        str(lost),
-        str(case.output / job.SUCCESS),
-    }
+    rewritten = {path for path in now if now[path][0] != before[path][0] and "/." not in path}
+    assert rewritten == {str(lost), str(case.output / job.SUCCESS)}
     assert any("goes on with version 1" in record.getMessage() for record in caplog.records)
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
+def test_an_unfinished_job_with_other_options_is_refused(case):
+    case.interrupt()
+    before = case.files()
+    for options, told in (
         ({"key": "hour"}, "--key is hour, and was id"),
         ({"columns": ["hour", "fare"]}, "--columns is hour,fare, and was not given"),
         ({"format": "jsonl"}, "--format is jsonl"),
         ({"version": 2}, "the version is 2, and was 1"),
-    ],
-)
-def test_an_unfinished_job_with_other_options_is_refused(case, options, told):
-    case.interrupt()
-    before = case.files()
-    with pytest.raises(PipelineStop, match=f"unfinished job of .*{told}.* go on with it"):
-        case.run(**options)
+    ):
+        with pytest.raises(PipelineStop, match=f"unfinished job of .*{told}.* go on with it"):
+            case.run(**options)
     assert case.files() == before
 
 
 def test_overwriting_leaves_nothing_of_the_old_job(case):
-    (case.data / "a.parquet").unlink()
+    case.interrupt()
+    (case.data / "0.parquet").unlink()
     (case.data / "bad.csv").write_text("id,hour\n1,x\n")
     case.promote_2()
     result = case.run(overwrite=True, key=None)
-    assert (result.rows, result.rejected, result.version) == (50, 1, 2)
+    assert (result.rows, result.rejected, result.version) == (40, 1, 2)
     (case.data / "bad.csv").unlink()
     assert case.run(overwrite=True).rejected == 0
-    case.assert_predicted_by(2, _TABLE[70:])
+    case.assert_predicted_by(2, _TABLE[20:])
     assert samples.rejected(case.output) == []
 
 
-def test_overwriting_starts_an_unfinished_job_anew(case):
-    case.interrupt()
-    case.promote_2()
-    case.run(overwrite=True)
-    case.assert_predicted_by(2)
-
-
-def test_overwriting_that_was_cut_short_leaves_the_old_job_unfinished(case):
-    """The new job's file comes after the old shards are gone."""
+def test_a_start_that_was_cut_short_before_its_job_file_was_there(case):
+    """Old shards go before the new job's file comes: the folder holds the old job, unfinished."""
     old = case.output / job.JOB
-    files = inputs.find(f"{case.data}/*", str(case.output))
-    options = Options(f"{case.data}/*", str(case.output), version=2, key="id", overwrite=True)
-    begun = job.begin(options, str(case.registry), files)
-    old.rename(case.output / ".kept")
-    (case.output / job.JOB).mkdir()  # so that the last step fails
-    with pytest.raises(OSError, match="directory"):
-        job.open_output(case.output, begun)
-    (case.output / job.JOB).rmdir()
-    (case.output / ".kept").rename(old)
-    assert samples.predicted(case.output) == []
-    case.run()
+    before = old.read_text()
+    blocked = pytest.MonkeyPatch()
+    blocked.setattr(job.files, "write_atomically", lambda *_: os.mkdir("/proc/none"))
+    with blocked.context(), pytest.raises(OSError, match="/proc/none"):
+        case.run(overwrite=True, version=2)
+    blocked.undo()
+    assert (old.read_text(), samples.predicted(case.output)) == (before, [])
+    assert case.run().version == 1
     case.assert_predicted_by(1)
 
 
-def test_a_first_run_killed_before_or_after_its_job_file_is_there(registry, tmp_path):
-    path = samples.write(tmp_path / "a.parquet", _TABLE)
-    output = tmp_path / "out"
-    options = Options(str(path), str(output), key="id")
-    begun = job.begin(options, str(registry), inputs.find(str(path), str(output)))
-    output.mkdir()
-    (output / job.JOB).mkdir()  # so that the file cannot be put there
-    with pytest.raises(OSError, match="directory"):
-        job.open_output(output, begun)
-    (output / job.JOB).rmdir()
-    assert run(options, str(registry), samples.FLAGS).rows == 120
-
-    shutil.rmtree(output)
-    output.mkdir()
-    job.open_output(output, begun)
-    for folder in ("predictions", "rejected"):
-        (output / folder).rmdir()
-    assert run(options, str(registry), samples.FLAGS).rows == 120
-    samples.assert_each_once(output, samples.expected(registry, 1, _TABLE))
+def test_a_folder_of_something_else_is_left_alone(case, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years")
+    case.output = other
+    for overwrite in (False, True):
+        with pytest.raises(PipelineStop, match="files that are not from batch prediction"):
+            case.run(overwrite=overwrite)
+    assert [found.name for found in other.iterdir()] == ["thesis.txt"]
+    for name, told in (("thesis.txt", "is a file"), ("thesis.txt/x", "can't be written")):
+        case.output = other / name
+        with pytest.raises(PipelineStop, match=told):
+            case.run()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_of_something_else_is_left_alone(registry, tmp_path, overwrite):
-    path = samples.write(tmp_path / "a.csv", _TABLE)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("years")
-    options = Options(str(path), str(tmp_path / "out"), overwrite=overwrite)
-    with pytest.raises(PipelineStop, match="files that are not from batch prediction"):
-        run(options, str(registry), samples.FLAGS)
-    assert [found.name for found in (tmp_path / "out").iterdir()] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize(("output", "told"), [("a.csv", "is a file"), ("a.csv/x", "can't be writ")])
-def test_an_output_that_cannot_be_a_folder(registry, tmp_path, output, told):
-    path = samples.write(tmp_path / "a.csv", _TABLE)
-    with pytest.raises(PipelineStop, match=told):
-        run(Options(str(path), str(tmp_path / output)), str(registry), samples.FLAGS)
-
-
-def test_a_job_file_that_is_damaged(case):
-    (case.output / job.JOB).write_text('{"id": "x"}')
-    with pytest.raises(PipelineStop, match=r"job\.json or _SUCCESS in .* is damaged"):
-        case.run()
-
-
-def test_two_runs_at_once_are_refused(case):
+def test_a_damaged_job_file_and_two_runs_at_once_are_refused(case):
     case.interrupt()
     with (case.output / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(PipelineStop, match="Another run writes to"):
             case.run()
-    assert case.run().rows == 120
+    assert case.run().rows == 60
+    (case.output / job.JOB).write_text('{"id": "x"}')
+    with pytest.raises(PipelineStop, match=r"job\.json or _SUCCESS in .* is damaged"):
+        case.run()
 
 
 def test_a_worker_that_outlived_its_run_writes_nothing_into_the_next_one(case):
-    files = inputs.find(f"{case.data}/*", str(case.output))
-    there = job.Job.model_validate_json((case.output / job.JOB).read_text())
-    manifest = store.read_manifest(str(case.registry), 1)
-    wanted = Wanted(manifest["signature"], "id", ())
-    items, _ = inputs.plan(files, wanted)
-    shutil.rmtree(case.output / "predictions")
-    place = Place(case.output, LogSettings(), Path())
-    late = _PredictItem(there.model_copy(update={"id": "old"}), wanted, place)
-    (found,) = late.process(items[0])
+    there = Job.model_validate_json((case.output / job.JOB).read_text())
+    for shard in (case.output / "predictions").iterdir():
+        shard.unlink()
+    of = signature.of(store.read_manifest(str(case.registry), 1))
+    old = there.model_copy(update={"id": "old"})
+    late = PredictItem(old, old.form, columns_of(of, old.form), Place(case.output))
+    (found,) = late.process(Item(0, [there.files[0].path], "0.parquet"))
     assert "taken over by another run" in found["problem"]
-    assert not (case.output / "predictions").exists()
+    assert not [*(case.output / "predictions").iterdir()]
 
 
 def test_an_input_that_changes_meanwhile_stops_the_job(case):
     class Meddler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "predicted up to" in record.getMessage():
-                os.utime(case.data / "b.parquet", (1, 1))
+            os.utime(case.data / "1.parquet", (1, 1))
 
     progress, meddler = logging.getLogger("progress"), Meddler()
     progress.addHandler(meddler)
@@ -262,5 +204,5 @@ def test_a_full_disk_stops_the_job_with_one_message_and_it_goes_on_later(case):
             case.run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert case.run().rows == 120
+    assert case.run().rows == 60
     case.assert_predicted_by(1)

@@ -1,133 +1,155 @@
+"""Files in, predictions out: formats, keys, bad rows, the query, and what stops before a start."""
+
 import json
 import logging
-from pathlib import Path
-from typing import Any
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.batch_prediction.job import Options
-from components.batch_prediction.run import Result, run
+from components.batch_prediction.job import Form, Options
+from components.batch_prediction.run import run
 from components.errors import PipelineStop
 from components.inference.prediction_log import LogSettings
-from components.ingest.settings import CsvFormat
+from components.ingest.settings import CsvFormat, NamedTable, Query
 from tests.components.batch_prediction import samples
+from tests.components.batch_prediction.samples import predict, predicted
 
 
-def predict(registry: Path, pattern: Path, output: Path, **options: Any) -> Result:
-    return run(Options(str(pattern), str(output), **options), str(registry), samples.FLAGS)
+def test_predictions_are_those_of_callers_whatever_the_file(registry, tmp_path):
+    table = samples.rows(150)
+    for number, ending in enumerate(["csv", "csv.gz", "jsonl", "parquet", "csv"]):
+        samples.write(
+            tmp_path / "data" / f"{number}.{ending}", table[number * 30 : number * 30 + 30]
+        )
+    (tmp_path / "data" / "notes.md").write_text("not rows")
+    result = predict(registry, tmp_path / "data", tmp_path / "out", key="id", version=2)
+    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 2, table))
+    assert (result.rows, result.rejected, result.files, result.version) == (150, 0, 5, 2)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    samples.set_block(monkeypatch, 37)
+@pytest.mark.prove
+def test_two_worker_processes_predict_each_row_once(registry, tmp_path):
+    table = samples.rows(400)
+    for number, ending in enumerate(["csv", "csv.gz", "parquet", "parquet"]):
+        part = table[number * 100 : number * 100 + 100]
+        samples.write(tmp_path / "data" / f"{number}.{ending}", part)
+    flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing"]
+    flags += ["--direct_num_workers=2", "--no_pipeline_type_check"]
+    options = Options(f"{tmp_path}/data/*", str(tmp_path / "out"), form=Form(key="id"))
+    result = run(options, str(registry), flags)
+    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
+    assert (result.rows, result.rejected) == (400, 0)
 
 
-@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
-@pytest.mark.parametrize("block", [7, 100, 10_000])
-def test_predictions_are_those_of_callers_whatever_the_file_and_the_block(
-    registry, tmp_path, monkeypatch, ending, block
-):
-    samples.set_block(monkeypatch, block)
-    table = samples.rows(250)
-    samples.write(tmp_path / "data" / f"a.{ending}", table[:180])
-    samples.write(tmp_path / "data" / f"b.{ending}", table[180:])
-    result = predict(registry, tmp_path / "data" / "*", tmp_path / "out", key="id", version=2)
-    wanted = samples.expected(registry, 2, table)
-    if "csv" in ending:  # CSV has no types
-        wanted = {str(key): value for key, value in wanted.items()}
-    samples.assert_each_once(tmp_path / "out", wanted)
-    assert (result.rows, result.rejected, result.files, result.version) == (250, 0, 2, 2)
-    shards = -(-180 // block) + -(-70 // block)
-    assert len([*(tmp_path / "out" / "predictions").iterdir()]) == shards
-
-
-def test_files_of_another_form(registry, tmp_path):
-    table = [{**row, "id": f"ä{row['id']}"} for row in samples.rows(50)]
-    form = CsvFormat(separator=";", encoding="latin-1")
+def test_nulls_separators_and_encodings_hold_as_for_training(registry, tmp_path):
     path = tmp_path / "a.csv"
-    path.write_bytes(samples.as_csv(table, ";").encode("latin-1"))
+    path.write_bytes('id;hour;fare;company\nä;7,0;NA;"x"\nö;7;1.234,5;y\n'.encode("latin-1"))
     with pytest.raises(PipelineStop, match=r"set data\.csv\.separator to ';'"):
         predict(registry, path, tmp_path / "out", key="id")
+    form = CsvFormat(separator=";", encoding="latin-1", decimal=",", thousands=".")
     predict(registry, path, tmp_path / "out", key="id", csv=form)
-    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
-    with pytest.raises(PipelineStop, match=r"data\.csv is '\|' in utf-8, and was ';' in latin-1"):
-        predict(registry, path, tmp_path / "out", key="id", csv=CsvFormat(separator="|"))
+    samples.assert_each_once(tmp_path / "out", {"ä": 108.0, "ö": 1241.5})
 
 
-def test_small_row_groups_in_several_items(registry, tmp_path, small_blocks):
-    table = samples.rows(200)
-    path = samples.write(tmp_path / "a.parquet", table, row_group_size=30)
-    predict(registry, path, tmp_path / "out", key="id")
-    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
+def test_without_a_key_rows_are_known_by_file_and_number(registry, tmp_path):
+    table = samples.rows(90)
+    samples.write(tmp_path / "data" / "x" / "a.csv", table[:50])
+    samples.write(tmp_path / "data" / "y" / "a.parquet", table[50:])
+    path = tmp_path / "data" / "x" / "b.csv"
+    path.write_text("fare,hour\n0,1\n1\n0,3\n0,x\n0,5\n1,2,3\n0,7\n")
+    predict(registry, tmp_path / "data" / "**", tmp_path / "out")
+    keys = [f"x/a.csv:{n}" for n in range(1, 51)] + [f"y/a.parquet:{n}" for n in range(1, 41)]
+    named = [{**row, "name": key} for row, key in zip(table, keys, strict=True)]
+    others = {f"x/b.csv:{number}": float(number) for number in (1, 3, 5, 7)}
+    wanted = samples.expected(registry, 1, named, "name")
+    samples.assert_each_once(tmp_path / "out", wanted | others)
 
 
-def test_the_columns_of_the_output(registry, tmp_path):
-    table = [{**row, "extra": None} for row in samples.rows(50)]
-    path = samples.write(tmp_path / "a.csv", table)
-    predict(registry, path, tmp_path / "out", key="id", columns=["company", "fare", "extra"])
-    found = pq.read_table(tmp_path / "out" / "predictions")
+def test_the_columns_of_the_output_in_both_formats(registry, tmp_path):
+    table = [{**row, "id": n, "amount": 0.1 + n} for n, row in enumerate(samples.rows(50))]
+    path = samples.write(tmp_path / "a.parquet", table)
+    for form in ("parquet", "jsonl"):
+        columns = ["company", "fare", "amount"]
+        predict(registry, path, tmp_path / form, key="id", columns=columns, format=form)
+    found = pq.read_table(tmp_path / "parquet" / "predictions")
     assert {field.name: str(field.type) for field in found.schema} == {
-        "key": "string",
-        "prediction": "float",
-        "version": "int64",
-        "company": "string",
-        "fare": "string",
-        "extra": "string",
+        **{"key": "int64", "prediction": "float", "version": "int64"},
+        **{"company": "string", "fare": "double", "amount": "double"},
     }
-    by_key = {str(row["id"]): row for row in table}
+    came = {row["id"]: row for row in table}
     for row in found.to_pylist():
-        came = by_key[row["key"]]
-        assert row["company"] == came["company"]
-        assert row["fare"] == (None if came["fare"] is None else str(came["fare"]))
-    assert {*found["version"].to_pylist()} == {1}
-
-
-def test_jsonl_has_the_same_rows_as_parquet(registry, tmp_path, small_blocks):
-    path = samples.write(tmp_path / "a.parquet", samples.rows(100))
-    for kind in ("parquet", "jsonl"):
-        columns = ["company", "hour"]
-        predict(registry, path, tmp_path / kind, key="id", columns=columns, format=kind)
-    one, other = (samples.predicted(tmp_path / kind) for kind in ("parquet", "jsonl"))
+        assert {name: row[name] for name in columns} == {n: came[row["key"]][n] for n in columns}
+    one, other = samples.predicted(tmp_path / "parquet"), samples.predicted(tmp_path / "jsonl")
     values = [[row.pop("prediction") for row in rows] for rows in (one, other)]
     np.testing.assert_allclose(*values, rtol=1e-6)
     assert one == other
 
 
-def test_without_a_key_rows_are_known_by_file_and_number(registry, tmp_path, small_blocks):
-    table = samples.rows(90)
-    samples.write(tmp_path / "data" / "x" / "a.csv", table[:50])
-    samples.write(tmp_path / "data" / "y" / "a.parquet", table[50:])
-    predict(registry, tmp_path / "data" / "**", tmp_path / "out")
-    keys = [f"x/a.csv:{n}" for n in range(1, 51)] + [f"y/a.parquet:{n}" for n in range(1, 41)]
-    named = [{**row, "name": key} for row, key in zip(table, keys, strict=True)]
-    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, named, "name"))
+def test_the_key_is_the_feature_tables_and_of_csv_a_text(registry, tmp_path):
+    folder = tmp_path / "registry" / "small"
+    shutil.copytree(registry, folder)
+    samples.set_config(folder, 1, {"features": {"key": "hour"}})
+    (tmp_path / "a.csv").write_text("id,hour,company\na,07,x\nb,,x\nc,8,\n")
+    result = predict(folder, tmp_path / "a.csv", tmp_path / "out", columns=["company"])
+    assert (result.rows, result.rejected) == (2, 1)
+    found = predicted(tmp_path / "out")
+    assert [(row["key"], row["company"]) for row in found] == [("07", "x"), ("8", None)]
 
 
-def test_the_key_is_the_feature_tables_unless_another_is_named(tmp_path):
-    registry = tmp_path / "registry" / "small"
-    samples.add_version(registry, 1.0, key="id")
-    table = [{**row, "hour": n % 24} for n, row in enumerate(samples.rows(20))]
-    path = samples.write(tmp_path / "a.parquet", table)
-    predict(registry, path, tmp_path / "out", version=1)
-    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
-    predict(registry, path, tmp_path / "other", version=1, key="hour")
-    found = samples.predicted(tmp_path / "other")
-    assert sorted(row["key"] for row in found) == [*range(20)]
-
-
-def test_several_classes_are_a_list_in_class_order(tmp_path):
-    registry = tmp_path / "registry" / "small"
-    samples.add_multiclass(registry)
+def test_classes_have_names_and_members_an_uncertainty(registry, tmp_path):
+    folder = tmp_path / "registry" / "small"
+    samples.add_members(folder)
     path = tmp_path / "a.csv"
     path.write_text("hour\n1\n5\n")
-    predict(registry, path, tmp_path / "out", version=1)
-    rows = samples.predicted(tmp_path / "out")
-    found = [row["prediction"] for row in rows]
-    np.testing.assert_allclose(found, [[0.25, 0.25, 0.5], [0.625, 0.125, 0.25]])
+    predict(folder, path, tmp_path / "out", version=1, uncertainty=True)
+    rows = predicted(tmp_path / "out")
+    np.testing.assert_allclose(
+        [row["prediction"] for row in rows], [[0.25, 0.25, 0.5], [0.625, 0.125, 0.25]]
+    )
+    assert [row["uncertainty"] for row in rows] == [[1.0] * 3, [5.0] * 3]
     assert [row["predicted_label"] for row in rows] == ["c", "a"]
+    with pytest.raises(PipelineStop, match="has no uncertainty: its network has one member"):
+        predict(registry, path, tmp_path / "other", uncertainty=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_query_of_the_configuration_is_run_as_in_training(registry, tmp_path):
+    """A derived column, a joined table, and no label in the files, though the query reads it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("id,minutes,zone\na,61,1\nb,x,1\nc,121,2\n")
+    (tmp_path / "data" / "b.csv").write_text("zone,id,minutes\n2,d,NA\n1,e,180\n")
+    (tmp_path / "zones.csv").write_text("zone,company\n1,x\n2,y\n")
+    sql = (
+        "SELECT id, minutes // 60 AS hour, company, tips > 1 AS tipped, 0.5 AS fare "
+        "FROM rows LEFT JOIN zones USING (zone)"
+    )
+    tables = {"zones": NamedTable(files=[str(tmp_path / "zones.csv")])}
+    query = Query(sql=sql, columns={"tips": "FLOAT"}, tables=tables)
+    types = {"minutes": "INT", "zone": "INT"}
+    predict(registry, tmp_path / "data", tmp_path / "out", key="id", query=query, types=types)
+    samples.assert_each_once(tmp_path / "out", {"a": 101.5, "c": 2.5, "e": 103.5})
+    told = [reason for row in samples.rejected(tmp_path / "out") for reason in row["reasons"]]
+    assert told == [
+        "column 'minutes': 'x' is not a whole number (INT)",
+        "column 'hour': is empty, but must be filled",
+    ]
+    (tmp_path / "zones.csv").write_text("zone,company\n1,y\n2,y\n3,x\n")
+    with pytest.raises(PipelineStop, match=r"changed input files: .*zones\.csv"):
+        predict(registry, tmp_path / "data", tmp_path / "out", key="id", query=query, types=types)
+
+
+def test_a_query_over_a_span_sees_all_files(registry, tmp_path):
+    (tmp_path / "a.csv").write_text("id,hour\na,1\nb,2\n")
+    (tmp_path / "b.csv").write_text("id,hour\nc,3\n")
+    sql = (
+        "SELECT id, (sum(hour) OVER (ORDER BY id))::INT AS hour, 0 AS fare, '' AS company FROM rows"
+    )
+    query = Query(sql=sql, over="span")
+    predict(registry, tmp_path / "*.csv", tmp_path / "o" / "out", key="id", query=query)
+    samples.assert_each_once(tmp_path / "o" / "out", {"a": 1.0, "b": 3.0, "c": 6.0})
 
 
 _BAD = """id,fare,hour,company
@@ -143,9 +165,7 @@ k9,2,4,y
 """
 
 
-@pytest.mark.parametrize("block", [1, 4, 1000])
-def test_bad_rows_of_csv_are_set_aside_with_reasons(registry, tmp_path, monkeypatch, block):
-    samples.set_block(monkeypatch, block)
+def test_bad_rows_of_csv_are_set_aside_with_reasons(registry, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(_BAD)
     result = predict(registry, path, tmp_path / "out", key="id")
@@ -153,60 +173,42 @@ def test_bad_rows_of_csv_are_set_aside_with_reasons(registry, tmp_path, monkeypa
     samples.assert_each_once(tmp_path / "out", {"k1": 104.5, "k5": 8.0, "k9": 6.0})
     found = samples.rejected(tmp_path / "out")
     assert {row["file"] for row in found} == {str(path)}
-    assert [(row["row"], row["key"], row["reasons"]) for row in found] == [
-        (2, "k2", ["'fare' must be a number, got 'abc'"]),
-        (3, "k3", ["'hour' is required (an integer)"]),
-        (4, None, ["it has 2 fields, and the header has 4"]),
-        (6, None, ["the key 'id' is missing"]),
-        (7, "k7", ["'fare' must be a number, got '1e39'", "'hour' must be an integer, got '3.5'"]),
-        (8, None, ["it has 5 fields, and the header has 4"]),
+    assert [(row["line"], row["raw"], row["reasons"]) for row in found] == [
+        (3, "k2,abc,3,x", ["column 'fare': 'abc' is not a number (FLOAT)"]),
+        (4, "k3,1,,x", ["column 'hour': is empty, but must be filled"]),
+        (5, "k4,1", ["2 fields, the header has 4"]),
+        (7, ",1,1,x", ["column 'id': is empty, but must be filled"]),
+        (
+            *(8, "k7,1e39,3.5,x"),
+            [
+                "column 'fare': '1e39' is too large for 32 bits (FLOAT)",
+                "column 'hour': '3.5' is not a whole number (INT)",
+            ],
+        ),
+        (9, "k8,2,4,y,z", ["5 fields, the header has 4"]),
     ]
-    assert found[0]["columns"] == {"id": "k2", "fare": "abc", "hour": "3", "company": "x"}
-    assert found[2]["text"] == "k4,1"
 
 
-def test_bad_rows_of_parquet_are_set_aside(registry, tmp_path, small_blocks):
+def test_bad_rows_of_parquet_are_set_aside(registry, tmp_path):
     table = samples.rows(80)
     table[5]["hour"], table[60]["fare"], table[61]["id"] = None, 1e300, None
     path = samples.write(tmp_path / "a.parquet", table)
     predict(registry, path, tmp_path / "out", key="id")
     found = samples.rejected(tmp_path / "out")
-    assert [(row["row"], row["key"], row["reasons"]) for row in found] == [
-        (6, table[5]["id"], ["'hour' is required (an integer)"]),
-        (61, table[60]["id"], ["'fare' must be a number, got 1e+300"]),
-        (62, None, ["the key 'id' is missing"]),
+    assert [(row["row"], json.loads(row["raw"])["id"]) for row in found] == [
+        *((6, table[5]["id"]), (61, table[60]["id"]), (62, None)),
     ]
     good = [row for number, row in enumerate(table) if number not in (5, 60, 61)]
     samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, good))
 
 
-def test_bytes_that_are_no_text_are_bad_wherever_they_are_written(registry, tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"id,hour,note\na,1,x\n\xff,1,x\nc,1,\xff\nd,1,\xff,y\n")
-    result = predict(registry, path, tmp_path / "out", key="id", columns=["note"])
-    assert result.rows == 1
-    rejected = samples.rejected(tmp_path / "out")
-    assert [row["reasons"] for row in rejected] == [
-        ["'id' must be UTF-8"],
-        ["'note' must be UTF-8"],
-        ["it has 4 fields, and the header has 3"],
-    ]
-    assert r"d,1,\xff,y" in json.dumps(rejected[2]).replace("\\\\", "\\")
-
-
-def test_a_file_in_which_no_row_is_good(registry, tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("fare,hour\n1,x\n2,y\n3\n")
-    result = predict(registry, path, tmp_path / "out")
-    assert (result.rows, result.rejected) == (0, 3)
-    assert pq.read_table(tmp_path / "out" / "predictions").num_rows == 0
-
-
-def test_files_without_rows(registry, tmp_path):
-    (tmp_path / "a.csv").write_text("fare,hour\n")
-    pq.write_table(pa.table({"hour": pa.array([], pa.int64())}), tmp_path / "b.parquet")
+def test_files_in_which_no_row_is_good_or_there_are_none(registry, tmp_path):
+    (tmp_path / "a.csv").write_text("fare,hour\n1,x\n2,y\n3\n")
+    (tmp_path / "b.csv").write_text("fare,hour\n")
+    pq.write_table(pa.table({"hour": pa.array([], pa.int64())}), tmp_path / "c.parquet")
     result = predict(registry, tmp_path / "*", tmp_path / "elsewhere" / "out")
-    assert (result.rows, result.rejected, result.files) == (0, 0, 2)
+    assert (result.rows, result.rejected, result.files) == (0, 3, 3)
+    assert pq.read_table(tmp_path / "elsewhere" / "out" / "predictions").num_rows == 0
 
 
 def test_unknown_columns_are_ignored_and_a_missing_one_is_told_once(registry, tmp_path, caplog):
@@ -222,73 +224,53 @@ def test_unknown_columns_are_ignored_and_a_missing_one_is_told_once(registry, tm
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("header", "options", "told"),
     [
-        ({"key": "nokey"}, "no column 'nokey', and it is the key"),
-        ({"columns": ["nocolumn"]}, "no column 'nocolumn', and --columns asks for it"),
-        ({"columns": ["version"]}, "--columns has version"),
-        ({"version": "nobody"}, "no version or label 'nobody'"),
-        ({"format": "csv"}, "--format is 'csv'; it can be parquet or jsonl"),
+        ("hour", {"key": "nokey"}, "missing: nokey"),
+        ("hour", {"columns": ["nocolumn"]}, "missing: nocolumn"),
+        ("hour,version", {"columns": ["version"]}, "--columns has version"),
+        ("hour", {"version": "nobody"}, "no version or label 'nobody'"),
+        ("hour,far", {}, "no column 'far'; did you mean 'fare'"),
+        ("fare", {}, "missing: hour"),
+        ("hour", {"query": Query(sql="SELECT tip AS hour FROM rows")}, '"tip" not found'),
+        ("hour", {"query": Query(sql="SELECT 1 AS hours")}, "gives no column 'hour'"),
     ],
 )
-def test_a_mistake_stops_before_anything_is_written(registry, tmp_path, options, told):
-    path = samples.write(tmp_path / "a.csv", [{**samples.rows(1)[0], "version": "x"}])
+def test_a_mistake_stops_before_anything_is_written(registry, tmp_path, header, options, told):
+    (tmp_path / "a.csv").write_text(f"{header}\n1{',1' * header.count(',')}\n")
     with pytest.raises(PipelineStop, match=told):
-        predict(registry, path, tmp_path / "out", **options)
+        predict(registry, tmp_path / "a.csv", tmp_path / "out", **options)
     assert [found.name for found in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_a_damaged_version_and_a_damaged_file_are_told_in_one_message(tmp_path):
-    registry = tmp_path / "registry" / "small"
-    samples.add_version(registry, 1.0)
-    (registry / "1" / "saved_model.pb").write_bytes(b"damaged")
-    path = samples.write(tmp_path / "a.csv", samples.rows(3))
-    with pytest.raises(PipelineStop, match=r"1 cannot be loaded"):
-        predict(registry, path, tmp_path / "out", version=1)
-    assert not (tmp_path / "out" / "_SUCCESS").exists()
+def test_types_that_cannot_fit_a_key_that_is_none_and_no_files_at_all(registry, tmp_path):
+    pq.write_table(pa.table({"hour": ["3"], "fare": [[1.0]], "id": [1.5]}), tmp_path / "a.parquet")
+    with pytest.raises(PipelineStop, match="column 'fare' is DOUBLE"):
+        predict(registry, tmp_path / "a.parquet", tmp_path / "out")
+    pq.write_table(pa.table({"hour": [3], "id": [1.5]}), tmp_path / "a.parquet")
+    with pytest.raises(PipelineStop, match="the key 'id' is DOUBLE, and must be a text or an int"):
+        predict(registry, tmp_path / "a.parquet", tmp_path / "out", key="id")
+    with pytest.raises(PipelineStop, match=r"below --output .*\. Write the predictions elsewhere"):
+        predict(registry, tmp_path / "*.parquet", tmp_path)
+    with pytest.raises(PipelineStop, match="No file matches"):
+        predict(registry, tmp_path / "*.csv", tmp_path / "out")
 
 
-def test_the_log_has_the_same_rows_and_a_rerun_does_not_add_to_it(registry, tmp_path, small_blocks):
+def test_the_log_has_the_same_rows_and_a_rerun_does_not_add_to_it(registry, tmp_path):
     table = samples.rows(100)
-    path = samples.write(tmp_path / "a.parquet", table)
-    options = Options(str(path), str(tmp_path / "out"), key="id")
+    samples.write(tmp_path / "data" / "a.parquet", table[:60])
+    samples.write(tmp_path / "data" / "b.parquet", table[60:])
+    options = Options(f"{tmp_path}/data", str(tmp_path / "out"), form=Form(key="id"))
     log = LogSettings(enabled=True, exclude=["company"])
     for _ in range(2):
         run(options, str(registry), samples.FLAGS, log, str(tmp_path / "log"))
-        for lost in ("_SUCCESS", "predictions/part-00000-000000000038.parquet"):
+        for lost in ("_SUCCESS", "predictions/part-00001.parquet"):
             (tmp_path / "out" / lost).unlink()
     files = [*tmp_path.glob("log/small/*/*.parquet")]
-    assert len(files) == 3
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
-    assert {row["version"] for row in rows} == {1}
+    assert (len(files), len(rows), {row["version"] for row in rows}) == (2, 100, {1})
     wanted = samples.expected(registry, 1, table)
-    assert {int(row["key"]): row["prediction"] for row in rows} == {
+    assert {row["key"]: row["prediction"] for row in rows} == {
         key: [pytest.approx(value)] for key, value in wanted.items()
     }
-    assert len(rows) == 100
     assert {*rows[0]["features"]} == {"fare", "hour"}
-
-
-def test_two_worker_processes_predict_each_row_once(registry, tmp_path):
-    table = [{**row, "id": f"k{row['id']}"} for row in samples.rows(400)]
-    for number, ending in enumerate(["csv", "csv.gz", "parquet", "parquet"]):
-        part = table[number * 100 : number * 100 + 100]
-        samples.write(tmp_path / "data" / f"{number}.{ending}", part)
-    flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing"]
-    flags += ["--direct_num_workers=2", "--no_pipeline_type_check"]
-    options = Options(f"{tmp_path}/data/*", str(tmp_path / "out"), key="id")
-    result = run(options, str(registry), flags)
-    samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
-    assert (result.rows, result.rejected) == (400, 0)
-
-
-def test_the_job_file_says_what_was_done(registry, tmp_path):
-    path = samples.write(tmp_path / "a.csv", samples.rows(10))
-    predict(registry, path, tmp_path / "out", key="id", columns=["hour"])
-    job = json.loads((tmp_path / "out" / "job.json").read_text())
-    assert (job["version"], job["key"], job["columns"]) == (1, "id", ["hour"])
-    assert [(file["path"], file["size"]) for file in job["files"]] == [
-        (str(path), path.stat().st_size)
-    ]
-    counts = json.loads((tmp_path / "out" / "_SUCCESS").read_text())
-    assert counts == {"rows": 10, "rejected": 0}

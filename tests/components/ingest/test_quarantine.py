@@ -13,6 +13,7 @@ from components.errors import PipelineStop
 QUARANTINE = {"action": "quarantine", "at_most": 0.5}
 SPLITS = ("train", "eval", "test")
 BY_TIME = {"by": "time", "time": "id", "train": 0.6, "eval": 0.2, "test": 0.2}
+LARGE = '{"id": "9223372036854775808", "x": "2.0", "name": "b"}'
 HEADER = "id,x,name\n"
 
 
@@ -64,7 +65,7 @@ def test_the_lists_and_counts_lie_beside_the_examples(tmp_path, write, ingest, m
         (first, 102, [f"column 'id': 'x' {no_int}"], "x,1,a"),
         (first, 103, [f"column 'x': 'y' {no_number}"], "1,y,b"),
         (first, 104, [f"column 'id': {empty}", f"column 'x': 'z' {no_number}"], ",z,c"),
-        (last, 2, [f"column 'id': '9223372036854775808' {large}"], None),
+        (last, 2, [f"column 'id': '9223372036854775808' {large}"], LARGE),
     ]
     assert made.counts()["quarantined"] == {
         "rows": 4,
