@@ -21,9 +21,9 @@ from components.continued_evaluation.settings import Labels
 from components.errors import PipelineStop
 from components.evaluation.thresholds import LOGGED_PREDICTION
 from components.ingest import rows
+from components.ingest.batches import as_lists
 from components.ingest.settings import Kind
 from components.ingest.spans import fingerprint
-from components.ingest.writing import as_lists
 
 VERSION, PREDICTION = "__version", LOGGED_PREDICTION
 """The columns that examples from the log have beside the features."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.errors import PipelineStop
 from components.features.names import safe_names
-from components.inference.columns import DTYPES, MISSING, Columns
+from components.inference.columns import DTYPES, MISSING, Columns, InvalidRows
 from components.registry import signature, store
 from components.registry.signature import Signature
 
@@ -64,6 +64,7 @@ class LoadedVersion:
         self.signature = signature.of(manifest)
         self._model = _load(store.version_folder(chosen.folder, chosen.version))
         self._raw = self._model.signatures["raw"]
+        self._uncertain = self._model.signatures.get("uncertain")
         specs = self._raw.structured_input_signature[1]
         self._safe = safe_names(self.signature["inputs"])
         self._dtypes = {name: specs[safe].dtype for name, safe in self._safe.items()}
@@ -72,8 +73,13 @@ class LoadedVersion:
     @property
     def outputs(self) -> int:
         """The width of a prediction: 1, or the number of classes."""
-        found: int = self._raw.structured_outputs["predictions"].shape[1]
-        return found
+        width: int = self._raw.structured_outputs["predictions"].shape[1]
+        return width
+
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether the version's network has several members (`model.members`)."""
+        return self._uncertain is not None
 
     def missing_row(self) -> Columns:
         """A row in which every value is missing."""
@@ -91,14 +97,33 @@ class LoadedVersion:
         Returns:
             float32 [rows, 1] (a probability, or a value in the label's units), or [rows, classes].
         """
+        predictions: np.ndarray = self._raw(**self._tensors(columns))["predictions"].numpy()
+        return predictions
+
+    def predict_with_uncertainty(self, columns: Columns) -> np.ndarray:
+        """Predicts checked rows, and how far the members of the network differ about each.
+
+        Args:
+            columns: What `components.inference.columns` makes, [rows] each.
+
+        Returns:
+            float32 [rows, 2, outputs]: the predictions, and the standard deviation of the members'.
+
+        Raises:
+            InvalidRows: If the version's network has one member.
+        """
+        if self._uncertain is None:
+            raise InvalidRows(["the network has one member: train with `model.members` above 1"])
+        answer = self._uncertain(**self._tensors(columns))
+        return np.stack([answer["predictions"].numpy(), answer["uncertainty"].numpy()], 1)
+
+    def _tensors(self, columns: Columns) -> dict[str, Any]:
         import tensorflow as tf
 
-        given = {
+        return {
             safe: tf.constant(columns[name], self._dtypes[name])
             for name, safe in self._safe.items()
         }
-        found: np.ndarray = self._raw(**given)["predictions"].numpy()
-        return found
 
 
 def likeliest(of: Signature, predictions: np.ndarray) -> list[Any] | None:

@@ -32,11 +32,11 @@ from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
 from components.ingest import query
+from components.ingest.batches import Shard, ShardWriter, publish
 from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading, check_not_many, stop_at
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.splitting import TEST, Counts, CountTimes, Cuts, assign, find_cuts, sampled
-from components.ingest.writing import Shard, ShardWriter, publish
 
 INPUTS_KEY = "inputs"
 """The execution property in which the driver leaves the files it found, as JSON."""

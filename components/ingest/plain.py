@@ -104,8 +104,13 @@ def make_plain(path: str, form: CsvFormat, link: str) -> Plain:
             f"{path} is not in the encoding {form.encoding}. Set data.csv.encoding to the encoding "
             f"of the file, {_USUAL}."
         ) from error
-    except (OSError, EOFError) as error:
-        raise unreadable(path, error) from error
+    except PipelineStop:
+        raise
+    except Exception as error:
+        # A store's client may raise anything.
+        if "://" in path or isinstance(error, OSError | EOFError):
+            raise unreadable(path, error) from error
+        raise
     if kind != "csv":
         return Plain(kind, link, [], 0)
     header, skipped = _header(link, form)

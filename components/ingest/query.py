@@ -180,9 +180,7 @@ def _check_result(types: Mapping[str, str], columns: Columns) -> None:
 
 def _check_words(query: Query, connection: duckdb.DuckDBPyConnection) -> None:
     """Checks what can be seen without the columns: one SELECT, repeatable, row by row if said."""
-    [(serialized,)] = connection.sql(
-        f"SELECT json_serialize_sql({literal(query.sql)})"
-    ).fetchall()
+    [(serialized,)] = connection.sql(f"SELECT json_serialize_sql({literal(query.sql)})").fetchall()
     tree = json.loads(serialized)
     if tree.get("error"):
         raise PipelineStop(f"data.sql can't be read: {tree['error_message']}. Correct the query.")

@@ -28,7 +28,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import duckdb
 import numpy as np
@@ -61,7 +61,7 @@ _KEYS_LOOKED_AT = 10_000
 Wanted = Kind | Literal["DOUBLE"] | None
 """What a column is read as. DOUBLE: a FLOAT of 64 bits, to look at and not to train from; None: as
 it is in the file, text in CSV and JSON."""
-_Numbers = npt.NDArray[np.int64]
+_Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 class Columns(NamedTuple):
@@ -538,7 +538,7 @@ class Reading:
         columns = columns if as_text else [_as_bytes(column) for column in columns]
         batch = pa.RecordBatch.from_arrays(columns, names)
         is_json = self._source.plain.kind == "json"
-        numbers = np.arange(self._rows, self._rows + len(rows)) + 1
+        numbers: _Numbers = np.arange(self._rows, self._rows + len(rows)) + 1
         self.numbers = rows["n"].to_numpy() if is_json else numbers
         self._rows += len(rows)
         if rows["whats"].null_count == len(rows):

@@ -63,7 +63,8 @@ def resolve(base: str, pattern: str, spans: Spans, others: Sequence[str] = ()) -
         PipelineStop: If the folder, the files or a span aren't there, or the pattern is wrong.
     """
     if not fileio.isdir(base):
-        raise PipelineStop(f"The data folder {base} does not exist. Correct data.path.")
+        why = " An address is none: mount the store, or copy the files." if ":/" in base else ""
+        raise PipelineStop(f"The data folder {base} does not exist. Correct data.path.{why}")
     found = _list(base, pattern)
     if not found:
         raise PipelineStop(

@@ -185,29 +185,6 @@ def test_json_lines_that_are_none(csv: Callable[..., Path]) -> None:
     ]
 
 
-def test_kinds_are_inferred(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("whole,gaps,number,text,none,code\n1,NA,1.0,NA,,1_0\n2,3,2,x,,2\n")
-    with tables([str(path)]) as reader:
-        assert reader.kinds([str(path)], 10) == {
-            "whole": "INT",
-            "gaps": "INT",
-            "number": "FLOAT",
-            "text": "BYTES",
-            "none": "INT",
-            "code": "BYTES",
-        }
-
-
-def test_nested_columns_of_parquet_are_left_out(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.parquet")
-    pq.write_table(pa.table({"i": [1], "f": [1.0], "t": ["a"], "list": [[1]]}), path)
-    rows, _ = read(path)
-    assert rows == [{"i": 1, "f": 1.0, "t": b"a"}]
-    with tables([path]) as reader:
-        assert [*reader.kinds([path], 10)] == ["i", "f", "t"]
-
-
 def test_nothing_else_can_be_read(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in.csv", tmp_path / "out.csv"
     for path in (inside, outside):
@@ -241,12 +218,6 @@ def test_nothing_else_can_be_read(tmp_path: Path) -> None:
     assert connection.execute(f"FROM read_csv('{inside}')").fetchall()
 
 
-def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "rows.csv")
-    with pytest.raises(PipelineStop, match="is a pipe"):
-        read(tmp_path / "rows.csv")
-
-
 @pytest.mark.parametrize("ending", ["gz", "zst", "parquet"])
 def test_what_is_cut_off_is_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
     text = b"i,f,t\n" + b"1,1,abc\n" * 50_000
@@ -259,8 +230,3 @@ def test_what_is_cut_off_is_not_taken_for_whole(tmp_path: Path, ending: str) -> 
     path.write_bytes(path.read_bytes()[:-20])  # DuckDB reads a zstd as far as it goes, silently.
     with pytest.raises(PipelineStop, match=f"{path.name} can't be read: "):
         read(path)
-
-
-def test_a_quotation_mark_that_is_not_closed(csv: Callable[..., Path]) -> None:
-    with pytest.raises(PipelineStop, match="a quotation mark in row 2 is not closed"):
-        read(csv('i,f,t\n1,1,a\n2,2,"b\n3,3,c\n'))

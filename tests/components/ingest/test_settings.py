@@ -1,5 +1,4 @@
 import pytest
-from pydantic import ValidationError
 
 from components.errors import PipelineStop
 from components.ingest.component import ArrowExampleGen
@@ -24,25 +23,12 @@ def test_contradictions_are_named(split, path, message):
     assert message in found
 
 
-def test_settings_refuse_unknown_keys_and_types(make_settings):
-    with pytest.raises(ValidationError):
-        make_settings(colour="red")
-    with pytest.raises(ValidationError):
-        make_settings(columns={"id": "STRING"})
-
-
 def test_a_component_refuses_columns_it_does_not_know(make_settings):
     settings = make_settings(split=BY_ROW | {"by": "time", "time": "when"}, label="lable")
     with pytest.raises(PipelineStop) as stop:
         ArrowExampleGen("data", "*", settings)
     assert "columns lacks 'lable'; known: id, name, x" in str(stop.value)
     assert "columns lacks 'when'" in str(stop.value)
-
-
-def test_label_split_columns_and_required_must_be_filled(make_settings):
-    by_key = make_settings(split=BY_ROW | {"by": "key", "key": ["name"]}, required=["x"])
-    assert by_key.filled() == ["id", "name", "x"]
-    assert make_settings(split=BY_ROW | {"by": "time", "time": "x"}).filled() == ["id", "x"]
 
 
 def test_the_cache_key_depends_on_values_and_not_on_their_order(make_settings):
@@ -67,12 +53,3 @@ def test_the_cache_key_depends_on_values_and_not_on_their_order(make_settings):
 )
 def test_what_no_file_can_be_read_with_is_a_mistake_of_the_settings(form, problems):
     assert [path for path, _ in CsvFormat(**form).problems()] == [(name,) for name in problems]
-
-
-def test_an_encoding_nearly_right_is_guessed():
-    ((_, message),) = CsvFormat(encoding="latin-99").problems()
-    assert "'latin-99' is no encoding that Python knows; did you mean 'latin9'?" in message
-
-
-def test_a_tab_may_be_written_as_people_write_it():
-    assert CsvFormat(separator="\\t").separator == "\t"

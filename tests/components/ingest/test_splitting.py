@@ -1,11 +1,21 @@
+import random as chance
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.ingest import splitting
 from components.ingest.rows import Columns, tables
-from components.ingest.settings import SPLITS, IngestSettings, Split
-from components.ingest.splitting import assign, canonical, fingerprints, sampled
+from components.ingest.settings import IngestSettings, Split
+from components.ingest.splitting import (
+    CountTimes,
+    assign,
+    canonical,
+    find_cuts,
+    fingerprints,
+    sampled,
+)
 
 GOLDEN = """y,name,id,x,when
 1,Anna,1,0.1,2020-02-29
@@ -33,7 +43,7 @@ SCHEMA = pa.schema({"id": pa.int64(), "name": pa.binary(), "note": pa.binary(), 
 
 def read(path, kinds):
     with tables([path]) as reader:
-        return [*reader.read(path, Columns(kinds))]
+        return [batch for batch in reader.read(path, Columns(kinds)) if len(batch)]
 
 
 def test_the_rows_of_a_file_keep_their_hashes_and_splits(write):
@@ -77,22 +87,6 @@ def test_different_rows_have_different_bytes(a, b):
     assert (first == second) == same
 
 
-def test_missing_differs_from_empty_and_from_zero():
-    one = batch_of([{"id": None, "name": b"", "note": None, "x": None}])
-    two = batch_of([{"id": 0, "name": None, "note": b"", "x": 0.0}])
-    assert canonical(one) != canonical(two)
-    assert len({*canonical(one).to_pylist(), *canonical(two).to_pylist()}) == 2
-
-
-def test_the_hash_is_farmhash_and_stays_as_it_is():
-    # A change would deal all rows anew.
-    batch = batch_of([{"id": 7, "name": b"taxi", "note": None, "x": 1.5}])
-    assert canonical(batch)[0].as_py().hex() == (
-        "07000000000000000004000000ffffffff0000c03f0074617869"
-    )
-    assert fingerprints(batch).tolist() == [6628644416262880372]
-
-
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(["id", "x", "name"]), st.randoms())
 def test_file_and_column_order_do_not_matter(write, make_settings, columns, random):
@@ -113,28 +107,6 @@ def test_file_and_column_order_do_not_matter(write, make_settings, columns, rand
     assert [found[i] for i in range(30)] == [
         int(digit) for digit in "011002210000020210002200020200"
     ]
-
-
-def test_the_fractions_are_met():
-    counts = np.bincount(assign(numbered(100_000), SPLIT, None), minlength=len(SPLITS))
-    np.testing.assert_allclose(counts / 100_000, [0.6, 0.2, 0.2], atol=0.005)
-
-
-def test_a_larger_train_fraction_moves_rows_only_at_the_border():
-    larger = Split(by="row", train=0.7, eval=0.2, test=0.1)
-    before, after = (assign(numbered(10_000), split, None) for split in (SPLIT, larger))
-    assert (after <= before).all()
-
-
-def test_rows_with_the_same_key_share_a_split():
-    by_key = Split(by="key", key=["name"], train=0.6, eval=0.2, test=0.2)
-    keys = [b"%d" % (i % 50) for i in range(5_000)]
-    batch = pa.RecordBatch.from_pydict({"id": range(5_000), "name": keys})
-    splits = dict.fromkeys(keys)
-    for key, split in zip(keys, assign(batch, by_key, None).tolist(), strict=True):
-        assert splits[key] in (None, split)
-        splits[key] = split
-    assert set(splits.values()) == {0, 1, 2}
 
 
 def test_by_time_the_cuts_decide_and_equal_times_stay_together():
@@ -165,3 +137,39 @@ def test_a_sample_is_a_subset_with_the_same_splits(make_settings):
         assert [splits[i] for i in ids] == assign(part, SPLIT, None).tolist()
         share = np.bincount(assign(part, SPLIT, None), minlength=3) / len(ids)
         np.testing.assert_allclose(share, [0.6, 0.2, 0.2], atol=0.05)
+
+
+BY_TIME = Split(by="time", time="t", train=0.8, eval=0.1, test=0.1)
+
+
+def combined(batches):
+    combine = CountTimes()
+    parts = [combine.add_input(combine.create_accumulator(), batch) for batch in batches]
+    return combine.extract_output(combine.merge_accumulators(parts))
+
+
+def test_the_newest_rows_are_test_and_equal_times_stay_together():
+    for times in (range(100), [f"{i:03}".encode() for i in range(100)]):
+        assert find_cuts(dict.fromkeys(times, 7), BY_TIME) == (times[79], times[89])
+    assert find_cuts({1: 50, 2: 45, 3: 5}, BY_TIME) == (2, 2)
+    assert find_cuts({1: 10}, BY_TIME) == (1, 1)
+    assert find_cuts({}, BY_TIME) is None
+
+
+@given(st.lists(st.integers(0, 30), min_size=1), st.integers(1, 9))
+def test_the_cuts_do_not_depend_on_files_or_order(times, size):
+    shuffled = chance.Random(1).sample(times, len(times))
+    batches = [shuffled[i : i + size] for i in range(0, len(times), size)]
+    counted = combined([{t: batch.count(t) for t in batch} for batch in batches])
+    assert counted == {t: times.count(t) for t in times}
+
+
+def test_many_different_times_are_summarised_closely():
+    times = [*range(0, 1_000_000, 2)]
+    chance.Random(2).shuffle(times)
+    counts = combined([dict.fromkeys(times[i : i + 99_999], 1) for i in range(0, 500_000, 99_999)])
+    assert len(counts) <= splitting._LIMIT
+    assert sum(counts.values()) == 500_000
+    train, until_eval = find_cuts(counts, BY_TIME)
+    assert abs(train - 800_000) < 100
+    assert abs(until_eval - 900_000) < 100

@@ -1,7 +1,5 @@
 """The first rows of files as one table, which schema inference and proposals look at."""
 
-import gzip
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,18 +24,6 @@ def test_types_are_the_narrowest_that_hold_every_value(write):
     }  # fmt: skip
 
 
-def test_parquet_says_its_types_itself(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(
-        pa.table({"b": [True, None], "t": ["1", ""], "d": pa.array([0, 1], pa.date32())}), path
-    )
-    table = sample([str(path)], COMMA, 100)
-    assert types_of(table) == {"b": "int64", "t": "string", "d": "string"}
-    assert table.to_pydict() == {
-        "b": [1, None], "t": ["1", None], "d": ["1970-01-01", "1970-01-02"],
-    }  # fmt: skip
-
-
 def test_a_column_of_several_files_has_the_widest_of_their_types(write, tmp_path):
     first = write("1.csv", "a,b,c\n1,01,1\n")
     second = write("2.csv.gz", "c,b,a\n1.5,x,2\n")
@@ -50,12 +36,6 @@ def test_a_column_of_several_files_has_the_widest_of_their_types(write, tmp_path
 def test_no_more_rows_are_read_than_asked_for(write):
     files = [write(f"{n}.csv", "a\n" + f"{n}\n" * 10) for n in range(3)]
     assert sample(files, COMMA, 15).to_pydict() == {"a": [0] * 10 + [1] * 5}
-
-
-def test_separator_and_encoding(write):
-    path = write("a.csv", "ä;b\nü;1\n".encode("latin-1"))
-    form = CsvFormat(separator=";", encoding="latin-1")
-    assert sample([path], form, 9).to_pydict() == {"ä": ["ü"], "b": [1]}
 
 
 @pytest.mark.parametrize(
@@ -83,14 +63,3 @@ def test_other_columns_in_another_file_are_named(write):
     files = [write("1.csv", "a,b\n1,2\n"), write("2.csv", "b,c\n1,2\n")]
     with pytest.raises(PipelineStop, match=r"2\.csv has other .*'c' is not in .*; missing: a\."):
         sample(files, COMMA, 9)
-
-
-def test_no_files_wrong_settings_and_a_broken_gzip_are_explained(write, tmp_path):
-    with pytest.raises(PipelineStop, match="no data files"):
-        sample([], COMMA, 9)
-    with pytest.raises(PipelineStop, match=r"separator must be one .*; encoding 'x'"):
-        sample([write("a.csv", "a\n1\n")], CsvFormat(separator="", encoding="x"), 9)
-    path = tmp_path / "cut.csv.gz"
-    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 999)[:-9])
-    with pytest.raises(PipelineStop, match="can't be read: Truncated compressed"):
-        sample([str(path)], COMMA, 9)
