@@ -55,6 +55,14 @@ def load_as(
     return _build(model, settings, places, name)
 
 
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """Another configuration, with `a.b=value` overrides in it; see `load_as`."""
+    settings, places = config.model_dump(mode="json", exclude_unset=True), dict[Path_, str]()
+    for override in overrides:
+        _apply(override, type(config), settings, places)
+    return _build(type(config), settings, places, config.name)
+
+
 def names(configs: Path = CONFIGS) -> list[str]:
     """The configurations there are; other settings have neither a name nor a base."""
     files = configs.glob("[!.]*.yaml")

@@ -2,28 +2,24 @@
 
 import json
 import logging
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from components.errors import PipelineStop
 
-IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
-_IN_CLUSTER_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
+_IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+_TOKEN_IN_CLUSTER = "/var/run/secrets/kubeflow/pipelines/token"
 _LIMITS = (10.0, 60.0)
 """Seconds to connect, and for an answer; kfp.Client itself waits for ever."""
-_LATER = {429, 500, 502, 503, 504}
-_LONGEST_WAIT = 30.0
 _LONGEST_WORDS = 600
 """Characters of the server's own words: its internal errors come with whole stack traces."""
-_SHORTEST_SECRET = 8
-"""Other cookies, as `lang=en`, occur in ordinary words."""
 _CREDENTIALS = "KFP_TOKEN, KFP_TOKEN_FILE or KFP_COOKIES to what lets you in"
-_OF_KUBE_CONFIG = ("KFP_TOKEN", "KFP_TOKEN_FILE", "KFP_COOKIES", "KFP_CA_CERT", "KFP_VERIFY_SSL")
 Found = TypeVar("Found")
 
 
@@ -31,187 +27,8 @@ class NoAnswer(PipelineStop):
     """Nobody answered, or the answer was 'later': the same request may work in a while."""
 
 
-@dataclass(frozen=True)
-class Connection:
-    """Where the API is, and as whom it is asked.
-
-    Attributes:
-      host: the API's address, without a slash at its end; "": through kube-config.
-      namespace: whose resources, in an installation for several users.
-      token: sent as `Authorization: Bearer …`.
-      token_file: read anew for each request, since a mounted token is replaced now and then.
-      cookies: sent as they are, e.g. `authservice_session=…`.
-      ca_cert: the authority that signed the server's certificate, a PEM file.
-      verify_ssl: whether the server's certificate is checked.
-      kube_context: a context of kubectl's; "": the current one.
-    """
-
-    host: str
-    namespace: str = ""
-    token: str = field(default="", repr=False)
-    token_file: str = ""
-    cookies: str = field(default="", repr=False)
-    ca_cert: str = ""
-    verify_ssl: bool = True
-    kube_context: str = ""
-
-    @property
-    def where(self) -> str:
-        """The installation, for messages."""
-        return self.host or f"the cluster of kube-config {self.kube_context}".rstrip()
-
-    @property
-    def credentials(self) -> str:
-        """The kinds of credentials, never their values."""
-        kinds = {
-            "a token": self.token,
-            f"the token in {self.token_file}": self.token_file,
-            "cookies": self.cookies,
-            "those of kube-config": not self.host,
-        }
-        return " and ".join(kind for kind, given in kinds.items() if given) or "none"
-
-    def page(self, path: str) -> str:
-        """A page of the UI."""
-        return f"{self.host}/#{path}"
-
-    def hide(self, text: str) -> str:
-        """The text without any secret that a server may have put into its answer."""
-        secrets = [self.token, _content(self.token_file) if self.token_file else ""]
-        for cookie in self.cookies.split(";"):
-            secrets.append(cookie.partition("=")[2].strip() or cookie.strip())
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text
-
-
-def connection(environment: Mapping[str, str]) -> Connection:
-    """The connection that the variables describe; see docs/kubeflow.md.
-
-    Raises:
-      PipelineStop: for everything that is wrong, in one message.
-    """
-    if problems := list(_problems(environment)):
-        raise PipelineStop("\n".join(problems))
-    given = {name: environment.get(f"KFP_{name.upper()}", "").strip() for name in _NAMES}
-    host = _host(environment)
-    by_kube_config = _by_kube_config(environment)
-    if not host and not by_kube_config:
-        host = IN_CLUSTER
-        mounted = environment.get("KF_PIPELINES_SA_TOKEN_PATH") or _IN_CLUSTER_TOKEN
-        if not given["token"] + given["cookies"] + given["token_file"] and Path(mounted).is_file():
-            given["token_file"] = mounted
-    verify = environment.get("KFP_VERIFY_SSL", "").lower() not in ("false", "0")
-    return Connection("" if by_kube_config else host, verify_ssl=verify, **given)
-
-
-_NAMES = ("namespace", "token", "token_file", "cookies", "ca_cert", "kube_context")
-
-
-def _host(environment: Mapping[str, str]) -> str:
-    """Without what follows a `#`: people copy the address of a page of the UI."""
-    return environment.get("KFP_HOST", "").strip().partition("#")[0].rstrip("/")
-
-
-def _by_kube_config(environment: Mapping[str, str]) -> bool:
-    named = environment.get("KUBECONFIG") or environment.get("KFP_KUBE_CONTEXT")
-    return bool(named) and not _host(environment)
-
-
-def _problems(environment: Mapping[str, str]) -> Iterator[str]:
-    host, by_kube_config = _host(environment), _by_kube_config(environment)
-    if by_kube_config and (others := [name for name in _OF_KUBE_CONFIG if environment.get(name)]):
-        yield (
-            f"{', '.join(others)} can't be used with kube-config, which has its own credentials: "
-            "unset it, or set KFP_HOST."
-        )
-    elif not host and not by_kube_config and "KUBERNETES_SERVICE_HOST" not in environment:
-        yield (
-            "No Kubeflow Pipelines to submit to: set KFP_HOST to its address, e.g. "
-            "KFP_HOST=https://kubeflow.example.com/pipeline, or KFP_KUBE_CONTEXT to a context of "
-            "kubectl's."
-        )
-    elif host and (problem := _address_problem(host)):
-        yield problem
-    if environment.get("KFP_TOKEN") and environment.get("KFP_TOKEN_FILE"):
-        yield "KFP_TOKEN and KFP_TOKEN_FILE are both set: keep one."
-    if ((file := environment.get("KFP_TOKEN_FILE")) and not _content(file).isprintable()) or (
-        file and not _content(file)
-    ):
-        yield f"KFP_TOKEN_FILE is {file}, where no token can be read."
-    for name in ("KFP_TOKEN", "KFP_COOKIES"):
-        given = environment.get(name, "").strip()
-        if not (given.isascii() and given.isprintable()):
-            yield f"{name} has a line break or a character in it that no HTTP header can have."
-    if (file := environment.get("KFP_CA_CERT")) and not Path(file).is_file():
-        yield f"KFP_CA_CERT is {file}, which is no file: name the authority's PEM file."
-    if (given := environment.get("KFP_VERIFY_SSL", "")).lower() not in ("", *"01", "true", "false"):
-        yield f"KFP_VERIFY_SSL is '{given}': it may be true or false."
-
-
-def _address_problem(host: str) -> str:
-    try:
-        parts = urlsplit(host)
-        port = parts.port
-    except ValueError:
-        return f"KFP_HOST is '{host}', which is no address."
-    del port
-    if "@" in parts.netloc:
-        return "KFP_HOST has a user or password in it: use KFP_TOKEN or KFP_COOKIES for that."
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return f"KFP_HOST is '{host}': it begins with http:// or https://, and has a host."
-    return ""
-
-
-def _content(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-class Api:
-    """kfp.Client behind `ask`, which turns what goes wrong into a sentence."""
-
-    def __init__(self, reached: Connection):
-        """Makes the client; nothing is sent yet.
-
-        Raises:
-          PipelineStop: kube-config can't be used.
-        """
-        self.connection = reached
-        warnings.simplefilter("ignore")  # kfp.Client's about its age, urllib3's about certificates
-        self.client = _client(reached)
-
-    def ask(self, doing: str, request: Callable[..., Found], *values: Any, **named: Any) -> Found:
-        """Sends a request.
-
-        Args:
-          doing: what it is for, as in "refused to {doing}".
-          request: a method of kfp.Client or of a service below it.
-          values: its arguments.
-          named: its arguments by name.
-
-        Raises:
-          NoAnswer: it may work later.
-          PipelineStop: it doesn't.
-        """
-        try:
-            return request(*values, **named)
-        except Exception as error:
-            if (stop := explain(error, doing, self.connection)) is None:
-                raise
-            # The server's headers are in the original error, and may hold a session's cookie.
-            raise stop from None
-
-
 def patiently(seconds: float, work: Callable[[], Found]) -> Found:
-    """Does `work`, again and again while nobody answers, for so many seconds.
-
-    Raises:
-      NoAnswer: the last one.
-    """
+    """Does `work`, again and again while there is NoAnswer, for so many seconds."""
     deadline, wait = time.monotonic() + seconds, 0.2
     while True:
         try:
@@ -221,138 +38,273 @@ def patiently(seconds: float, work: Callable[[], Found]) -> Found:
                 raise
             logging.warning("%s Asking again ...", stop)
         time.sleep(wait)
-        wait = min(wait * 2, _LONGEST_WAIT)
+        wait = min(wait * 2, 30.0)
 
 
-def _client(reached: Connection) -> Any:
-    import kfp
-    import kubernetes
-    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+class Api:
+    """Where the API is and as whom it is asked, and kfp.Client behind `ask`."""
 
-    class Client(kfp.Client):
-        """kfp.Client without a memory of its own: it would read ~/.config/kfp/context.json."""
+    def __init__(self) -> None:
+        """Reads the environment, as docs/kubeflow.md says; nothing is sent yet.
 
-        def _load_context_setting_or_default(self) -> None:
-            # With any namespace at all it doesn't ask the server for one, to write it down.
-            self._context_setting = {"namespace": "none yet"}
+        Raises:
+          PipelineStop: for everything that is wrong, in one message.
+        """
+        names = ("namespace", "token", "token_file", "cookies", "ca_cert", "kube_context")
+        self._given = {name: os.environ.get(f"KFP_{name.upper()}", "").strip() for name in names}
+        self._by_kube_config = bool(self._given["kube_context"] or os.environ.get("KUBECONFIG"))
+        # Without what follows a `#`: people copy the address of a page of the UI.
+        self.host = os.environ.get("KFP_HOST", "").partition("#")[0].strip().rstrip("/")
+        self.is_verified = os.environ.get("KFP_VERIFY_SSL", "").lower() not in ("false", "0")
+        self.namespace = self._given["namespace"]
+        self._mine = {"namespace": self.namespace} if self.namespace else {}
+        if problems := list(self._problems()):
+            raise PipelineStop("\n".join(problems))
+        if not self.host and not self._by_kube_config:
+            self.host = _IN_CLUSTER
+            mounted = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", _TOKEN_IN_CLUSTER)
+            if self.credentials == "none" and _content(mounted):
+                self._given["token_file"] = mounted
 
-        def _is_inverse_proxy_host(self, host: str) -> bool:
-            return False  # for Google's hosts it would take the credentials of gcloud, unasked
+    def _problems(self) -> Iterator[str]:
+        host, given, by_kube_config = self.host, self._given, self._by_kube_config and not self.host
+        if not host and not by_kube_config and "KUBERNETES_SERVICE_HOST" not in os.environ:
+            yield (
+                "No Kubeflow Pipelines to submit to: set KFP_HOST to its address, e.g. "
+                "https://kubeflow.example.com/pipeline, or KFP_KUBE_CONTEXT to a kubectl context."
+            )
+        elif host and "@" in host.partition("//")[2].partition("/")[0]:
+            yield "KFP_HOST has a user or password in it: use KFP_TOKEN or KFP_COOKIES for that."
+        elif host and not host.startswith(("http://", "https://")):
+            yield f"KFP_HOST is '{host}': it begins with http:// or https://, and has a host."
+        if by_kube_config and given["token"] + given["cookies"]:
+            yield "KFP_TOKEN and KFP_COOKIES can't be used with kube-config: set KFP_HOST."
+        if given["token"] and given["token_file"]:
+            yield "KFP_TOKEN and KFP_TOKEN_FILE are both set: keep one."
+        if given["token_file"] and not _content(given["token_file"]):
+            yield f"KFP_TOKEN_FILE is {given['token_file']}, where no token can be read."
+        if given["ca_cert"] and not Path(given["ca_cert"]).is_file():
+            yield f"KFP_CA_CERT is {given['ca_cert']}, which is no file: name a PEM file."
+        for name in ("token", "cookies"):
+            if not (given[name].isascii() and given[name].isprintable()):
+                yield f"KFP_{name.upper()} has a character in it that no HTTP header can have."
 
-    file = reached.token_file
+    @property
+    def where(self) -> str:
+        """The installation, for messages."""
+        return self.host or f"the cluster of kube-config {self._given['kube_context']}".rstrip()
+
+    @property
+    def credentials(self) -> str:
+        """The kinds of credentials, never their values."""
+        kinds = [name for name in ("token", "token_file", "cookies") if self._given[name]]
+        return " and ".join(kinds or (["kube-config"] if not self.host else [])) or "none"
+
+    def page(self, path: str) -> str:
+        """A page of the UI."""
+        return f"{self.host}/#{path}"
+
+    @cached_property
+    def client(self) -> Any:
+        """kfp.Client, without a memory of its own: it would read ~/.config/kfp/context.json."""
+        import kfp
+        import kubernetes
+        from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+        class Client(kfp.Client):
+            def _load_context_setting_or_default(self) -> None:
+                # With any namespace at all it doesn't ask the server for one, to write it down.
+                self._context_setting = {"namespace": "none yet"}
+
+            def _is_inverse_proxy_host(self, host: str) -> bool:
+                return False  # for Google's hosts it would take the credentials of gcloud, unasked
+
+        warnings.simplefilter("ignore")  # kfp.Client's about its age, urllib3's about certificates
+        given = {name: value or None for name, value in self._given.items()}
+        file = given["token_file"]
+        try:
+            if not self.host:  # kfp.Client would print that it failed, and go on
+                kubernetes.config.load_kube_config(context=given["kube_context"])
+            client = Client(
+                host=self.host or None,
+                existing_token=given["token"],
+                cookies=given["cookies"] or "",
+                ssl_ca_cert=given["ca_cert"],
+                verify_ssl=self.is_verified,
+                kube_context=given["kube_context"],
+                credentials=ServiceAccountTokenVolumeCredentials(file) if file else None,
+            )
+        except (kubernetes.config.ConfigException, OSError, ValueError) as error:
+            raise PipelineStop(
+                f"kube-config can't be used ({error}). Check KUBECONFIG and KFP_KUBE_CONTEXT."
+            ) from error
+        client._context_setting = {"namespace": self.namespace}
+        rest = client._run_api.api_client.rest_client
+        send = rest.request
+
+        def limited(*values: Any, _request_timeout: Any = None, **named: Any) -> Any:
+            return send(*values, _request_timeout=_request_timeout or _LIMITS, **named)
+
+        rest.request = limited
+        # Neither urllib3's own retries, which would repeat a request that makes something, nor
+        # redirects, which lead to login pages.
+        rest.pool_manager.connection_pool_kw["retries"] = False
+        return client
+
+    def greet(self) -> None:
+        """Asks a first question.
+
+        Raises:
+          PipelineStop: nobody answers, or it is for several users and no namespace is given.
+        """
+        service = self.client._healthz_api
+        health = self.ask("ask how it is", service.healthz_service_get_healthz)
+        if "json" not in (service.api_client.last_response.getheader("content-type") or ""):
+            raise self._not_the_api()
+        if health.multi_user and not self.namespace:
+            raise PipelineStop(
+                f"{self.where} serves several users: set KFP_NAMESPACE to your namespace."
+            )
+
+    def ask(self, doing: str, request: Callable[..., Found], *values: Any, **named: Any) -> Found:
+        """Sends a request, a method of kfp.Client's; `doing` says for what: "refused to {doing}".
+
+        Raises:
+          NoAnswer: it may work later.
+          PipelineStop: it doesn't.
+        """
+        try:
+            return request(*values, **named)
+        except Exception as error:
+            if (stop := self._explained(error, doing)) is None:
+                raise
+            # The server's headers are in the original error, and may hold a session's cookie.
+            raise stop from None
+
+    def find_pipeline(self, name: str) -> str | None:
+        """The id of the pipeline of this name, if it is there."""
+        asked = {"filter": _matching("name", name), **self._mine}
+        listed = self.ask("look up the pipeline", self.client.list_pipelines, **asked).pipelines
+        ids = [str(one.pipeline_id) for one in listed or [] if name in _names(one)]
+        return ids[0] if ids else None
+
+    def make_pipeline(self, name: str) -> str:
+        """Makes a pipeline without versions: an upload would name the first after the pipeline."""
+        import kfp_server_api
+
+        body = kfp_server_api.V2beta1Pipeline(display_name=name, **self._mine)
+        create = self.client._pipelines_api.pipeline_service_create_pipeline
+        return str(self.ask(f"make the pipeline '{name}'", create, pipeline=body).pipeline_id)
+
+    def find_version(self, pipeline_id: str, digest: str) -> str | None:
+        """The id of the newest version of a pipeline with this content, if it is there."""
+        asked = {"page_token": "", "page_size": 100, "sort_by": "created_at desc"}
+        listing, doing = self.client.list_pipeline_versions, "look up the pipeline's versions"
+        while True:
+            page = self.ask(doing, listing, pipeline_id, **asked)
+            for one in page.pipeline_versions or []:
+                if any(name.endswith(f"-{digest}") for name in _names(one)):
+                    return str(one.pipeline_version_id)
+            if not page.next_page_token:
+                return None
+            asked["page_token"] = page.next_page_token
+
+    def find_run(self, name: str, pipeline_id: str) -> str | None:
+        """The id of the first run of this name and pipeline, in whatever state, archived too."""
+        list_runs = self.client._run_api.run_service_list_runs  # kfp.Client's leaves out archived
+        asked = {"filter": _matching("display_name", name), "page_size": 100, **self._mine}
+        listed = self.ask("look up the run", list_runs, sort_by="created_at asc", **asked).runs
+        for one in listed or []:
+            reference = one.pipeline_version_reference
+            if one.display_name == name and reference and reference.pipeline_id == pipeline_id:
+                return str(one.run_id)
+        return None
+
+    def start_run(self, name: str, experiment: str, **what: Any) -> str:
+        """Starts a run, in an experiment that is made if need be, and returns its id.
+
+        Caching isn't mentioned: `enable_caching` would override what each task says.
+        """
+        made, run = self.experiment(experiment), self.client.run_pipeline
+        try:
+            return str(self.ask("create the run", run, made, name, **what).run_id)
+        except NoAnswer as stop:
+            text = f"{stop} Before you submit again, look whether the run began all the same."
+            raise NoAnswer(text) from None
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if need be."""
+        create = self.client.create_experiment
+        return str(self.ask(f"make the experiment '{name}'", create, name).experiment_id)
+
+    def _explained(self, error: Exception, doing: str) -> PipelineStop | None:
+        """The sentence for a failed request; None for a fault of the code."""
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
+        if isinstance(error.__context__, ApiException):
+            # kfp_server_api trips over TLS errors, which have no body, and pages that aren't UTF-8.
+            error = error.__context__
+        if isinstance(error, ApiException) and error.status:
+            return self._refused(error, doing)
+        if isinstance(error, ApiException):
+            reason = str(error.reason).partition(" (_ssl")[0].rpartition("] ")[2]
+            return PipelineStop(
+                f"No TLS connection with {self.where} ({reason.strip()}): set KFP_HOST to the name "
+                "in its certificate, and KFP_CA_CERT to the PEM file of the authority that signed "
+                "it; or its address begins with http://."
+            )
+        if isinstance(error, UnicodeDecodeError):
+            return self._not_the_api()
+        if isinstance(error, HTTPError):
+            text = str(error.args[-1] if error.args else error).rpartition(": ")[2].rstrip(".')")
+            return NoAnswer(
+                f"{self.where} can't be reached to {doing} ({text}). Check KFP_HOST, and whether "
+                "the way there is open (VPN, kubectl port-forward)."
+            )
+        return None
+
+    def _refused(self, error: Any, doing: str) -> PipelineStop:
+        words = self._hide(_words(error))
+        said = f" ({error.status}: {words})" if words else f" ({error.status})"
+        if 300 <= error.status < 400:
+            to = urlsplit(urljoin(f"{self.host}/", (error.headers or {}).get("location", "")))
+            return PipelineStop(  # without the query, which may hold secrets
+                f"{self.where} sends us to {to.scheme}://{to.hostname}{to.path} instead of "
+                f"answering{said}: set KFP_HOST to the API's own address, and {_CREDENTIALS}."
+            )
+        if error.status == 404 and not words:
+            return self._not_the_api()
+        if error.status in (429, 500, 502, 503, 504):
+            return NoAnswer(f"{self.where} could not {doing}{said}. Try again in a while.")
+        advice = {
+            401: f" Credentials given: {self.credentials}. Set {_CREDENTIALS}.",
+            403: f" Set KFP_NAMESPACE (now: {self.namespace or 'not set'}) to one of yours.",
+        }
+        return PipelineStop(f"{self.where} refused to {doing}{said}.{advice.get(error.status, '')}")
+
+    def _not_the_api(self) -> PipelineStop:
+        return PipelineStop(
+            f"{self.where} answers, but not as the Kubeflow Pipelines API does (a login page?): "
+            f"set KFP_HOST to the address that has /apis/v2beta1 below it, and {_CREDENTIALS}."
+        )
+
+    def _hide(self, text: str) -> str:
+        """The text without any secret that a server may have put into its answer."""
+        secrets = [self._given["token"], _content(self._given["token_file"])]
+        cookies = self._given["cookies"].split(";")
+        secrets += [cookie.partition("=")[2].strip() or cookie.strip() for cookie in cookies]
+        long = [secret for secret in secrets if len(secret) > 7]  # others occur in ordinary words
+        for secret in sorted(long, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def _content(file: str) -> str:
     try:
-        if not reached.host:  # kfp.Client would print that it failed, and go on
-            kubernetes.config.load_kube_config(context=reached.kube_context or None)
-        client = Client(
-            host=reached.host or None,
-            existing_token=reached.token or None,
-            cookies=reached.cookies,
-            ssl_ca_cert=reached.ca_cert or None,
-            verify_ssl=reached.verify_ssl,
-            kube_context=reached.kube_context or None,
-            credentials=ServiceAccountTokenVolumeCredentials(file) if file else None,
-        )
-    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
-        raise PipelineStop(
-            f"kube-config can't be used ({error}). Check KUBECONFIG and KFP_KUBE_CONTEXT."
-        ) from error
-    client._context_setting = {"namespace": reached.namespace}
-    rest = client._run_api.api_client.rest_client
-    send = rest.request
-
-    def limited(*values: Any, _request_timeout: Any = None, **named: Any) -> Any:
-        return send(*values, _request_timeout=_request_timeout or _LIMITS, **named)
-
-    rest.request = limited
-    # Neither urllib3's own retries, which would repeat a request that makes something, nor
-    # redirects, which lead to login pages.
-    rest.pool_manager.connection_pool_kw["retries"] = False
-    return client
-
-
-def connect(reached: Connection) -> Api:
-    """The API, after a first question to it.
-
-    Raises:
-      PipelineStop: nobody answers, or it is for several users and no namespace is given.
-    """
-    api = Api(reached)
-    service = api.client._healthz_api
-    health = api.ask("ask how it is", service.healthz_service_get_healthz)
-    kind = service.api_client.last_response.getheader("content-type") or ""
-    if "json" not in kind:
-        raise _not_the_api(api.connection)
-    if health.multi_user and not api.connection.namespace:
-        raise PipelineStop(
-            f"{api.connection.where} serves several users: set KFP_NAMESPACE to your namespace."
-        )
-    return api
-
-
-def find_pipeline(api: Api, name: str) -> str | None:
-    """The id of the pipeline of this name, if it is there."""
-    asked = {"filter": _matching("name", name)}
-    namespace = api.connection.namespace
-    asked |= {"namespace": namespace} if namespace else {}
-    found = api.ask("look up the pipeline", api.client.list_pipelines, **asked).pipelines or []
-    return next((str(one.pipeline_id) for one in found if name in _names(one)), None)
-
-
-def find_version(api: Api, pipeline_id: str, digest: str) -> str | None:
-    """The id of the newest version of a pipeline with this content, if it is there."""
-    token, found = "", []
-    while True:
-        page = api.ask(
-            "look up the pipeline's versions",
-            api.client.list_pipeline_versions,
-            pipeline_id,
-            page_token=token,
-            page_size=100,
-        )
-        for one in page.pipeline_versions or []:
-            if any(name.endswith(f"-{digest}") for name in _names(one)):
-                found.append(one)
-        if not (token := page.next_page_token or ""):
-            break
-    newest = max(found, key=lambda one: one.created_at, default=None)
-    return newest and str(newest.pipeline_version_id)
-
-
-def find_run(api: Api, name: str, pipeline_id: str) -> str | None:
-    """The id of the first run of this name and pipeline, in whatever state, archived ones too."""
-    asked = {"filter": _matching("display_name", name), "page_size": 100}
-    namespace = api.connection.namespace
-    asked |= {"namespace": namespace} if namespace else {}
-    service = api.client._run_api  # kfp.Client's own list leaves out archived runs
-    runs = api.ask("look up the run", service.run_service_list_runs, **asked).runs or []
-    found = [
-        one
-        for one in runs
-        if one.display_name == name
-        and one.pipeline_version_reference
-        and one.pipeline_version_reference.pipeline_id == pipeline_id
-    ]
-    return str(min(found, key=lambda one: one.created_at).run_id) if found else None
-
-
-def start_run(api: Api, name: str, experiment: str, **what: Any) -> str:
-    """Starts a run, in an experiment that is made if need be, and returns its id.
-
-    Caching isn't mentioned: `enable_caching` would override what each task of the package says.
-
-    Args:
-      api: the API.
-      name: the run's.
-      experiment: its experiment's.
-      what: `pipeline_id`, `version_id`, `params`, `pipeline_root`, `service_account`.
-
-    Raises:
-      NoAnswer: it may have been made or not.
-      PipelineStop: the server refuses it, in its own words.
-    """
-    made = api.ask(f"make the experiment '{experiment}'", api.client.create_experiment, experiment)
-    run = api.ask("create the run", api.client.run_pipeline, made.experiment_id, name, **what)
-    return str(run.run_id)
+        return Path(file).read_text(encoding="utf-8").strip() if file else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _matching(key: str, value: str) -> str:
@@ -363,82 +315,6 @@ def _matching(key: str, value: str) -> str:
 def _names(one: Any) -> set[str]:
     """Before 2.15 the API had only the name that is shown."""
     return {str(name) for name in (getattr(one, "name", None), one.display_name) if name}
-
-
-def explain(error: Exception, doing: str, reached: Connection) -> PipelineStop | None:
-    """The sentence for a failed request; None for a fault of the code.
-
-    Args:
-      error: what the client raised.
-      doing: what the request was for, e.g. `create the run`.
-      reached: whom it went to.
-    """
-    from kfp_server_api import ApiException
-    from urllib3.exceptions import HTTPError, LocationValueError
-
-    if isinstance(error.__context__, ApiException):
-        # kfp_server_api trips over TLS errors, which have no body, and pages that aren't UTF-8.
-        error = error.__context__
-    if isinstance(error, ApiException):
-        return _refused(error, doing, reached) if error.status else _tls(error, reached)
-    if isinstance(error, UnicodeDecodeError):
-        return _not_the_api(reached)
-    if isinstance(error, LocationValueError):
-        return PipelineStop(f"KFP_HOST is '{reached.where}', which is no address.")
-    if isinstance(error, HTTPError):
-        text = str(error.args[-1] if error.args else error).rpartition(": ")[2].rstrip(".')")
-        return NoAnswer(
-            f"{reached.where} can't be reached to {doing} ({text}). Check KFP_HOST, and whether "
-            "the way there is open (VPN, kubectl port-forward)."
-        )
-    if isinstance(error, OSError):
-        return PipelineStop(f"The token can't be read: {error}. Check KFP_TOKEN_FILE.")
-    return None
-
-
-def _not_the_api(reached: Connection) -> PipelineStop:
-    return PipelineStop(
-        f"{reached.where} answers, but not as the Kubeflow Pipelines API does (a login page?): set "
-        f"KFP_HOST to the address that has /apis/v2beta1 below it, and {_CREDENTIALS}."
-    )
-
-
-def _tls(error: Any, reached: Connection) -> PipelineStop:
-    reason = str(error.reason).partition("\n")[2].partition(" (_ssl")[0]
-    text = reason.rpartition("] ")[2] or str(error.reason)
-    advice = "check KFP_CA_CERT, and whether the address begins with http:// rather than https://"
-    if "mismatch" in text:
-        advice = "set KFP_HOST to the name in the certificate"
-    elif "CERTIFICATE_VERIFY_FAILED" in reason:
-        advice = "set KFP_CA_CERT to the PEM file of the authority that signed its certificate"
-    return PipelineStop(f"No TLS connection with {reached.where} ({text}): {advice}.")
-
-
-def _refused(error: Any, doing: str, reached: Connection) -> PipelineStop:
-    where, words = reached.where, reached.hide(_words(error))
-    said = f" ({error.status}: {words})" if words else f" ({error.status})"
-    if 300 <= error.status < 400:
-        location = (error.headers or {}).get("location", "")
-        to = urlsplit(urljoin(f"{reached.host}/", location))  # its query may hold secrets
-        return PipelineStop(
-            f"{where} sends us to {to.scheme}://{to.hostname}{to.path} instead of answering "
-            f"({error.status}): set KFP_HOST to the API's own address, and {_CREDENTIALS}."
-        )
-    if error.status == 401:
-        return PipelineStop(
-            f"{where} wants to know who asks{said}; credentials given: {reached.credentials}. Set "
-            f"{_CREDENTIALS}; a token may have expired."
-        )
-    if error.status == 403:
-        return PipelineStop(
-            f"{where} doesn't let you {doing}{said}. Set KFP_NAMESPACE (now: "
-            f"{reached.namespace or 'not set'}) to a namespace of yours, or ask for the right."
-        )
-    if error.status == 404 and not words:
-        return _not_the_api(reached)
-    if error.status in _LATER:
-        return NoAnswer(f"{where} could not {doing}{said}. Try again in a while.")
-    return PipelineStop(f"{where} refused to {doing}{said}.")
 
 
 def _words(error: Any) -> str:

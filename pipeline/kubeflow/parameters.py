@@ -1,246 +1,160 @@
 """What can be set for a single run, without compiling anew: the package's parameters.
 
 Each stands for a setting of the configuration, which gives its default. A step that depends on one
-receives its value, and makes its component from the configuration with that setting changed.
+receives its value, and makes its component from the configuration with that setting changed, as
+`--set` does it.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
 from components.errors import PipelineStop
-from components.ingest.settings import Spans
-from pipeline.config import Config, Data, LearningRate, Registry, Training, WarmStart
-
-FINGERPRINT = "data_fingerprint"
-"""Stands for no setting: it only makes the ingest step's cache key depend on the data."""
-_TRAINING = ("Tuner", "Trainer", "RegistryPush")
+from pipeline import loading
+from pipeline.config import Config
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a package.
+    """A parameter of a package."""
 
-    Attributes:
-      setting: the path of the setting that it replaces.
-      kind: the type of its values in a package: str, int or float.
-      steps: the components that depend on it.
-      description: for a person.
-      default: the value that leaves the configuration as it is.
-      read: checks a value and returns the setting's; raises ValueError.
-    """
-
-    setting: tuple[str, ...]
-    kind: type
+    setting: str
+    """The path of the setting that it replaces; "" for none."""
     steps: tuple[str, ...]
+    """The components that depend on it."""
     description: str
-    default: Callable[[Config], Any]
-    read: Callable[[Any], Any]
+    empty: str | int = ""
+    """Stands for a setting that is null."""
+    is_yaml: bool = False
+    """Whether a text is read as the configuration's YAML; else it is taken as it is."""
 
 
-def _spans_as_text(config: Config) -> str:
-    spans = config.model_dump(mode="json")["data"]["spans"]
-    return spans if isinstance(spans, str) else json.dumps(spans)
-
-
-def _spans(text: str) -> Any:
-    adapter = TypeAdapter(Spans)
-    try:
-        return adapter.dump_python(adapter.validate_python(yaml.safe_load(text)), mode="json")
-    except (yaml.YAMLError, ValidationError):  # of which one is about `newest` alone
-        raise ValueError(text) from None
-
-
-def _warm_start_as_text(config: Config) -> str:
-    return str(config.training.warm_start.version) if config.training.warm_start else ""
-
-
-def _version(text: str) -> int | str | None:
-    """A number, a label, or None for ""."""
-    return _field(WarmStart, "version")(yaml.safe_load(text)) if text else None
-
-
-def _field(model: Any, name: str) -> Callable[[Any], Any]:
-    """Reads a value as the configuration would."""
-    return TypeAdapter(model.model_fields[name].rebuild_annotation()).validate_python
-
-
-PARAMETERS: dict[str, Parameter] = {
+_TRAINING = ("Tuner", "Trainer", "RegistryPush")
+_INGEST = ("ExampleGen", "RegistryPush")
+FINGERPRINT = "data_fingerprint"
+OF_A_TRAINING = {
     "data_path": Parameter(
-        ("data", "path"),
-        str,
-        ("ExampleGen", "RegistryPush", "Decide"),
+        "data.path",
+        (*_INGEST, "Decide"),
         "The data's folder; in the image, on a volume, or in an object store.",
-        lambda config: config.data.path,
-        str,
     ),
     "span": Parameter(
-        ("data", "spans"),
-        str,
-        ("ExampleGen", "LabelledLog", "RegistryPush"),
+        "data.spans",
+        (*_INGEST, "LabelledLog"),
         "The spans to read, as in data.spans; newest, a number, or a window such as "
         '{"first": 1, "last": 3} or {"count": 4, "last": 17}.',
-        _spans_as_text,
-        _spans,
+        is_yaml=True,
     ),
     "test_spans": Parameter(
-        ("data", "test_spans"),
-        str,
-        ("ExampleGen", "RegistryPush"),
-        "Of which of these spans the test rows are used; all or newest.",
-        lambda config: config.data.test_spans,
-        _field(Data, "test_spans"),
+        "data.test_spans", _INGEST, "Of which of these spans the test rows are used; all or newest."
     ),
     "global_batch_size": Parameter(
-        ("training", "global_batch_size"),
-        int,
+        "training.global_batch_size",
         _TRAINING,
         "Rows of a training step, of all replicas together.",
-        lambda config: config.training.global_batch_size,
-        _field(Training, "global_batch_size"),
     ),
     "steps": Parameter(
-        ("training", "steps"),
-        int,
-        _TRAINING,
-        "Training steps; 0 for the configured number of epochs.",
-        lambda config: config.training.steps or 0,
-        lambda value: _field(Training, "steps")(value or None),
+        "training.steps", _TRAINING, "Training steps; 0 for the configured number of epochs.", 0
     ),
     "learning_rate": Parameter(
-        ("training", "learning_rate", "initial"),
-        float,
-        _TRAINING,
-        "The learning rate at the start.",
-        lambda config: config.training.learning_rate.initial,
-        _field(LearningRate, "initial"),
+        "training.learning_rate.initial", _TRAINING, "The learning rate at the start."
     ),
     "warm_start": Parameter(
-        ("training", "warm_start"),
-        str,
+        "training.warm_start.version",
         ("Trainer", "RegistryPush"),
         "The version whose weights the training starts from, a number or a label; empty for none.",
-        _warm_start_as_text,
-        _version,
+        is_yaml=True,
     ),
     "promote": Parameter(
-        ("registry", "promote"),
-        str,
+        "registry.promote",
         ("RegistryPush",),
         "automatic (a blessed version becomes champion at once) or manual.",
-        lambda config: config.registry.promote,
-        _field(Registry, "promote"),
+    ),
+    FINGERPRINT: Parameter(
+        "",
+        ("ExampleGen",),
+        "Identifies the data, so that ExampleGen may be cached; make submit computes it.",
     ),
 }
-
-OF_A_TRAINING = (*PARAMETERS, FINGERPRINT)
 """What a run of the training pipeline may be given."""
-OF_AN_EVALUATION = ("data_path", "span")
-"""What a run of continued evaluation may be given."""
+OF_AN_EVALUATION = {name: OF_A_TRAINING[name] for name in ("data_path", "span")}
+"""What a run of continued evaluation, which judges one span, may be given."""
 
 
-def read(texts: list[str]) -> dict[str, Any]:
-    """`name=value` texts as values: numbers where the parameter is one, else the text as it is.
+def defaults(config: Config, names: Collection[str]) -> dict[str, Any]:
+    """The values of parameters that leave a configuration as it is; their types are a package's."""
+    return {name: _default(OF_A_TRAINING[name], config) for name in names}
+
+
+def _default(parameter: Parameter, config: Config) -> Any:
+    value: Any = config.model_dump(mode="json")
+    for key in filter(None, parameter.setting.split(".")):
+        value = value and value[key]
+    if not parameter.setting or value is None:
+        return parameter.empty
+    return value if isinstance(value, str | int | float) and not parameter.is_yaml else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def read(
+    texts: list[str], config: Config, offered: Mapping[str, Parameter] = OF_A_TRAINING
+) -> dict[str, Any]:
+    """`NAME=VALUE` texts as values of the types that a package has.
 
     Raises:
-      PipelineStop: one of them is no such text.
+      PipelineStop: lists what is wrong.
     """
-    values = {}
+    kinds = {name: type(value) for name, value in defaults(config, offered).items()}
+    values, mistakes = dict[str, Any](), []
     for text in texts:
         name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise PipelineStop(f"--param {text}: expected NAME=VALUE, e.g. steps=500.")
-        kind = PARAMETERS[name].kind if name in PARAMETERS else str
         try:
-            values[name] = kind(value)
-        except ValueError as error:
-            raise PipelineStop(f"--param {text}: '{value}' is no {kind.__name__}.") from error
-    return values
-
-
-def check(values: Mapping[str, Any], offered: Collection[str] = OF_A_TRAINING) -> None:
-    """Checks values that a person gives.
-
-    Args:
-      values: by name.
-      offered: the parameters that there are.
-
-    Raises:
-      PipelineStop: lists every unknown name and wrong value.
-    """
-    mistakes = []
-    for name, value in values.items():
-        if name not in offered:
+            values[name] = kinds[name](value)
+        except KeyError:
             mistakes.append(f"  {name}: no such parameter; there are {', '.join(offered)}")
-        elif problem := name in PARAMETERS and _problem(name, value):
-            mistakes.append(f"  {name}: {problem}")
+        except ValueError:
+            mistakes.append(f"  {name}: '{value}' is no {kinds[name].__name__}")
+        if not equals:
+            mistakes.append(f"  {text}: expected NAME=VALUE, e.g. steps=500")
     if mistakes:
         raise PipelineStop("The parameters of the run are wrong:\n" + "\n".join(mistakes))
-
-
-def check_evaluation(values: Mapping[str, Any]) -> None:
-    """Checks the values of a run of continued evaluation, which judges one span.
-
-    Raises:
-      PipelineStop: lists every unknown name and wrong value.
-    """
-    check(values, OF_AN_EVALUATION)
-    if isinstance(PARAMETERS["span"].read(values.get("span", "newest")), dict):
+    spans = changed(config, values).data.spans
+    if offered is OF_AN_EVALUATION and "span" in values and not isinstance(spans, int | str):
         raise PipelineStop(
             f"span={values['span']}: continued evaluation judges one span: newest, or a number."
         )
-
-
-def _problem(name: str, value: Any) -> str:
-    try:
-        PARAMETERS[name].read(value)
-    except ValidationError as error:
-        return f"{error.errors()[0]['msg']}, got {value!r}"
-    except ValueError:
-        return f"{PARAMETERS[name].description} Got {value!r}"
-    return ""
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """The settings that were given, without the defaults, in their order."""
-    return config.model_dump(mode="json", exclude_unset=True)
+    return values
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """The configuration with a run's parameters in it.
-
-    Args:
-      config: what the package was compiled from.
-      values: of parameters, by name; the fingerprint of the data changes nothing.
+    """The configuration with a run's parameters in it; values of other names are passed over.
 
     Raises:
-      PipelineStop: a value is wrong, or contradicts another setting.
+      PipelineStop: lists each value that is wrong, or contradicts another setting.
     """
-    given = {name: value for name, value in values.items() if name in PARAMETERS}
-    check(given)
-    settings = settings_of(config)
-    for name, value in given.items():
-        *path, last = PARAMETERS[name].setting
-        inner = settings
-        for key in path:
-            inner = inner.setdefault(key, {})
-        found = PARAMETERS[name].read(value)
-        if name == "warm_start" and found is not None:  # its layers stay
-            found = {**(inner.get(last) or {}), "version": found}
-        inner[last] = found
-    training = settings["training"]
-    if training.get("steps") is not None:
-        training["epochs"] = None
-    elif training.get("epochs") is None:
-        raise PipelineStop("steps: 0 stands for the configured number of epochs; there is none.")
+    known = {name: value for name, value in values.items() if name in OF_A_TRAINING}
     try:
-        found = type(config).model_validate(settings)
-    except ValidationError as error:
-        raise PipelineStop(f"The parameters of the run are wrong: {error}") from error
-    if problems := [f"{'.'.join(path)}: {text}" for path, text in found.problems()]:
-        raise PipelineStop(f"The parameters of the run are wrong: {'; '.join(problems)}.")
-    return found
+        return loading.changed(config, [o for n, v in known.items() for o in _overrides(n, v)])
+    except PipelineStop as stop:
+        text = str(stop)
+        for name in known:
+            text = text.replace(f"--set {OF_A_TRAINING[name].setting}", f"--param {name}")
+        raise PipelineStop(text) from None
+
+
+def _overrides(name: str, value: Any) -> Iterator[str]:
+    parameter = OF_A_TRAINING[name]
+    if name == "steps" and value:
+        yield "training.epochs=null"
+    if name == "warm_start" and value == "":
+        yield "training.warm_start=null"
+    elif value == parameter.empty and parameter.setting:
+        yield f"{parameter.setting}=null"
+    elif parameter.setting:
+        if name == "span":  # not merged with the configured window
+            yield f"{parameter.setting}=null"
+        yield f"{parameter.setting}={value if parameter.is_yaml else json.dumps(value)}"

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,18 +40,22 @@ def _compile(
 
     with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
         from pipeline import loading
-        from pipeline.kubeflow import compiling, submitting
+        from pipeline.kubeflow import compiling
 
         settings = compiling.load_target(target, image)
         following = {}
-        for package, path in compiling.compile_all(config, overrides, settings, target):
+        for package, path in compiling.compile_all(config, overrides, settings):
             steps = "1 step" if len(package.tasks) == 1 else f"{len(package.tasks)} steps"
             console.print(f"{shown(path)}: {steps}, image {settings.image}")
         if target == "vertex":
             console.print("Made with KFP's SDK; not verified on Vertex AI.")
             return 0
         loaded = loading.load(config, overrides)
-        if manifests := submitting.write_manifests(compiling.BUILD, loaded, settings):
+        if loaded.training.strategy == "multi_worker":
+            from pipeline.kubeflow.train_job import job
+
+            manifests = compiling.BUILD / job.manifests_file(loaded.name)
+            compiling.write(manifests, job.manifests(loaded, settings))
             apply = f"kubectl apply -n NAMESPACE -f {shown(manifests)}"
             following[apply] = "once, for training on several machines"
         same = f'SET="{" ".join(overrides)}" ' if overrides else ""
@@ -94,6 +98,11 @@ def submit(
     KFP_TOKEN, KFP_COOKIES, KFP_NAMESPACE, KFP_CA_CERT and others say how it is reached; see
     docs/kubeflow.md.
     """
+    options: dict[str, Any] = {
+        **{"which": which, "param": param, "schedule": schedule, "run_name": run_name},
+        **{"experiment": experiment, "timeout_seconds": timeout * 3600, "follow": follow},
+        **{"dry_run": dry_run, "config": config, "overrides": set_},
+    }
 
     def work() -> int:
         from pipeline.console import output_to
@@ -101,22 +110,9 @@ def submit(
         with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
             from pipeline.kubeflow import compiling, submitting
 
-            wish = submitting.Wish(
-                config=config,
-                overrides=set_ or [],
-                which=submitting.Which(which),
-                values=param or [],
-                schedule=schedule,
-                run_name=run_name,
-                experiment=experiment,
-                timeout_seconds=timeout * 3600,
-                follow=follow,
-                dry_run=dry_run,
-            )
-
             def show(line: str) -> None:
                 console.print(line, markup=False)
 
-            return submitting.main(wish, compiling.load_target("kubeflow", image), show)
+            return submitting.main(compiling.load_target("kubeflow", image), show, **options)
 
     raise SystemExit(told(work))

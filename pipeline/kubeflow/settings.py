@@ -7,29 +7,26 @@ late, lose or rewrite is refused here; docs/kubeflow.md says what is known of th
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from components.settings import Problem, Removable, Settings, Strict
 
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-"""A Kubernetes quantity: `500m`, `2`, `8Gi`."""
+Cpu = Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")]
+"""Processors: `500m`, `2`, `0.5`."""
+Memory = Annotated[str, Field(pattern=r"^\d+([EPTGM]i?|Ki?)?$")]
+"""Bytes: `8Gi`, `16G`."""
 Path = Annotated[str, Field(pattern=r"^/[^\s]*[^/\s]$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 Platform = Literal["kubeflow", "vertex"]
 
-_TPU_LABELS = ("cloud.google.com/gke-tpu-accelerator", "cloud.google.com/gke-tpu-topology")
-_UNITS = {"": Decimal(1), "m": Decimal("0.001")}
-_UNITS |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGT", start=1)}
-_UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGT", start=1)}
-_RESERVED = ("/gcs", "/kfp-launcher", "/minio", "/s3", "/tmp/kfp", "/.cache", "/.config", "/.local")
+_TPU_LABELS = {"cloud.google.com/gke-tpu-accelerator", "cloud.google.com/gke-tpu-topology"}
+_RESERVED = re.compile(r"/(gcs|kfp-launcher|minio|s3|tmp/kfp|\.cache|\.config|\.local)(/|$)")
 """Kubeflow Pipelines mounts its own volumes there, and looks for outputs below /tmp/kfp."""
 _VOLUME_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """Kubeflow Pipelines names a pod's volume after the claim in it."""
-_SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|KEY)(_|$)")
-_WHERE_A_SECRET_IS = re.compile(r"_(FILE|PATH|NAME)$")
+_SECRET = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|KEY)(_(?!(.*_)?(FILE|PATH|NAME)$)|$)", re.I)
 _DOLLARS = re.compile(r"\$\$|\$\([-._a-zA-Z][-._a-zA-Z0-9]*\)")
 """Kubernetes makes one dollar sign of two, and a variable's value of `$(NAME)`."""
 _ONLY_KUBERNETES = (
@@ -97,15 +94,15 @@ class Step(Strict):
     """What a step's pod needs. A step's own values replace those of `defaults`, field by field."""
 
     image: str | None = Field(None, description="Another image than all steps', e.g. with a GPU.")
-    cpu: Quantity | None = Field(None, description="Request.")
-    cpu_limit: Quantity | None = None
-    memory: Quantity | None = Field(None, description="Request.")
-    memory_limit: Quantity | None = None
+    cpu: Cpu | None = Field(None, description="Request.")
+    cpu_limit: Cpu | None = None
+    memory: Memory | None = Field(None, description="Request.")
+    memory_limit: Memory | None = None
     accelerator: Accelerator | None = None
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[Toleration] = Field(default_factory=list)
     volumes: list[Volume] = Field(default_factory=list, description="Beside the workspace.")
-    shared_memory: Quantity | None = Field(None, description="Size of /dev/shm, in memory.")
+    shared_memory: Memory | None = Field(None, description="Size of /dev/shm, in memory.")
     env: dict[str, str] = Field(default_factory=dict)
     secrets: list[Secret] = Field(default_factory=list)
     labels: dict[str, str] = Field(default_factory=dict)
@@ -158,61 +155,70 @@ class Target(Settings):
 
     def step(self, component: str) -> Step:
         """The settings of a component's step, over the defaults."""
-        own = self.steps.get(component)
-        if own is None:
-            return self.defaults
+        own = self.steps.get(component, Step())
         return self.defaults.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields, and what a cluster would refuse or lose."""
+        for field, text in _mount_problems(self.workspace):
+            yield ("workspace", field), text
         of_all = list(self._step_problems(self.defaults))
-        for path, text in of_all:
-            yield ("defaults", *path), text
+        yield from ((("defaults", *path), text) for path, text in of_all)
         for name in self.steps:
-            for problem in self._step_problems(self.step(name)):
-                if problem not in of_all:
-                    yield ("steps", name, *problem[0]), problem[1]
-        for setting, text in _mount_problems(self.workspace.claim, self.workspace.path):
-            yield ("workspace", setting), text
-        for at, value in _texts(self.model_dump(mode="json")):
+            for path, text in self._step_problems(self.step(name)):
+                if (path, text) not in of_all:
+                    yield ("steps", name, *path), text
+        for path, value in _texts(self.model_dump(mode="json")):
             if mistake := rewritten(value):
-                yield at, mistake
+                yield path, mistake
 
     def _step_problems(self, step: Step) -> Iterator[Problem]:
+        from kubernetes.utils import parse_quantity
+
         paths = [volume.path for volume in step.volumes] + [self.workspace.path]
         for path in sorted({path for path in paths if paths.count(path) > 1}):
             yield ("volumes",), f"two volumes at {path}"
         for number, volume in enumerate(step.volumes):
-            for field, text in _mount_problems(volume.claim, volume.path):
+            for field, text in _mount_problems(volume):
                 yield ("volumes", str(number), field), text
         if step.retry and step.timeout_seconds and step.retry.max_seconds <= step.timeout_seconds:
             text = f"must be above timeout_seconds, {step.timeout_seconds}, which it includes"
             yield ("retry", "max_seconds"), text
         if step.accelerator and step.accelerator.type == "google.com/tpu":
-            for label in _TPU_LABELS:
-                if label not in step.node_selector:
-                    yield ("node_selector",), f"a TPU needs the label {label}"
+            for label in sorted(_TPU_LABELS - step.node_selector.keys()):
+                yield ("node_selector",), f"a TPU needs the label {label}"
         for what in ("cpu", "memory"):
             wanted, limit = getattr(step, what), getattr(step, f"{what}_limit")
-            if wanted and limit and _amount(wanted) > _amount(limit):
+            if wanted and limit and parse_quantity(wanted) > parse_quantity(limit):
                 yield (what,), f"{wanted} is above {what}_limit, {limit}: Kubernetes refuses it"
-        for name in step.env:
-            if _SECRET.search(name.upper()) and not _WHERE_A_SECRET_IS.search(name.upper()):
-                text = "looks like a secret, and would stand in the package: take it from `secrets`"
-                yield ("env", name), text
+        for name in filter(_SECRET.search, step.env):
+            text = "looks like a secret, and would stand in the package: take it from `secrets`"
+            yield ("env", name), text
 
-    def problems_on_vertex(self) -> Iterator[Problem]:
-        """Yields what Vertex AI does not know."""
+
+class OnVertex(Target):
+    """The settings for Vertex AI, which lacks much of what Kubernetes has."""
+
+    def step(self, component: str) -> Step:
+        """The settings of a step: Vertex knows limits alone, and picks a machine by them."""
+        step = super().step(component)
+        limits = {"cpu_limit": step.cpu_limit or step.cpu, "cpu": None, "memory": None}
+        limits["memory_limit"] = step.memory_limit or step.memory
+        return step.model_copy(update=limits)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions, and what Vertex AI does not know."""
+        yield from super().problems()
         if not self.pipeline_root.startswith("gs://"):
             yield ("pipeline_root",), "Vertex AI keeps artifacts in Cloud Storage: gs://…"
-        steps = {("steps", name): step for name, step in self.steps.items()}
-        for at, step in [(("defaults",), self.defaults), *steps.items()]:
-            for field in _ONLY_KUBERNETES:
-                if getattr(step, field) not in (None, {}, []):
-                    yield (*at, field), "Vertex AI has no such thing: it would be lost"
         if self.workspace.claim:
             text = "Vertex AI has no PersistentVolumeClaims: null, and a path under /gcs"
             yield ("workspace", "claim"), text
+        settings = [(("steps", name), step) for name, step in self.steps.items()]
+        for path, step in [(("defaults",), self.defaults), *settings]:
+            for name in _ONLY_KUBERNETES:
+                if getattr(step, name) not in (None, {}, []):
+                    yield (*path, name), "Vertex AI has no such thing: it would be lost"
 
 
 def rewritten(text: str) -> str:
@@ -224,14 +230,14 @@ def rewritten(text: str) -> str:
     return ""
 
 
-def _mount_problems(claim: str | None, path: str) -> Iterator[tuple[str, str]]:
-    if claim and any(path == root or path.startswith(f"{root}/") for root in _RESERVED):
-        yield "path", f"{path} is inside a folder of Kubeflow Pipelines: choose another"
-    if claim is not None and not _VOLUME_NAME.fullmatch(claim):
-        text = (
-            f"'{claim}' becomes a volume's name: at most 63 lower-case letters, digits and hyphens"
-        )
-        yield "claim", text
+def _mount_problems(volume: Volume | Workspace) -> Iterator[tuple[str, str]]:
+    if volume.claim is None:
+        return
+    if _RESERVED.match(volume.path):
+        yield "path", f"{volume.path} is inside a folder of Kubeflow Pipelines: choose another"
+    if not _VOLUME_NAME.fullmatch(volume.claim):
+        limit = "at most 63 lower-case letters, digits and hyphens"
+        yield "claim", f"'{volume.claim}' becomes a volume's name: {limit}"
 
 
 def _texts(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -241,8 +247,3 @@ def _texts(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
         inner = value.items() if isinstance(value, dict) else enumerate(value)
         for key, found in inner:
             yield from _texts(found, (*at, str(key)))
-
-
-def _amount(quantity: str) -> Decimal:
-    number = quantity.rstrip("mkKMGTi")
-    return Decimal(number) * _UNITS[quantity.removeprefix(number)]

@@ -25,24 +25,19 @@ tensorflow_model_analysis.default_eval_shared_model
 
 
 def main(only: list[str]) -> int:
-    """Makes each step's component in a process of its own; the exit code comes back.
-
-    Args:
-      only: the components, such as Trainer; all if there are none.
-    """
-    told = steps()
+    """Makes the component of each step, or of these alone, in a process of its own."""
+    told, code = steps(), 0
     if unknown := [name for name in only if name not in told]:
         print(f"No step is {', '.join(unknown)}: {', '.join(sorted(told))}.", file=sys.stderr)
         return 2
-    failed = False
     for name in only or sorted(told):
         command = [sys.executable, "-c", _PROBE, json.dumps(told[name])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         print(f"{name:<18} {'failed' if done.returncode else 'imports'}", flush=True)
         if done.returncode:
-            failed = True
             print(done.stderr, file=sys.stderr)
-    return int(failed)
+            code = 1
+    return code
 
 
 def steps() -> dict[str, Any]:
@@ -51,11 +46,10 @@ def steps() -> dict[str, Any]:
 
     target = compiling.load_target("kubeflow")
     trained = compiling.training(loading.load("automated"), target)
-    found = compiling.steps_of(trained.content)
+    packages = [trained]
     if "components.continued_evaluation" in parts.present():
-        judging = compiling.continued_evaluation("automated", [], target, trained)
-        found |= compiling.steps_of(judging.content)
-    return found
+        packages.append(compiling.continued_evaluation("automated", [], target, trained))
+    return {n: told for p in packages for n, told in compiling.steps_of(p.content).items()}
 
 
 if __name__ == "__main__":

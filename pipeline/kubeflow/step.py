@@ -26,11 +26,8 @@ from components.errors import PipelineStop
 Document = dict[str, Any]
 Artifacts = dict[str, list[Any]]
 """TFX artifacts by the name of the input or output."""
-
-STEP = "PIPELINE_STEP"
 _OF_KFP = ("display_name", "store_session_info")
 """What KFP adds to an artifact's metadata."""
-_SCHEMES = {"minio://": "minio/", "s3://": "s3/", "gs://": "gcs/"}
 
 
 class Stores:
@@ -38,7 +35,8 @@ class Stores:
 
     def __init__(self, root: str = "/"):
         """Takes the folder that holds `minio`, `s3` and `gcs`; in a container that is `/`."""
-        self._folders = {scheme: root + folder for scheme, folder in _SCHEMES.items()}
+        folders = {"minio://": "minio/", "s3://": "s3/", "gs://": "gcs/"}
+        self._folders = {scheme: root + folder for scheme, folder in folders.items()}
 
     def local(self, uri: str) -> str:
         """`minio://bucket/key` -> `/minio/bucket/key`; what has no such scheme stays as it is."""
@@ -56,27 +54,24 @@ class Stores:
 
 
 def main(argv: list[str], told: Document | None = None) -> int:
-    """Runs a step; the exit code comes back.
-
-    Args:
-      argv: the command line.
-      told: what PIPELINE_STEP says, if it is not in the environment.
-    """
+    """Runs a step; the exit code comes back. `told` is in place of what PIPELINE_STEP says."""
     flags = argparse.ArgumentParser(prog="python -m pipeline.kubeflow.step")
     flags.add_argument("component", help="the component's name in the graph")
     flags.add_argument("input", help="KFP's executor input as JSON, or @ and its file")
     flags.add_argument("--stores", default="/", help="where the launcher's folders are")
-    given = flags.parse_args(argv)
+    arguments = flags.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("progress").setLevel(logging.INFO)
     logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)  # a line for each type
     try:
-        text = Path(given.input[1:]).read_text() if given.input[:1] == "@" else given.input
-        _run(told or json.loads(os.environ[STEP]), json.loads(text), Stores(given.stores))
+        text = arguments.input
+        text = Path(text[1:]).read_text() if text.startswith("@") else text
+        told = told or json.loads(os.environ["PIPELINE_STEP"])
+        _run(told, json.loads(text), Stores(arguments.stores))
     except BaseException as error:  # what ends the process must be named in its last line
-        return _tell(given.component, error)
-    print(f"{given.component} is done.", flush=True)
+        return _tell(arguments.component, error)
+    print(f"{arguments.component} is done.", flush=True)
     return 0
 
 
@@ -97,50 +92,41 @@ def make_component(told: Document, values: Mapping[str, Any]) -> Any:
 
     Args:
       told: `component` (its name), `graph` (a module), `config`, `workspace` (a path), `code` (the
-        graph's fingerprint), `schema` (the schema file's hash), `git_commit`, and perhaps `starter`
-        (for the graph of continued evaluation).
+        graph's fingerprint), `schema` (the schema file's hash), `git_commit`, and `more` (for the
+        graph).
       values: the run's parameters and `run_id`, by name.
 
     Raises:
       PipelineStop: a value is wrong, or the image is not what the package was compiled from.
     """
+    from pipeline.config import config_model
     from pipeline.kubeflow import parameters
     from pipeline.loading import PROJECT
     from pipeline.workspace import Workspace
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])
-    )
+    path = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     module = importlib.import_module(told["graph"])
-    config = parameters.changed(read_config(told["config"]), values)
-    _check_image(told, config)
+    config = parameters.changed(config_model().model_validate(told["config"]), values)
+    here = image_of(told["graph"], config)
+    if changed := [name for name, value in here.items() if value != told[name]]:
+        raise PipelineStop(
+            f"The image's {' and '.join(changed)} are not what this package was compiled from. "
+            "Build and push the image, then compile again."
+        )
     workspace = Workspace(Path(told["workspace"]), is_here=False)
-    more = [told["starter"]] if "starter" in told else []
-    graph = module.create_pipeline(config, workspace, *more)
+    graph = module.create_pipeline(config, workspace, **told["more"])
     [found] = [each for each in graph.components if each.id == told["component"]]
-    if "git_commit" in found.exec_properties:  # the image is built from a tree without a history
-        found.exec_properties["git_commit"] = told["git_commit"]
-    if "run_id" in found.exec_properties:
-        found.exec_properties["run_id"] = values.get("run_id")
-    if "input_base" in found.exec_properties and "://" in config.data.path:
-        found.exec_properties["input_base"] = config.data.path
+    properties: Document = found.exec_properties
+    known = {"git_commit": told["git_commit"], "run_id": values.get("run_id")}
+    if "://" in config.data.path:
+        known["input_base"] = config.data.path
+    properties.update({name: known[name] for name in known.keys() & properties.keys()})
     return found
 
 
-def read_config(given: Document) -> Any:
-    """The configuration, from the settings that differ from the defaults."""
-    from pipeline.config import config_model
-
-    return config_model().model_validate(given)
-
-
 def image_of(graph: str, config: Any) -> dict[str, str]:
-    """What identifies the files that a graph is made from, in the image and where it is compiled.
-
-    Args:
-      graph: the module of the graph.
-      config: the configuration.
-    """
+    """What identifies the files that a graph is made from, here and in the image."""
     import hashlib
 
     from pipeline.fingerprint import code_fingerprint
@@ -148,80 +134,55 @@ def image_of(graph: str, config: Any) -> dict[str, str]:
 
     schema = PROJECT / config.schema_file
     content = schema.read_bytes() if schema.is_file() else b""
-    return {
-        "code": code_fingerprint(graph),
-        "schema": hashlib.sha256(content).hexdigest()[:16],
-    }
-
-
-def _check_image(told: Document, config: Any) -> None:
-    here = image_of(told["graph"], config)
-    if changed := [name for name, found in here.items() if found != told[name]]:
-        raise PipelineStop(
-            f"The image's {' and '.join(changed)} are not what this package was compiled from. "
-            "Build and push the image, then compile again."
-        )
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return {"code": code_fingerprint(graph), "schema": digest}
 
 
 def execute(component: Any, executor_input: Document, stores: Stores) -> None:
-    """Runs a component's executor, and writes KFP's executor output.
-
-    Args:
-      component: a component of the graph.
-      executor_input: KFP's ExecutorInput as JSON.
-      stores: where artifacts are.
-
-    Raises:
-      PipelineStop: what a person has to put right.
-    """
-    optional = {name for name, each in component.spec.INPUTS.items() if each.optional}
-    inputs = {
-        name: found
-        for name, found in _read(
-            executor_input["inputs"].get("artifacts", {}), component.inputs, stores
-        ).items()
-        if name not in optional or any(Path(each.uri).exists() for each in found)
-    }
-    given = executor_input["outputs"]
-    outputs = _read(given["artifacts"], component.outputs, stores)
-    for made in outputs.values():
-        os.makedirs(made[0].uri, exist_ok=True)
+    """Runs the executor of a component of the graph, and writes KFP's executor output."""
+    wanted = executor_input["outputs"]
+    inputs = _read(executor_input["inputs"].get("artifacts", {}), component.inputs, stores)
+    for name, channel in component.spec.INPUTS.items():
+        is_there = any(Path(each.uri).exists() for each in inputs.get(name, []))
+        if channel.optional and not is_there:
+            inputs.pop(name, None)
+    outputs = _read(wanted["artifacts"], component.outputs, stores)
+    for [artifact] in outputs.values():
+        os.makedirs(artifact.uri, exist_ok=True)
     properties = {n: v for n, v in component.exec_properties.items() if v is not None}
     logging.info("%s starts", component.id)
     with tempfile.TemporaryDirectory() as folder:
         _executor(component, folder).Do(inputs, outputs, properties)
-    for made in outputs.values():
-        _resolve_links(Path(made[0].uri))
-    written: Document = {"artifacts": {n: _described(n, a, stores) for n, a in outputs.items()}}
-    if decisions := given.get("parameters"):
-        first = next(iter(outputs.values()))[0]
-        written["parameterValues"] = {n: first.get_int_custom_property(n) for n in decisions}
-    write_output(stores.local(given["outputFile"]), written)
+    written: Document = {"artifacts": {}}
+    for name, [artifact] in outputs.items():
+        _resolve_links(Path(artifact.uri))
+        written["artifacts"][name] = {"artifacts": [_described(name, artifact, stores)]}
+    for decision in wanted.get("parameters", {}):
+        [artifact] = next(iter(outputs.values()))
+        written["parameterValues"] = {decision: artifact.get_int_custom_property(decision)}
+    write_output(stores.local(wanted["outputFile"]), written)
 
 
 def write_output(path: str, output: Document) -> None:
     """Writes KFP's executor output, whole or not at all."""
-    from components.files import new_file
+    from components.files import write_atomically
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with new_file(path) as temporary:
-        Path(temporary).write_text(json.dumps(output))
+    write_atomically(path, json.dumps(output))
 
 
 def _executor(component: Any, folder: str) -> Any:
     from tfx.dsl.components.base import base_beam_executor, base_executor
 
     executor = component.executor_spec.executor_class
-    context: dict[str, Any] = {"tmp_dir": folder, "unique_id": "0"}
+    context: Document = {"tmp_dir": folder, "unique_id": "0"}
     if not issubclass(executor, base_beam_executor.BaseBeamExecutor):
         return executor(base_executor.BaseExecutor.Context(**context))
     from components.ingest import batches
 
     batches.install()
-    flags = component.executor_spec.beam_pipeline_args or []
-    return executor(
-        base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=flags, **context)
-    )
+    context["beam_pipeline_args"] = component.executor_spec.beam_pipeline_args or []
+    return executor(base_beam_executor.BaseBeamExecutor.Context(**context))
 
 
 def _read(given: Document, channels: Mapping[str, Any], stores: Stores) -> Artifacts:
@@ -233,7 +194,7 @@ def _read(given: Document, channels: Mapping[str, Any], stores: Stores) -> Artif
     found: Artifacts = {}
     for name, channel in channels.items():
         for each in given.get(name, {}).get("artifacts", []):
-            artifact = _artifact(each, f"{channel.type.__module__}.{channel.type.__name__}")
+            artifact = read_artifact(each, channel.type)
             artifact.uri = stores.local(each["uri"])
             if artifact.uri != each["uri"] and "metadata" in each:
                 artifact.set_string_custom_property("uri", each["uri"])
@@ -241,28 +202,21 @@ def _read(given: Document, channels: Mapping[str, Any], stores: Stores) -> Artif
     return found
 
 
-def _artifact(given: Mapping[str, Any], kind: str) -> Any:
+def read_artifact(given: Mapping[str, Any], kind: type) -> Any:
     """A TFX artifact from KFP's RuntimeArtifact as JSON, with TFX's own reading of it."""
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2 as messages
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as utils
-
-    metadata = {k: v for k, v in given.get("metadata", {}).items() if k not in _OF_KFP}
-    typed = {**given, "metadata": metadata, "type": {"schemaTitle": kind}}
-    message = json_format.ParseDict(typed, messages.RuntimeArtifact(), ignore_unknown_fields=True)
-    read = utils.parse_raw_artifact_dict({"": messages.ArtifactList(artifacts=[message])})
-    found = read[""][0]
-    if given.get("name", "").isdigit():  # the metadata store's id, which TFX would hash
-        found.id = int(given["name"])
-    _unpack(found.mlmd_artifact.custom_properties)
-    return found
-
-
-def _unpack(properties: Any) -> None:
-    """Custom properties as a component set them; TFX leaves each wrapped in a struct."""
     from tfx.types import artifact as artifacts
 
-    for value in properties.values():
+    metadata = {k: v for k, v in given.get("metadata", {}).items() if k not in _OF_KFP}
+    title = {"schemaTitle": f"{kind.__module__}.{kind.__name__}"}
+    typed = {**given, "metadata": metadata, "type": title}
+    message = json_format.ParseDict(typed, messages.RuntimeArtifact(), ignore_unknown_fields=True)
+    found = utils.parse_raw_artifact_dict({"": messages.ArtifactList(artifacts=[message])})[""][0]
+    if given.get("name", "").isdigit():  # the metadata store's id, which TFX would hash
+        found.id = int(given["name"])
+    for value in found.mlmd_artifact.custom_properties.values():  # TFX leaves each in a struct
         plain = artifacts._decode_struct_value(value.struct_value)
         if isinstance(plain, str):
             value.string_value = plain
@@ -270,25 +224,23 @@ def _unpack(properties: Any) -> None:
             value.int_value = int(plain)
         elif isinstance(plain, float):
             value.double_value = plain
+    return found
 
 
-def _described(name: str, artifacts: list[Any], stores: Stores) -> Document:
+def _described(name: str, artifact: Any, stores: Stores) -> Document:
     """An output for KFP: with URIs again, and without nulls, which would fail the task."""
     import tfx.version
     from google.protobuf import json_format
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as utils
 
-    described = []
-    for artifact in artifacts:
-        artifact.set_string_custom_property("tfx_version", tfx.version.__version__)
-        message = utils.to_runtime_artifact(artifact, {artifact.id: artifact.name})
-        metadata = {
-            key: stores.remote(value) if isinstance(value, str) else value
-            for key, value in json_format.MessageToDict(message.metadata).items()
-            if value is not None
-        }
-        described.append({"name": name, "uri": stores.remote(artifact.uri), "metadata": metadata})
-    return {"artifacts": described}
+    artifact.set_string_custom_property("tfx_version", tfx.version.__version__)
+    message = utils.to_runtime_artifact(artifact, {artifact.id: artifact.name})
+    metadata = {
+        key: stores.remote(value) if isinstance(value, str) else value
+        for key, value in json_format.MessageToDict(message.metadata).items()
+        if value is not None
+    }
+    return {"name": name, "uri": stores.remote(artifact.uri), "metadata": metadata}
 
 
 def _resolve_links(folder: Path) -> None:
@@ -307,17 +259,16 @@ def _tell(component: str, error: BaseException) -> int:
 
     if not isinstance(error, PipelineStop):
         traceback.print_exception(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    text = reason(error)
+    text, code = reason(error), 1
     if isinstance(error, KeyboardInterrupt):
-        text = str(error) or "interrupted; a checkpoint is kept, the next attempt goes on"
+        text, code = "interrupted; a checkpoint is kept, the next attempt goes on", START_AGAIN
+    sys.stdout.flush()
     print(f"{component} failed: {' '.join(text.split())}", file=sys.stderr, flush=True)
-    return START_AGAIN if isinstance(error, KeyboardInterrupt) else 1
+    return code
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    ended = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of Beam and TensorFlow have nothing more to say
+    os._exit(ended)  # threads of Beam and TensorFlow have nothing more to say

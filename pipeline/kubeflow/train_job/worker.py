@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from components.errors import PipelineStop
@@ -23,37 +22,37 @@ _FINAL = 1
 """Exit code that does not start the group again."""
 
 
-class Watch:
-    """Watches for changes of the file that the step writes while it lives."""
+class Watch(threading.Thread):
+    """Watches for changes of the file that the step writes while it lives.
 
-    def __init__(self, file: Path, silence: float, on_silence: Callable[[], None] | None = None):
-        """Starts.
+    After `silence` seconds without one a chief is told to end, and takes the others with it once a
+    checkpoint is written. Clocks of machines differ, so only changes count.
+    """
 
-        Args:
-          file: the step's.
-          silence: seconds without a change that are taken for the step's death.
-          on_silence: called once, from another thread, after them.
-        """
-        self._file, self._seconds, self._on_silence = file, silence, on_silence
+    def __init__(self, file: Path, silence: float, is_chief: bool):
+        super().__init__(daemon=True)
+        self._file, self._silence, self._is_chief = file, silence, is_chief
         self._changed = time.monotonic()
-        threading.Thread(target=self._look, daemon=True).start()
+        self.start()
 
     def is_quiet(self) -> bool:
         """Whether several beats were missed: with other evidence, as good as silence."""
-        return time.monotonic() - self._changed > self._seconds / 2
+        return time.monotonic() - self._changed > self._silence / 2
 
-    def _look(self) -> None:
+    def run(self) -> None:
+        """Looks until there is silence."""
         last = ""
-        while time.monotonic() - self._changed < self._seconds:
+        while time.monotonic() - self._changed < self._silence:
             try:
                 content = self._file.read_text()
             except OSError:
                 content = last
             if content != last:
                 last, self._changed = content, time.monotonic()
-            time.sleep(self._seconds / 10)
-        if self._on_silence:
-            self._on_silence()
+            time.sleep(self._silence / 10)
+        if self._is_chief:
+            print("The step that made this TrainJob is gone.", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(folder: Path) -> int:
@@ -63,16 +62,15 @@ def main(folder: Path) -> int:
     cluster = {"worker": os.environ[job.ADDRESSES].split(",")}
     task = {"type": "worker", "index": index}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-    # The chief is told, and takes the others with it once a checkpoint is written.
-    end = _end if index == 0 else None
-    watch = Watch(folder / execution.HEARTBEAT, float(os.environ[job.SILENCE]), end)
+    watch = Watch(folder / execution.HEARTBEAT, float(os.environ[job.SILENCE]), index == 0)
+    member = importlib.import_module("components.multi_worker.member")  # an optional part
     try:
         if not folder.is_dir():
             raise PipelineStop(
                 f"{folder} is not there: this pod does not see the workspace that the step writes. "
                 "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
             )
-        code = _take_part(folder)
+        code = int(member.take_part(str(folder), lambda: _train(folder), _show))
     except PipelineStop as error:
         print(f"Trainer failed: {error}", file=sys.stderr)
         return _FINAL
@@ -81,23 +79,18 @@ def main(folder: Path) -> int:
     return _FINAL if code == START_AGAIN and watch.is_quiet() else code
 
 
-def _end() -> None:
-    print("The step that made this TrainJob is gone.", file=sys.stderr, flush=True)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _train(folder: Path) -> int:
+    """The chief's: the Trainer's step, unless a pod was lost after it had finished."""
+    from pipeline.kubeflow import step
+
+    if (folder / execution.OUTPUT).exists():
+        return 0
+    told = json.loads((folder / execution.STEP).read_text())
+    return step.main([told["component"], f"@{folder / execution.INPUT}"], told)
 
 
-def _take_part(folder: Path) -> int:
-    member = importlib.import_module("components.multi_worker.member")  # an optional part
-
-    def run() -> int:
-        from pipeline.kubeflow import step
-
-        if (folder / execution.OUTPUT).exists():
-            return 0  # a pod was lost after the chief had finished
-        told = json.loads((folder / execution.STEP).read_text())
-        return step.main([told["component"], f"@{folder / execution.INPUT}"], told)
-
-    return int(member.take_part(str(folder), run, lambda line: print(line, flush=True)))
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -55,18 +55,25 @@ def configs(tmp_path) -> Path:
 
 def target(configs: Path, text: str, name: str = "kubeflow"):
     (configs / f"{name}.yaml").write_text(text)
-    kind = compiling._OnVertex if name == "vertex" else compiling.Target
-    return loading.load_as(kind, name, [], configs)
+    return compiling.load_target(name, configs=configs)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return compiling.training(loading.load("automated"), compiling.load_target("kubeflow"))
+
+
+@pytest.fixture(scope="module")
+def spec(trained):
+    return documents(trained)[0]
 
 
 def documents(package):
-    return list(yaml.safe_load_all(package.content))
+    return list(yaml.load_all(package.content, yaml.CSafeLoader))
 
 
 def test_every_setting_of_a_cluster_reaches_the_package(configs):
-    package = compiling.training(
-        loading.load("automated"), target(configs, yaml.safe_dump(ALL)), "kubeflow"
-    )
+    package = compiling.training(loading.load("automated"), target(configs, yaml.safe_dump(ALL)))
     spec, platform = documents(package)
     container = spec["deploymentSpec"]["executors"]["exec-trainer"]["container"]
     assert container["image"] == "registry.example/gpu:1"
@@ -105,8 +112,7 @@ def test_every_setting_of_a_cluster_reaches_the_package(configs):
     assert tasks["transform"]["retryPolicy"]["backoffMaxDuration"] == "86400s"
 
 
-def test_parameters_have_defaults_and_descriptions():
-    spec, _ = documents(compiling.training(loading.load("automated"), default()))
+def test_parameters_have_defaults_and_descriptions(spec):
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["learning_rate"]["parameterType"] == "NUMBER_DOUBLE"
     assert parameters["learning_rate"]["defaultValue"] == 0.001
@@ -119,13 +125,13 @@ def default():
     return compiling.load_target("kubeflow")
 
 
-def test_what_looks_at_the_registry_is_never_cached():
-    spec, _ = documents(compiling.training(loading.load("automated"), default()))
+def test_what_looks_at_the_registry_is_never_cached(spec):
     tasks = spec["root"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert set(tasks) - cached == {"example-gen", "baseline-lookup", "registry-push"}
     ingested = compiling.training(loading.load("automated"), default(), ingest_cached=True)
-    assert documents(ingested)[0]["root"]["dag"]["tasks"]["example-gen"]["cachingOptions"]
+    again = ingested.made.pipeline_spec.root.dag.tasks
+    assert again["example-gen"].caching_options.enable_cache
 
 
 def keys(*overrides):
@@ -143,11 +149,10 @@ def test_a_changed_setting_changes_the_cache_key_of_the_steps_that_depend_on_it(
     assert after["ExampleGen"] == before["ExampleGen"]
 
 
-def test_steps_of_the_package_make_the_same_components_again():
+def test_steps_of_the_package_make_the_same_components_again(trained):
     """With the settings that differ from the defaults, and in another folder."""
     config = loading.load("automated")
-    told = compiling.steps_of(compiling.training(config, default()).content)
-    assert step.read_config(told["Trainer"]["config"]) == config
+    told = compiling.steps_of(trained.content)
     expected = {
         c.id: building.settings_hash(c)
         for c in graph.create_pipeline(
@@ -166,9 +171,24 @@ def test_steps_of_the_package_make_the_same_components_again():
     assert there.exec_properties["input_base"] == "gs://bucket/rows"
 
 
-def test_a_container_is_another_for_each_component():
+def test_a_step_of_the_package_makes_and_describes_its_output(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    told = compiling.steps_of(trained.content)["CuratedSchema"]
+    monkeypatch.setenv("PIPELINE_STEP", json.dumps(told))
+    uri, file = "minio://bucket/run/schema", tmp_path / "minio" / "bucket" / "output.json"
+    artifacts = {"schema": {"artifacts": [{"name": "schema", "uri": uri}]}}
+    outputs = {"artifacts": artifacts, "outputFile": str(file)}
+    given = json.dumps({"inputs": {}, "outputs": outputs})
+    assert step.main(["CuratedSchema", given, "--stores", f"{tmp_path}/"]) == 0
+    [made] = json.loads(file.read_text())["artifacts"]["schema"]["artifacts"]
+    assert made["uri"] == uri
+    assert list((tmp_path / "minio" / "bucket" / "run" / "schema").iterdir())
+    monkeypatch.setenv("PIPELINE_STEP", json.dumps(told | {"code": "other"}))
+    assert step.main(["CuratedSchema", given, "--stores", f"{tmp_path}/"]) == 1
+
+
+def test_a_container_is_another_for_each_component(spec):
     """The backend files components by their containers."""
-    spec, _ = documents(compiling.training(loading.load("automated"), default()))
     containers = [one["container"] for one in spec["deploymentSpec"]["executors"].values()]
     assert len({json.dumps([c["command"], c["args"]]) for c in containers}) == len(containers)
 
@@ -179,9 +199,8 @@ from pipeline.kubeflow import compiling
 from pathlib import Path
 import sys
 target = compiling.load_target("kubeflow")
-made = compiling.compile_all("automated", [], target, "kubeflow", Path(sys.argv[1]))
-made += compiling.compile_all("automated", [], compiling.load_target("vertex"), "vertex",
-                              Path(sys.argv[1]))
+made = compiling.compile_all("automated", [], target, Path(sys.argv[1]))
+made += compiling.compile_all("automated", [], compiling.load_target("vertex"), Path(sys.argv[1]))
 print([package.digest for package, _ in made])
 """
 
@@ -202,9 +221,8 @@ def test_the_same_bytes_each_time(tmp_path):
     assert told[0] == told[1]
 
 
-def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_package():
+def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_package(trained):
     pytest.importorskip("components.continued_evaluation")
-    trained = compiling.training(loading.load("automated"), default())
     package = compiling.continued_evaluation("automated", [], default(), trained)
     spec, _ = documents(package)
     tasks = spec["root"]["dag"]["tasks"]
@@ -214,18 +232,17 @@ def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_
     assert spec["components"]["comp-judged-models"]["outputDefinitions"]["parameters"] == {
         "fresh": {"parameterType": "NUMBER_INTEGER"}
     }
-    starter = json.loads(compiling.steps_of(package.content)["Decide"]["starter"])
+    starter = json.loads(compiling.steps_of(package.content)["Decide"]["more"]["starter"])
     assert starter["arguments"]["digest"] == trained.digest
     assert starter["arguments"]["pipeline"] == trained.name
 
 
-def test_both_forms_of_continued_evaluation_compile():
+def test_both_forms_of_continued_evaluation_compile(trained):
     pytest.importorskip("components.continued_evaluation")
     late = [
         "prediction_log={enabled: true}",
         "continued_evaluation.labels={path: data/labels, pattern: '{SPAN}.csv', key: k, label: l}",
     ]
-    trained = compiling.training(loading.load("automated"), default())
     package = compiling.continued_evaluation("automated", late, default(), trained)
     assert {"labelled-log", "served-inputs", "skew"} <= set(package.tasks)
 
@@ -235,10 +252,10 @@ def test_batch_prediction_is_the_command_in_a_container():
     setting = "gate.stop_on=error"
     spec, platform = documents(compiling.batch_prediction("automated", [setting], default()))
     container = spec["deploymentSpec"]["executors"]["exec-batch-predict"]["container"]
-    assert container["command"] == ["python", "-m", "pipeline", "batch-predict"]
+    assert container["command"] == ["python", "-m", "pipeline"]
     text = " ".join(container["args"])
     assert text.startswith(
-        f"--config automated --set workspace=/mnt/workspace --set {setting} --input"
+        f"batch-predict --config automated --set workspace=/mnt/workspace --set {setting} --input"
     )
     run = "{{$.inputs.parameters['output']}}/{{$.inputs.parameters['run']}}"
     assert run in container["args"]
@@ -247,9 +264,7 @@ def test_batch_prediction_is_the_command_in_a_container():
 
 
 def test_vertex_gets_limits_and_no_kubernetes():
-    package = compiling.training(
-        loading.load("automated"), compiling.load_target("vertex"), "vertex"
-    )
+    package = compiling.training(loading.load("automated"), compiling.load_target("vertex"))
     job = json.loads(package.content)
     assert job["runtimeConfig"]["gcsOutputDirectory"].startswith("gs://")
     executors = job["pipelineSpec"]["deploymentSpec"]["executors"]

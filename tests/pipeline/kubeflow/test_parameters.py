@@ -13,7 +13,7 @@ def config():
 
 
 def test_defaults_change_nothing(config):
-    defaults = {name: each.default(config) for name, each in parameters.PARAMETERS.items()}
+    defaults = parameters.defaults(config, parameters.OF_A_TRAINING)
     assert parameters.changed(config, defaults | {parameters.FINGERPRINT: "x"}) == config
 
 
@@ -46,35 +46,37 @@ def test_warm_start_is_a_number_a_label_or_none_and_its_layers_stay():
 
 def test_zero_steps_without_epochs():
     config = loading.load("automated", ["training.epochs=null", "training.steps=10"])
-    with pytest.raises(PipelineStop, match="there is none"):
+    with pytest.raises(PipelineStop, match="set either 'epochs' or 'steps'"):
         parameters.changed(config, {"steps": 0})
 
 
-def test_every_wrong_value_at_once():
-    wrong = {"steps": -1, "learning_rate": "fast", "span": "next", "promote": "maybe", "lr": 1}
+def test_every_wrong_value_at_once(config):
+    wrong = ["steps=-1", "learning_rate=0", "span=next", "promote=maybe"]
     with pytest.raises(PipelineStop) as caught:
-        parameters.check(wrong)
+        parameters.read(wrong, config)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 1 + len(wrong)
-    assert "  lr: no such parameter; there are data_path" in lines[-1]
-    for name, value in list(wrong.items())[:-1]:
-        assert any(line.startswith(f"  {name}: ") and repr(value) in line for line in lines), name
+    for text in wrong:
+        name, _, value = text.partition("=")
+        assert any(line.startswith(f"  --param {name}: ") and value in line for line in lines), name
+    with pytest.raises(PipelineStop) as caught:
+        parameters.read(["lr=1", "steps=many", "steps"], config)
+    told = str(caught.value)
+    assert "  lr: no such parameter; there are data_path" in told
+    assert "  steps: 'many' is no int" in told
+    assert "  steps: expected NAME=VALUE" in told
 
 
-def test_values_of_the_command_line():
+def test_values_of_the_command_line(config):
     given = ["steps=5", "learning_rate=1e-3", "data_path=/mnt/a=b", "span=7"]
-    assert parameters.read(given) == {
+    assert parameters.read(given, config) == {
         **{"steps": 5, "learning_rate": 0.001, "data_path": "/mnt/a=b", "span": "7"}
     }
-    with pytest.raises(PipelineStop, match="'fast' is no float"):
-        parameters.read(["learning_rate=fast"])
-    with pytest.raises(PipelineStop, match="expected NAME=VALUE"):
-        parameters.read(["steps"])
 
 
-def test_continued_evaluation_judges_one_span():
-    parameters.check_evaluation({"data_path": "/mnt/data", "span": "17"})
+def test_continued_evaluation_judges_one_span(config):
+    offered = parameters.OF_AN_EVALUATION
+    assert parameters.read(["data_path=/mnt/data", "span=17"], config, offered)
     with pytest.raises(PipelineStop, match="judges one span"):
-        parameters.check_evaluation({"span": "{count: 4}"})
+        parameters.read(["span={count: 4}"], config, offered)
     with pytest.raises(PipelineStop, match="steps: no such parameter; there are data_path, span"):
-        parameters.check_evaluation({"steps": 3})
+        parameters.read(["steps=3"], config, offered)

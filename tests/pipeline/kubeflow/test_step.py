@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tfx.types import standard_artifacts
 
 from pipeline.kubeflow import step
 from tests.pipeline.kubeflow.launched import RECORDED, Cluster, Run, readable_by_all
@@ -56,7 +57,7 @@ def test_uris_are_paths_and_become_uris_again():
 
 def test_what_kfp_adds_to_an_artifact_is_no_property_of_it_and_the_ids_are_kept():
     [given] = RECORDED["inputs"]["artifacts"]["examples"]["artifacts"]
-    found = step._artifact(given, "tfx.types.standard_artifacts.Examples")
+    found = step.read_artifact(given, standard_artifacts.Examples)
     assert (found.id, found.uri) == (81, given["uri"])
     assert found.split_names == '["train", "eval"]'
     added = {"file_format", "input_fingerprint", "payload_format", "span", "tfx_version"}
@@ -74,6 +75,7 @@ def test_a_link_to_a_folder_becomes_a_folder(tmp_path):
     assert (made / "link" / "file").read_text() == "x"
 
 
+@pytest.mark.prove
 def test_a_step_runs_and_one_of_another_image_says_so(cluster, package):
     run = Run(cluster, package, {})
     done = run.step("curated-schema")

@@ -12,6 +12,7 @@ from pipeline.kubeflow import client, compiling, retraining, submitting
 from tests.pipeline.kubeflow.api import Api, rows, served
 
 DATA = "data_path=/mnt/data"
+ROWS = "input=/mnt/data/*.csv"
 
 
 @pytest.fixture
@@ -29,22 +30,11 @@ def build(tmp_path, monkeypatch):
     monkeypatch.setattr(compiling, "BUILD", tmp_path)
 
 
-def submit(*values: str, **changes):
-    """The exit code, and the lines shown."""
-    wish = submitting.Wish(
-        config="automated",
-        overrides=changes.pop("overrides", []),
-        which=changes.pop("which", submitting.Which.TRAINING),
-        values=list(values),
-        schedule=changes.pop("schedule", None),
-        run_name=None,
-        experiment=None,
-        timeout_seconds=changes.pop("timeout", 60.0),
-        follow=True,
-        dry_run=changes.pop("dry_run", False),
-    )
+def submit(*values: str, which="batch-predict", **options):
+    """The exit code, and the lines shown. The package of one step compiles in no time."""
     lines: list[str] = []
-    code = submitting.main(wish, compiling.load_target("kubeflow"), lines.append)
+    target = compiling.load_target("kubeflow")
+    code = submitting.main(target, lines.append, which=which, param=list(values), **options)
     return code, "\n".join(lines)
 
 
@@ -55,7 +45,7 @@ def paths(api, method):
 def test_a_run_is_uploaded_started_followed_and_the_version_is_there_the_next_time(api):
     first, then = rows(example_gen="RUNNING"), rows(example_gen="SUCCEEDED", trainer="cached")
     api.polls = [{"state": "RUNNING"} | first, {"state": "SUCCEEDED"} | then]
-    code, shown = submit(DATA, "steps=5")
+    code, shown = submit(DATA, "steps=5", which="training")
     assert code == 0, shown
     [run] = api.runs
     assert run["runtime_config"]["parameters"] == {"data_path": "/mnt/data", "steps": 5}
@@ -71,33 +61,36 @@ def test_a_run_is_uploaded_started_followed_and_the_version_is_there_the_next_ti
     assert any("trainer" in line and "cached" in line for line in lines)
     assert lines[-1].startswith("SUCCEEDED")
     api.polls = [{"state": "SUCCEEDED"}]
-    assert "(there already)" in submit(DATA)[1]
+    assert "(there already)" in submit(DATA, which="training")[1]
     assert len(api.versions) == 1
 
 
 def test_why_a_step_failed_is_printed_from_its_log_with_a_command_that_works(api):
-    api.polls = [{"state": "FAILED"} | rows(example_gen="SUCCEEDED", gate="FAILED")]
+    api.polls = [{"state": "FAILED"} | rows(batch_predict="FAILED")]
     api.log = (
         "2026 Gate starts\nGate failed: method: barter is unknown.\nI1 launcher.go:1] exit 1\n"
     )
-    code, shown = submit(DATA)
+    code, shown = submit(ROWS)
     assert code == 1
     assert "\nGate failed: method: barter is unknown.\n" in f"\n{shown}\n"
-    pod = "small-x7k2p-retry-system-container-impl-1001"
+    pod = "small-x7k2p-retry-system-container-impl-1000"
     assert f"kubectl logs -n kubeflow {pod} -c main" in shown
     [asked] = [path for path in paths(api, "GET") if "/nodes/" in path]
-    assert asked.endswith("/nodes/small-x7k2p-1001/log")
+    assert asked.endswith("/nodes/small-x7k2p-1000/log")
     assert "POD" not in shown
 
 
 @pytest.mark.parametrize(
     ("log", "words"),
-    [("starts\n", "process was killed"), (None, "can't be read from here")],
+    [
+        ("starts\nNo such version.\nI1128 x] exit\n", "last line: No such version."),
+        (None, "can't be read from here"),
+    ],
 )
 def test_a_log_without_a_reason_is_told_in_words(api, log, words):
-    api.polls = [{"state": "FAILED"} | rows(trainer="FAILED")]
+    api.polls = [{"state": "FAILED"} | rows(batch_predict="FAILED")]
     api.log = log
-    code, shown = submit(DATA)
+    code, shown = submit(ROWS)
     assert code == 1
     assert words in shown
     assert "retry-system-container-impl-1000" in shown
@@ -105,10 +98,10 @@ def test_a_log_without_a_reason_is_told_in_words(api, log, words):
 
 def test_a_cancelled_run_ends_and_one_that_never_does_is_left(api):
     api.polls = [{"state": "CANCELED"}]
-    code, shown = submit(DATA)
+    code, shown = submit(ROWS)
     assert (code, shown.splitlines()[-1].split()[0]) == (1, "CANCELED")
     api.polls = [{"state": "RUNNING"}]
-    code, shown = submit(DATA, timeout=0.5)
+    code, shown = submit(ROWS, timeout_seconds=0.5)
     assert code == 3
     assert "After 0.5 s the run is still RUNNING." in shown
     assert ":terminate" in shown
@@ -116,17 +109,21 @@ def test_a_cancelled_run_ends_and_one_that_never_does_is_left(api):
 
 def test_a_dry_run_sends_nothing_and_shows_no_secret(api, monkeypatch):
     monkeypatch.setenv("KFP_TOKEN", "very-secret-token")
-    code, shown = submit(DATA, dry_run=True)
+    code, shown = submit(ROWS, dry_run=True)
     assert (code, api.asked) == (0, [])
-    assert "Credentials:      a token" in shown
+    assert "Credentials:      token" in shown
     assert "very-secret" not in shown
 
 
 def test_a_schedule_replaces_the_one_of_its_name_and_never_are_two_on(api):
     api.recurring = [
-        {"recurring_run_id": "old", "display_name": "taxi-automated", "status": "ENABLED"}
+        {
+            "recurring_run_id": "old",
+            "display_name": "taxi-automated-batch-predict",
+            "status": "ENABLED",
+        }
     ]
-    code, shown = submit(DATA, schedule="0 0 6 * * *")
+    code, shown = submit(ROWS, schedule="0 0 6 * * *")
     assert code == 0, shown
     [new] = api.recurring
     assert (new["status"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", "0 0 6 * * *")
@@ -139,17 +136,22 @@ def test_a_schedule_replaces_the_one_of_its_name_and_never_are_two_on(api):
 
 def test_five_fields_and_a_frozen_fingerprint_are_refused_before_anything_is_sent(api):
     with pytest.raises(PipelineStop, match="six fields are wanted"):
-        submit(DATA, schedule="0 6 * * *")
+        submit(schedule="0 6 * * *")
     with pytest.raises(PipelineStop, match="data_fingerprint can't be given with --schedule"):
-        submit(DATA, "data_fingerprint=x", schedule="0 0 6 * * *")
+        submit("data_fingerprint=x", schedule="0 0 6 * * *", which="training")
     assert api.asked == []
 
 
 @pytest.mark.parametrize(
     ("status", "body", "headers", "told"),
     [
-        (401, '{"message": "no very-secret-token"}', {}, "wants to know who asks (401: no ***)"),
-        (403, '{"message": "not yours"}', {}, "doesn't let you ask how it is (403: not yours)"),
+        (401, '{"message": "no very-secret-token"}', {}, "refused to ask how it is (401: no ***)"),
+        (
+            403,
+            '{"message": "not yours"}',
+            {},
+            "(403: not yours). Set KFP_NAMESPACE",
+        ),
         (404, "<html>", {"Content-Type": "text/html"}, "not as the Kubeflow Pipelines API does"),
         (200, "<html>login</html>", {"Content-Type": "text/html"}, "not as the Kubeflow"),
         (302, "", {"Location": "https://login.example/x?secret=1"}, "https://login.example/x inst"),
@@ -160,7 +162,7 @@ def test_an_installation_that_does_not_let_us_in(api, monkeypatch, status, body,
     monkeypatch.setenv("KFP_TOKEN", "very-secret-token")
     api.refusals = [("healthz", status, body, headers)]
     with pytest.raises(PipelineStop) as caught:
-        submit(DATA)
+        submit(ROWS)
     assert told in str(caught.value)
     assert "secret" not in str(caught.value)
     assert api.headers["authorization"] == "Bearer very-secret-token"
@@ -169,10 +171,9 @@ def test_an_installation_that_does_not_let_us_in(api, monkeypatch, status, body,
 def test_a_package_that_is_refused_is_told_in_the_servers_words(api):
     api.refusals = [("upload_version", 400, '{"message": "unknown template format"}', {})]
     with pytest.raises(PipelineStop, match=r"refused to upload taxi.*unknown template format"):
-        submit(DATA)
-    api.refusals = [("POST .*/runs", 400, '{"message": "parameter lr is unknown"}', {})]
-    with pytest.raises(PipelineStop, match=r"lr is unknown.* The package takes: data_fingerprint"):
-        submit(DATA)
+        submit(ROWS)
+    with pytest.raises(PipelineStop, match=r"lr: no such parameter; there are data_path"):
+        submit(DATA, "lr=1", which="training")
 
 
 @pytest.mark.parametrize(
@@ -184,19 +185,20 @@ def test_a_package_that_is_refused_is_told_in_the_servers_words(api):
         ({"KFP_HOST": "http://x", "KFP_TOKEN": "a", "KFP_TOKEN_FILE": "/x"}, "are both set"),
         ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "no token can be read"),
         ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "which is no file"),
-        ({"KFP_HOST": "http://x", "KFP_VERIFY_SSL": "no"}, "true or false"),
         ({"KUBECONFIG": "/x", "KFP_TOKEN": "a"}, "can't be used with kube-config"),
     ],
 )
-def test_an_environment_that_leads_nowhere(environment, told):
+def test_an_environment_that_leads_nowhere(environment, told, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(PipelineStop, match=told):
-        client.connection(environment)
+        client.Api()
 
 
 def test_nobody_there(monkeypatch):
     monkeypatch.setenv("KFP_HOST", "http://127.0.0.1:9")
     with pytest.raises(PipelineStop, match=r"can't be reached to ask how it is \(.*refused"):
-        submit(DATA)
+        submit(ROWS)
 
 
 def test_the_same_data_elsewhere_and_later_has_the_same_fingerprint(tmp_path, monkeypatch):
@@ -262,7 +264,7 @@ def test_a_server_that_is_busy_is_asked_again(api):
 
 def test_submitting_continued_evaluation_uploads_what_it_retrains_with(api):
     pytest.importorskip("components.continued_evaluation.part")
-    code, shown = submit(which=submitting.Which.CONTINUED_EVALUATION)
+    code, shown = submit(which="continued-evaluation")
     assert code == 0, shown
     names = [one["display_name"] for one in api.pipelines]
     assert names == ["taxi-automated", "taxi-automated-continued-evaluation"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubeflow_trainer_api import models
 
 from components.errors import PipelineStop
 from pipeline import loading
@@ -64,6 +65,9 @@ def test_the_settings_reach_the_runtime_the_rights_and_the_job():
     assert trainer["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "k"}
     [addresses] = [one["value"] for one in trainer["env"] if one["name"] == job.ADDRESSES]
     assert addresses.split(",")[3] == "trainer-1-node-0-3.trainer-1:2222"
+    for document in (runtime, made):  # from_dict leaves out what Kubeflow Trainer does not know
+        model = getattr(models, f"TrainerV1alpha1{document['kind']}")
+        assert model.from_dict(document).to_dict() == document
 
 
 def test_settings_with_which_several_workers_cannot_train():
