@@ -57,6 +57,8 @@ _INTEGERS |= {"INTEGER", "UINTEGER", "BOOLEAN"}
 _TEXTS = {"VARCHAR", "BLOB", "UUID", "JSON"}
 _NULL = '"NULL"'
 _KEYS_LOOKED_AT = 10_000
+_BATCH = "a batch of rows"
+"""No name of a table of a query."""
 
 Wanted = Kind | Literal["DOUBLE"] | None
 """What a column is read as. DOUBLE: a FLOAT of 64 bits, to look at and not to train from; None: as
@@ -311,8 +313,9 @@ class Tables:
             if left is None or left > 0:
                 reading = self.read(file, columns, keep, left)
                 for batch in reading.batches(as_text=True):
-                    self.connection.register("batch", batch)
-                    self.connection.execute(f"INSERT INTO {quoted(name)} FROM batch")
+                    self.connection.register(_BATCH, batch)
+                    self.connection.execute(f"INSERT INTO {quoted(name)} FROM {quoted(_BATCH)}")
+                    self.connection.unregister(_BATCH)
                 seen, bad = seen + reading.seen, bad + reading.bad
                 bad_rows += reading.bad_rows
         return Loaded(seen - bad, bad, bad_rows)

@@ -155,6 +155,7 @@ def test_without_the_driver_the_executor_finds_the_files(write, drive, execute, 
     assert made.artifact.get_int_custom_property("span") == 2
 
 
+@pytest.mark.prove
 def test_in_a_pipeline_only_a_change_runs_it_again(tmp_path, write, make_settings):
     def run(settings):
         component = ArrowExampleGen(str(tmp_path / "data"), "{SPAN}.csv", settings)

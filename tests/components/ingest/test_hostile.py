@@ -190,6 +190,12 @@ def test_what_is_no_file_is_explained(tmp_path: Path, make) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("path", ["s3://bucket/a.csv", "https://example.com/a.csv"])
+def test_an_address_that_cannot_be_opened_is_explained(path: str) -> None:
+    with pytest.raises(PipelineStop, match=f"^{path} can't be read: "):
+        read(path)
+
+
 pieces = st.sampled_from([
     b"1", b"2.5", b"a", b",", b",", b"\n", b"\n", b"\r\n", b"\r", b'"', b'""', b"\xff", b"\x00",
     b"\xc3\xa9", b" ", b";", b"NA", b"-", b"1e999", b"i,f,t\n", b"1,2,x\n", b"\\", b"'", b"#",
