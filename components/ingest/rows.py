@@ -751,7 +751,7 @@ def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -
             values.append(f"NULL::{_SQL[kind]} AS c{i}")
         tests = [*_wrongs(kind, own, raw, f"c{i}", form, is_filled)]
         wrong += [test for _, test in tests]
-        cases = " ".join(f"WHEN {test} THEN {literal(what)}" for what, test in tests)
+        cases = " ".join(f"WHEN {test} THEN {what}" for what, test in tests)
         whats.append(f"CASE {cases} END" if cases else "NULL")
     raws = [f"r{i}::VARCHAR" for i in range(len(names))]
     if is_json:
@@ -769,7 +769,7 @@ def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -
 def _wrongs(
     kind: Wanted, own: str, raw: str, value: str, form: CsvFormat, is_filled: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yields what may be wrong with a value, and SQL for whether it is."""
+    """Yields SQL for what may be wrong with a value, and for whether it is."""
     if raw != "NULL" and kind in _NUMBERS:
         is_none = f"{value} IS NULL AND {raw} IS NOT NULL"
         if _is_text(own):
@@ -779,22 +779,20 @@ def _wrongs(
             )
         elif own in ("FLOAT", "DOUBLE"):
             is_none = f"({is_none} AND NOT isnan({raw}))"
-        large = f"is too large for {64 if kind == 'INT' else 32} bits ({kind})"
+        large = literal(f"is too large for {64 if kind == 'INT' else 32} bits ({kind})")
         if kind == "INT":
-            digits = literal(r"\s*[+-]?[0-9]+\s*")
-            yield large, f"({is_none} AND regexp_full_match({raw}::VARCHAR, {digits}))"
-            yield "is not a whole number (INT)", f"({is_none})"
+            whole = f"regexp_full_match({raw}::VARCHAR, '\\s*[+-]?[0-9]+\\s*')"
+            yield f"if({whole}, {large}, 'is not a whole number (INT)')", f"({is_none})"
         else:
             yield large, f"isinf({value})"
-            yield "is not a number (FLOAT)" if _is_text(own) else large, f"({is_none})"
+            yield "'is not a number (FLOAT)'" if _is_text(own) else large, f"({is_none})"
     elif own == "BLOB":
-        yield "is not UTF-8", f"({value} IS NULL AND octet_length({raw}) > 0)"
+        yield "'is not UTF-8'", f"({value} IS NULL AND octet_length({raw}) > 0)"
     elif _is_text(own) and not form.is_utf8:
-        yield f"is not {form.encoding}", f"contains({raw}, '\ufffd')"
+        yield literal(f"is not {form.encoding}"), f"contains({raw}, '\ufffd')"
     if is_filled:
-        if _is_text(own):
-            yield "counts as empty, but must be filled", f"({value} IS NULL AND {raw} <> '')"
-        yield "is empty, but must be filled", f"{value} IS NULL"
+        gap = f"if({raw}::VARCHAR <> '', 'counts as', 'is')"
+        yield f"{gap} || ' empty, but must be filled'", f"{value} IS NULL"
 
 
 def _number(kind: str, text: str, form: CsvFormat) -> str:
