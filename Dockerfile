@@ -22,7 +22,7 @@ FROM base AS packages
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
-COPY pipeline/bootstrap-requirements.txt ./
+COPY pipeline/setup/requirements.txt bootstrap-requirements.txt
 RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirements.txt
 COPY pyproject.toml uv.lock ./
 ARG VARIANT=cpu

@@ -89,7 +89,7 @@ docker-run-local: image ## Run the pipeline in a container
 env:
 	@command -v "$(PYTHON)" > /dev/null || { echo "No $(PYTHON) here: install Python 3.11," \
 		"then type PYTHON=python3.11 make ..., or use Docker: make docker-run-local"; exit 1; }
-	@"$(PYTHON)" -I pipeline/bootstrap.py
+	@"$(PYTHON)" -I pipeline/setup/bootstrap.py
 
 # Each part has its targets beside its code.
 -include $(wildcard components/*/part.mk pipeline/*/part.mk benchmarks/part.mk)

@@ -22,7 +22,7 @@ from benchmarks import comparison, ingest, report
 from benchmarks.ours import CONFIG
 from benchmarks.processes import ChildFailed
 from pipeline import loading
-from pipeline.console import RunLines, output_to, shown
+from pipeline.telling import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 _ROWS = [15_002, 150_020]

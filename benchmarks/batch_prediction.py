@@ -26,8 +26,8 @@ from rich.console import Console
 
 from benchmarks import ingest, ours, report
 from benchmarks.ingest import BEAM, Measured
-from pipeline.console import output_to, table
 from pipeline.loading import PROJECT
+from pipeline.telling import output_to, table
 
 _ROWS = [15_002, 150_020]
 _GOAL = 5.0

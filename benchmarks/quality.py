@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks import processes
 from pipeline import loading
 from pipeline.config import Config
-from pipeline.console import RunLines, output_to, shown, table
+from pipeline.telling import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
 _SAMPLES = 200

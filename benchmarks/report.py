@@ -6,7 +6,7 @@ from rich.console import Console
 
 from benchmarks.comparison import Comparison
 from benchmarks.ingest import Measured
-from pipeline.console import table
+from pipeline.telling import table
 
 _COMPONENTS = [
     ("ExampleGen", "CsvExampleGen", "ExampleGen"),

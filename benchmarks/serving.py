@@ -29,7 +29,7 @@ from rich.console import Console
 from benchmarks import report
 from components.registry import signature, store
 from pipeline import loading
-from pipeline.console import shown, table
+from pipeline.telling import shown, table
 from pipeline.workspace import Workspace
 
 _ROWS, _CLIENTS, _ROUNDS = (1, 128), (1, 8, 32), 3

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks import processes, report
 from pipeline import loading
-from pipeline.console import RunLines, output_to, shown, table
+from pipeline.telling import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
 LIMIT = 1.0

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.processes import ChildFailed
 from pipeline import loading
-from pipeline.console import RunLines, output_to, shown
+from pipeline.telling import RunLines, output_to, shown
 from pipeline.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ from benchmarks import training_measures as measures
 from benchmarks.jobs import Rate
 from benchmarks.report import Target
 from benchmarks.training_measures import Large, Throughput
-from pipeline.console import table
+from pipeline.telling import table
 
 _TEMPLATE_ROWS = 15_002
 _ROWS = 100_000

@@ -112,7 +112,7 @@ def write_atomically(path: str, text: str) -> None:
 
 def write_synced(path: str, text: str) -> None:
     """Writes a file through to the disk."""
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

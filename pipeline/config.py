@@ -259,6 +259,21 @@ class Beam(BeamOptions):
         default_factory=dict, description="By component, e.g. `Transform`: all options anew."
     )
 
+    def flags(self, component: str) -> list[str]:
+        """Beam's flags for a component, the runner and its mode always among them."""
+        chosen = self.components.get(component, self)
+        flags = [f"--runner={chosen.runner}"]
+        if chosen.runner == "FnApiRunner":
+            flags += [
+                f"--direct_running_mode={chosen.mode}",
+                f"--direct_num_workers={chosen.workers}",
+                # Without an image's name TFX packs its own source for each component: a second.
+                "--sdk_container_image=unused",
+                # TFX's own transforms are typed right; checking them again takes a second a run.
+                "--no_pipeline_type_check",
+            ]
+        return flags + chosen.options
+
 
 class Config(Settings):
     """Everything that distinguishes one pipeline from another, without the settings of the parts.

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from pipeline.parts import PROJECT
+
 LIBRARIES = (
     *("apache-beam", "duckdb", "keras", "numpy", "pandas", "pyarrow", "tensorflow"),
     *("tensorflow-data-validation", "tensorflow-model-analysis", "tensorflow-transform", "tfx-bsl"),

@@ -1,19 +1,21 @@
-"""`python -m pipeline gc`: shows what the workspace needs no longer, and removes it when told to.
+"""What lies in the workspace: trainings that can go on (`checkpoints`), and what can go (`gc`).
 
-An artifact is marked as deleted before its folder goes, and a folder is renamed before its files
-go. Killed at any moment, it leaves nothing half there that a run could take for whole; what is
-left then is found the next time.
+`gc` marks an artifact as deleted before its folder goes, and renames a folder before its files go.
+Killed at any moment, it leaves nothing half there that a run could take for whole; what is left
+then is found the next time.
 """
 
+import contextlib
+import json
 import math
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,12 +25,13 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from rich.console import Console
 from rich.filesize import decimal
+from rich.text import Text
 
 from components.errors import PipelineStop
 from components.registry import store as registry
-from pipeline import checkpoints, loading
+from pipeline import loading
 from pipeline.config import Config
-from pipeline.console import make, shown, table, tell_next
+from pipeline.telling import make, new_console, print_whole, shown, table, tell_next
 from pipeline.workspace import Workspace
 
 _GOING = ".gc-"
@@ -41,6 +44,7 @@ _LAST_NODES = ("RegistryPush", "Decide")
 """Of a training, and of an evaluation of a champion."""
 _DAY = 86_400
 _LOG = re.compile(r".+-\d{8}-\d{6}-(?:.+-)?\d+\.log")
+_KEY = re.compile(r"[0-9a-f]{16}")
 _REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
 
 
@@ -60,14 +64,110 @@ class Kept:
     versions: int = 0
 
 
-@dataclass(frozen=True)
-class Group:
-    """Things of one kind that can go."""
+def list_checkpoints(config_name: str, overrides: list[str], as_json: bool) -> None:
+    """Prints a row for each training that was interrupted, or everything known of it as JSON."""
+    config = loading.load(config_name, overrides)
+    root = Workspace(loading.PROJECT / config.workspace).checkpoints
+    found, console = trainings(root), new_console()
+    if as_json:
+        print(json.dumps([one | {"touched": _time(one["touched"])} for one in found], indent=1))
+        return
+    if not found:
+        console.print(
+            f"No checkpoints in {shown(root)}: a training leaves them there when it is interrupted,"
+            " and the same command goes on from them."
+        )
+        return
+    lines = table("key", "of", "step", "size", "written (UTC)", left=2)
+    for one in found:
+        step = "none yet" if one["step"] is None else f"{one['step']:,} of {one['steps'] or 0:,}"
+        damaged = f" ({one['damaged']} unreadable)" if one["damaged"] else ""
+        written = _time(one["touched"])[:16].replace("T", " ")
+        of = Text(_training_in_words(one["identity"]))
+        lines.add_row(one["key"], of, step + damaged, decimal(one["size"]), written)
+    print_whole(console, lines)
+    console.print()
+    commands = {
+        make("run-local", config_name): "goes on where settings, code and data are the same",
+        make("gc", config_name): "removes those that nobody came back to",
+    }
+    tell_next(console, commands)
 
-    title: str
-    paths: list[Path]
-    size: int
-    """Bytes on the disk."""
+
+def trainings(root: Path) -> list[dict[str, Any]]:
+    """Trainings with a folder of checkpoints, the one written last first.
+
+    Each has `key`, `folder`, `step` and `steps` (of the newest checkpoint that can be read),
+    `damaged` (how many cannot), `size` (bytes), `touched` (epoch), `identity`; what could not be
+    read is None.
+    """
+    found = []
+    for folder in root.glob("*"):
+        # A training that ends meanwhile takes its folder along.
+        with contextlib.suppress(FileNotFoundError):
+            if _KEY.fullmatch(folder.name) and folder.is_dir():
+                found.append(_training(folder))
+    return sorted(found, key=lambda one: one["touched"], reverse=True)
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    saved = [_json(path / "progress.json") for path in sorted(folder.glob("step-*"), reverse=True)]
+    whole = [one for one in saved if isinstance(one.get("step"), int)]
+    newest = whole[0] if whole else {}
+    size, touched = measure(folder)
+    return {
+        "key": folder.name,
+        "folder": str(folder),
+        "step": newest.get("step"),
+        "steps": newest.get("steps"),
+        "damaged": len(saved) - len(whole),
+        "size": size,
+        "touched": touched,
+        "identity": _json(folder / "identity.json") or None,
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a file holds; {} where it cannot be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _training_in_words(identity: Mapping[str, Any] | None) -> str:
+    """What tells one training from another at a glance; `identity.json` holds everything."""
+    if identity is None:
+        return "unreadable"
+    training: Any = identity
+    for name in ("identity", "hyperparameters", "training"):
+        training = training.get(name) if isinstance(training, Mapping) else None
+    known = training if isinstance(training, Mapping) else {}
+    facts = [f"{name} {known[name]}" for name in ("epochs", "steps", "seed") if known.get(name)]
+    started = str(identity.get("started", "?"))[:16].replace("T", " ")
+    return ", ".join([str(identity.get("pipeline", "?")), f"{started} UTC", *facts])
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def measure(path: Path) -> tuple[int, float]:
+    """The bytes that a file or folder takes on the disk, and when its newest file was written.
+
+    Raises:
+      FileNotFoundError: it is not there.
+    """
+    own = path.lstat()
+    size, newest = own.st_blocks * 512, 0.0
+    for parent, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            with contextlib.suppress(FileNotFoundError):
+                stat = os.lstat(os.path.join(parent, name))
+                size += stat.st_blocks * 512
+                newest = max(newest, stat.st_mtime if name in names else 0.0)
+    return size, newest or own.st_mtime
 
 
 def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int, yes: bool) -> int:
@@ -88,13 +188,9 @@ def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int
     def wait(holder: str) -> None:
         console.print(f"waiting for {holder}, which uses {shown(workspace.root)}")
 
-    try:
-        # To the end, so that no run takes from the cache what is about to go.
-        with workspace.locked(wait):
-            return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
-    except OSError as error:
-        where = error.filename or workspace.root
-        raise PipelineStop(f"{where} cannot be used: {error.strerror}.") from error
+    # To the end, so that no run takes from the cache what is about to go.
+    with workspace.locked(wait):
+        return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
 
 
 def _check(keep_runs: int, older_than: int) -> None:
@@ -133,8 +229,8 @@ def _collect(
     console.print(f"\n{what_stays}")
     if not _agreed(yes, console):
         return 0
-    freed = sum(group.size for group in groups)
-    paths = [path for group in groups for path in group.paths]
+    paths = [path for group in groups.values() for path in group]
+    freed = sum(measure(path)[0] for path in paths)
     failures = _remove_all(paths, workspace, store)
     _tell(freed - sum(_size_left(path) for path in failures), failures, config_name, console)
     return 1 if failures else 0
@@ -259,10 +355,12 @@ def _groups(
     kept: Kept,
     older_than: int,
     old_versions: dict[str, list[Path]],
-) -> list[Group]:
+) -> dict[str, list[Path]]:
+    """What can go, by its title."""
     before = time.time() - older_than * _DAY
     days = _days(older_than)
-    old = [s.folder for s in checkpoints.find(workspace.checkpoints) if s.touched < before]
+    saved = trainings(workspace.checkpoints)
+    old = [Path(one["folder"]) for one in saved if one["touched"] < before]
     artifacts, leftovers = _outputs(workspace.pipeline_root, store, kept) if store else ([], [])
     leftovers += _system_folders(workspace.pipeline_root, kept)
     leftovers += [
@@ -277,11 +375,7 @@ def _groups(
         f"logs and reports older than {days}": list(_records(workspace, kept, before)),
         **old_versions,
     }
-    return [
-        Group(title, sorted(paths), sum(checkpoints.measure(path)[0] for path in paths))
-        for title, paths in found.items()
-        if paths
-    ]
+    return {title: sorted(paths) for title, paths in found.items() if paths}
 
 
 def _outputs(root: Path, store: MetadataStore, kept: Kept) -> tuple[list[Path], list[Path]]:
@@ -360,15 +454,16 @@ def _what_stays(kept: Kept, keep_runs: int) -> str:
     return f"Kept: {pipelines}{versions} with the data named in their manifests."
 
 
-def _show(groups: list[Group], console: Console) -> None:
+def _show(groups: Mapping[str, list[Path]], console: Console) -> None:
     lines = table("can go", "count", "size")
-    for group in groups:
-        lines.add_row(group.title, str(len(group.paths)), decimal(group.size))
+    for title, paths in groups.items():
+        size = sum(measure(path)[0] for path in paths)
+        lines.add_row(title, str(len(paths)), decimal(size))
     console.print(lines)
-    for group in groups:
-        if len(group.paths) <= _FEW:
-            console.print(f"\n{group.title}:")
-            for path in group.paths:
+    for title, paths in groups.items():
+        if len(paths) <= _FEW:
+            console.print(f"\n{title}:")
+            for path in paths:
                 console.print(f"  {shown(path)}", markup=False)
 
 
@@ -432,7 +527,7 @@ def _remove(path: Path) -> None:
 def _size_left(path: Path) -> int:
     """Of what could not be removed, under either name."""
     names = path, path.with_name(f"{_GOING}{path.name}")
-    return sum(checkpoints.measure(p)[0] for p in names if os.path.lexists(p))
+    return sum(measure(p)[0] for p in names if os.path.lexists(p))
 
 
 def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Console) -> None:

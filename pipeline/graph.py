@@ -29,7 +29,6 @@ from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from components.trainer.run import version_to_start_from
 from pipeline import parts
-from pipeline.beam import beam_flags
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, data_folder, in_package
@@ -81,7 +80,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     components += [trainer, lookup, evaluator, push]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(beam_flags(config, component.id))
+            component.with_beam_pipeline_args(config.beam.flags(component.id))
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workspace.pipeline_root / config.name),

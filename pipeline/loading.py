@@ -13,12 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from components.errors import PipelineStop, did_you_mean
 from components.settings import Problem, Settings, problems_of
+from pipeline import parts
+from pipeline.command_line import DEFAULT
 from pipeline.config import Config, config_model
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = parts.PROJECT
 CONFIGS = Path(os.environ.get("PIPELINE_CONFIGS", PROJECT / "configs"))
 """PIPELINE_CONFIGS names another folder, such as a volume on which a team keeps its settings."""
-DEFAULT = "development"
 
 _IS_CONFIG = re.compile(rb"^(name|extends):", re.MULTILINE)
 _KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")

@@ -23,8 +23,8 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from components.errors import NothingToDo
 from components.ingest import batches
-from pipeline.console import Outcome
 from pipeline.loading import PROJECT
+from pipeline.telling import Outcome
 
 
 class Listener(Protocol):

@@ -1,15 +1,13 @@
 """`python -m pipeline predict`: rows from the command line, predicted in this process."""
 
 import json
-import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from components.errors import PipelineStop
-from pipeline.command_line import ConfigName, Overrides, told
+from pipeline.command_line import ConfigName, Overrides
 
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="A number or a label.")]
 
@@ -21,20 +19,20 @@ def predict(
     config: ConfigName = "development",
     set_: Overrides = None,
     version: Version = "champion",
-) -> None:
+) -> int:
     """Predict rows in this process, as the server would."""
-    raise SystemExit(told(lambda: _predict(config, set_ or [], version, rows)))
+    return _predict(config, set_ or [], version, rows)
 
 
 def _predict(config_name: str, overrides: list[str], version: str, text: str) -> int:
     from pipeline import loading
-    from pipeline.console import output_to
+    from pipeline.telling import output_to
     from pipeline.workspace import Workspace
 
     rows = _read_rows(text)
     config = loading.load(config_name, overrides)
     workspace = Workspace(loading.PROJECT / config.workspace)
-    with output_to(Path(os.devnull)):  # what TensorFlow has to say helps nobody here
+    with output_to():  # what TensorFlow has to say helps nobody here
         answer = _answer(str(workspace.registry / config.registry.model), version, rows)
     print(answer)
     return 0

@@ -21,8 +21,7 @@ from components.evaluation.heuristic import heuristic_problems
 from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading, parts, schema
 from pipeline.config import Config
-from pipeline.console import RunLines, output_to, shown
-from pipeline.reasons import reason
+from pipeline.telling import RunLines, output_to, reason, shown
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 
     from pipeline.local import Run
 
-_FAILED = 1
+FAILED, NOT_BLESSED, REFUSED = 1, 3, 4
+"""Exit codes of a run whose component failed; that came to its end and filed no version, because
+the model was not blessed; and that the gate stopped, because the data do not fit the schema."""
 
 
 def run(config_name: str, overrides: list[str]) -> int:
@@ -138,10 +139,9 @@ def _run_in(
             raise PipelineStop(str(error)) from error
         pipeline = graph.create_pipeline(config, workspace)
         done = run_graph(pipeline, graph.UNCACHED, lines, console, log)
-    if done is None:
-        return _FAILED
-    summary.tell(done, config_name, config, workspace, console)
-    return 0
+    if isinstance(done, int):
+        return done
+    return 0 if summary.tell(done, config_name, config, workspace, console) else NOT_BLESSED
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def lines_in(workspace: Workspace, console: Console) -> Iterator[RunLines]:
 
 def run_graph(
     pipeline: "Pipeline", uncached: frozenset[str], lines: RunLines, console: Console, log: Path
-) -> "Run | None":
-    """Runs a graph's components; None if one failed, which was told.
+) -> "Run | int":
+    """Runs a graph's components; if one failed, which was told, the exit code comes back.
 
     Args:
       pipeline: the graph.
@@ -181,7 +181,8 @@ def run_graph(
         started = set(failure.run.outcomes)
         skipped = [c.id for c in pipeline.components if c.id not in started]
         _tell_failure(failure, skipped, console, log)
-        return None
+        refused = isinstance(failure.__cause__, PipelineStop) and failure.component == "Gate"
+        return REFUSED if refused else FAILED
 
 
 @contextmanager

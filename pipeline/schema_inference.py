@@ -12,12 +12,13 @@ from rich.console import Console
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components import files
 from components.ingest.query import sample
 from components.ingest.settings import CsvFormat, Query
 from components.ingest.spans import resolve
 from pipeline import loading, schema
-from pipeline.console import make
 from pipeline.graph import query_of
+from pipeline.telling import make
 
 _MAX_CATEGORIES = 100
 """A text column with more values than this gets no list of allowed values."""
@@ -107,8 +108,8 @@ def main(config_name: str, overrides: list[str], write: bool, console: Console) 
     path = loading.PROJECT / config.schema_file
     curated = schema.read_schema(path) if path.is_file() else None
     inputs = resolve(str(loading.data_folder(config)), config.data.pattern, config.data.spans)
-    files = [Path(file) for file in inputs.files]
-    proposed = proposed_schema(files, curated, config.data.csv, query_of(config))
+    paths = [Path(file) for file in inputs.files]
+    proposed = proposed_schema(paths, curated, config.data.csv, query_of(config))
     changes = schema.diff(curated, proposed)
     if not changes:
         console.print(f"{config.schema_file} fits the data; nothing to change.")
@@ -131,6 +132,4 @@ def _replace(path: Path, curated: schema_pb2.Schema | None, proposed: schema_pb2
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         head = "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(head + text_format.MessageToString(proposed), encoding="utf-8")
-    temporary.replace(path)
+    files.write_atomically(str(path), head + text_format.MessageToString(proposed))

@@ -1,73 +1,79 @@
-"""The last lines of a run: what was made, how good it is, where it is, and what to type next."""
+"""The last lines of a run and its report: what was made, how good it is, where, what to type next.
+
+The report (`workspace/reports/<name>-<run id>.md`) adds the features and every slice's metrics.
+"""
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from components import files
 from components.evaluation.results import METRICS_FILE, describe
-from components.evaluation.slices import OVERALL
+from components.features.table import FeatureTable
 from components.gate.component import REPORT_FILE
 from components.ingest.component import COUNTS_FILE, QUARANTINE, QUARANTINED
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
-from components.registry.store import (
-    CANDIDATE,
-    CHAMPION,
-    read_labels,
-)
+from components.registry.store import CANDIDATE, CHAMPION, read_labels
+from pipeline.command_line import DEFAULT
 from pipeline.config import Config
-from pipeline.console import make, shown, table, tell_next
-from pipeline.loading import DEFAULT
 from pipeline.local import Run
-from pipeline.report import write_report
+from pipeline.telling import (
+    OVERALL,
+    direction,
+    make,
+    markdown,
+    markdown_row,
+    metrics_markdown,
+    metrics_table,
+    overall,
+    shown,
+    tell_next,
+    worst_slices,
+)
 from pipeline.workspace import Workspace
 
-_WORST_SLICES = 4
-_REASONS = 3
+_WORST_SLICES, _REASONS = 4, 3
 
 
 def tell(
     run: Run, config_name: str, config: Config, workspace: Workspace, console: Console
-) -> None:
-    """Prints the summary of a finished run."""
+) -> bool:
+    """Prints the summary of a finished run, and says whether the model is a version."""
     push = _read(run, "RegistryPush", "pushed", PUSH_FILE)
     evaluation = _read(run, "Evaluator", "evaluation", METRICS_FILE)
-    _tell_warnings(_read(run, "Gate", "report", REPORT_FILE), console)
+    for warning in _read(run, "Gate", "report", REPORT_FILE)["warnings"]:
+        where = " ".join(filter(None, (warning["split"], warning["feature"])))
+        console.print(f"[yellow]warning:[/] {escape(where)}: {escape(warning['what'])}")
     bad = _read(run, "ExampleGen", "examples", COUNTS_FILE).get(QUARANTINED)
     _tell_quarantine(bad, Path(run.outputs["ExampleGen"]["examples"]), console)
-    console.print()
     _tell_metrics(evaluation, console)
-    _tell_slices(evaluation, console)
     for failure in evaluation["failures"]:
         console.print(f"[red]not blessed:[/] {escape(describe(failure))}")
-    _tell_version(push, config, workspace, console)
+    _tell_version(push, workspace.registry / config.registry.model, console)
     if run.outcomes["Trainer"] == "done":
-        training = _read(run, "Trainer", "model", TRAINING_FILE)
-        console.print(f"  {_checkpoints(training)}")
-    report = write_report(workspace.reports, run.run_id, config, evaluation, push, bad)
+        console.print(f"  {_training(_read(run, 'Trainer', 'model', TRAINING_FILE))}")
+    report = workspace.reports / f"{config.name}-{run.run_id}.md"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    lines = _report(f"{config.name}, run {run.run_id}", config, evaluation, push, bad)
+    files.write_atomically(str(report), "\n".join(lines) + "\n")
     console.print(f"  {shown(report)} (features, and metrics of every slice)")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")
-    labels = read_labels(str(workspace.registry / config.registry.model))
-    held = [label for label, version in labels.items() if version == push["version"]]
-    _tell_what_next(push["version"], held, config_name, console)
+    _tell_what_next(push["version"], config_name, config, workspace, console)
+    return push["version"] is not None
 
 
 def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
     with open(os.path.join(run.outputs[component][output], name), encoding="utf-8") as file:
-        found: dict[str, Any] = json.load(file)
-    return found
-
-
-def _tell_warnings(report: dict[str, Any], console: Console) -> None:
-    for warning in report["warnings"]:
-        where = " ".join(filter(None, (warning["split"], warning["feature"])))
-        console.print(f"[yellow]warning:[/] {escape(where)}: {escape(warning['what'])}")
+        content: dict[str, Any] = json.load(file)
+    return content
 
 
 def _tell_quarantine(bad: dict[str, Any] | None, examples: Path, console: Console) -> None:
@@ -83,46 +89,28 @@ def _tell_quarantine(bad: dict[str, Any] | None, examples: Path, console: Consol
 
 
 def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
-    """A row a metric, a column a model: the candidate beside champion and heuristic."""
-    models = evaluation["metrics"]
-    heading = f"test split, {evaluation['rows'][OVERALL]:,} rows"
-    lines = table(heading, *(_title(model, evaluation) for model in models))
-    for metric in models["candidate"][OVERALL]:
-        lines.add_row(metric, *(_number(models[m][OVERALL].get(metric)) for m in models))
-    console.print(lines)
-
-
-def _tell_slices(evaluation: dict[str, Any], console: Console) -> None:
-    """The slices in which the first metric is lowest, if there are any."""
-    models = evaluation["metrics"]
-    candidate = models["candidate"]
-    metric = next(iter(candidate[OVERALL]))
-    slices = [s for s in candidate if s != OVERALL and candidate[s].get(metric) is not None]
-    if not slices:
-        return
-    worst = sorted(slices, key=lambda name: candidate[name][metric])[:_WORST_SLICES]
-    shown_of = f"lowest {metric} by slice ({len(worst)} of {len(slices)})"
-    lines = table(shown_of, "rows", *(_title(model, evaluation) for model in models))
-    for name in worst:
-        values = (_number(models[m].get(name, {}).get(metric)) for m in models)
-        lines.add_row(escape(name), f"{evaluation['rows'][name]:,}", *values)
-    console.print()
-    console.print(lines)
-
-
-def _title(model: str, evaluation: dict[str, Any]) -> str:
+    """All metrics over all rows, then the first of them in the slices where it is worst."""
+    metrics, rows = evaluation["metrics"], evaluation["rows"]
+    own = metrics["candidate"]
     champion = f"champion (v{evaluation['baseline']['version']})"
-    return {"candidate": "this model", "baseline": champion}.get(model, model)
+    titles = {"candidate": "this model", "baseline": champion}
+    heading = f"test split, {rows[OVERALL]:,} rows"
+    console.print()
+    console.print(metrics_table(heading, metrics, overall(own), titles))
+    first = next(iter(own[OVERALL]))
+    if slices := worst_slices(own, first):
+        worst = [(place, place, first) for place in slices[:_WORST_SLICES]]
+        most = "highest" if direction(first) < 0 else "lowest"
+        heading = f"{most} {first} by slice ({len(worst)} of {len(slices)})"
+        console.print()
+        console.print(metrics_table(heading, metrics, worst, titles, rows))
 
 
-def _tell_version(
-    push: dict[str, Any], config: Config, workspace: Workspace, console: Console
-) -> None:
-    folder = workspace.registry / config.registry.model
+def _tell_version(push: dict[str, Any], folder: Path, console: Console) -> None:
     version = push["version"]
     console.print()
     if version is None:
-        console.print(f"No version was filed in {shown(folder)}: {push['reason']}.")
+        console.print(f"[bold]No version was filed[/] in {shown(folder)}: {push['reason']}.")
         return
     made = "filed as" if push["pushed"] else "is already"
     label = ", now champion" if push["promoted"] else ", now candidate" if push["pushed"] else ""
@@ -130,7 +118,7 @@ def _tell_version(
     console.print(f"  {shown(folder / str(version))} (SavedModel; manifest.json says what made it)")
 
 
-def _checkpoints(training: dict[str, Any]) -> str:
+def _training(training: dict[str, Any]) -> str:
     """What saving cost, and where the training went on after an end before its time."""
     record = training["checkpoints"]
     share = record["seconds"] / max(training["seconds"], 0.001)
@@ -142,12 +130,21 @@ def _checkpoints(training: dict[str, Any]) -> str:
 
 
 def _tell_what_next(
-    version: int | None, held: list[str], config_name: str, console: Console
+    version: int | None, config_name: str, config: Config, workspace: Workspace, console: Console
 ) -> None:
     commands = {make("tensorboard", config_name): "the training curves"}
-    if CANDIDATE in held:
+    if version is None:
+        training = config.training
+        length = "epochs" if training.epochs else "steps"
+        longer = f'SET="training.{length}={2 * (training.epochs or training.steps or 0)}"'
+        commands |= {
+            make("run-local", config_name, longer): "train longer, or with other settings",
+            make("config", config_name): "all settings; evaluation.thresholds are the limits",
+        }
+    labels = read_labels(str(workspace.registry / config.registry.model))
+    if version is not None and version == labels.get(CANDIDATE):
         commands[make("promote", config_name, f"VERSION={version}")] = "make it the champion"
-    if CHAMPION in held:
+    if version is not None and version == labels.get(CHAMPION):
         commands[make("serve", config_name)] = "serve the champion"
     commands[make("versions", config_name)] = "all versions and their labels"
     if config_name == DEFAULT:
@@ -155,5 +152,43 @@ def _tell_what_next(
     tell_next(console, commands)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _report(
+    title: str,
+    config: Config,
+    evaluation: dict[str, Any],
+    push: dict[str, Any],
+    bad: dict[str, Any] | None,
+) -> Iterator[str]:
+    """The report's lines; `bad` is None where bad rows stop the run."""
+    version = f"version {push['version']}" if push["version"] else "no version"
+    yield f"# {title}: {version}\n"
+    yield f"{push['reason'].capitalize()}. Data: `{config.data.path}`, `{config.data.pattern}`.\n"
+    if bad is not None:
+        yield f"In quarantine: {bad['rows']:,} of {bad['of']:,} rows.\n"
+        yield from (f"- {count:,} x {reason}" for reason, count in bad["reasons"].items())
+        yield ""
+    yield from _features(config.features)
+    yield "\n## Metrics on the test split\n"
+    yield from metrics_markdown(evaluation["metrics"], evaluation["rows"])
+    yield "\n## Limits\n"
+    for threshold in config.evaluation.thresholds:
+        yield f"- {_listed(threshold.model_dump(exclude_none=True))}"
+    for failure in evaluation["failures"]:
+        yield f"- **not held:** {describe(failure)}"
+
+
+def _features(table: FeatureTable) -> Iterator[str]:
+    yield f"## Features ({table.problem}; label: {markdown(table.label.column)})\n"
+    yield "| feature | column | kind | settings |\n| --- | --- | --- | --- |"
+    for name, feature in table.columns.items():
+        settings = feature.model_dump(exclude_none=True, exclude={"kind", "column"})
+        yield markdown_row([name, table.column_of(name), feature.kind, _listed(settings)])
+    for name, cross in table.crosses.items():
+        settings = cross.model_dump(exclude_none=True, exclude={"of"})
+        yield markdown_row([name, " x ".join(cross.of), "cross", _listed(settings)])
+    for column, why in table.exclude.items():
+        yield markdown_row(["", column, "excluded", why])
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in settings.items())

@@ -18,9 +18,9 @@ from components.continued_evaluation.history import Record
 from components.continued_evaluation.telling import TITLES
 from components.errors import PipelineStop
 from components.files import new_file
-from pipeline.command_line import told
-from pipeline.console import shown
+from pipeline.command_line import ended
 from pipeline.loading import PROJECT
+from pipeline.telling import shown
 
 LABEL = "big_tipper"
 
@@ -348,5 +348,5 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     given = _arguments()
     raise SystemExit(
-        told(lambda: main(given.set, given.span, given.fault, given.last, given.write))
+        ended(lambda: main(given.set, given.span, given.fault, given.last, given.write))
     )

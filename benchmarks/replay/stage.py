@@ -25,7 +25,7 @@ from components.registry import store
 from pipeline import loading
 from pipeline import run as training
 from pipeline.config import Config
-from pipeline.console import output_to, shown
+from pipeline.telling import output_to, shown
 from pipeline.workspace import Workspace
 
 TIME = "trip_start_timestamp"

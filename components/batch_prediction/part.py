@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.command_line import ConfigName, Overrides, told
+from pipeline.command_line import ConfigName, Overrides, command
 
 if TYPE_CHECKING:
     from components.batch_prediction.job import Options
@@ -20,7 +20,7 @@ PANEL = "Serving"
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(rich_help_panel=PANEL)(batch_predict)
+    command(app, PANEL)(batch_predict)
 
 
 def batch_predict(
@@ -52,29 +52,25 @@ def batch_predict(
         bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
-) -> None:
+) -> int:
     """Predict files of rows with Beam; killed and run again, each key is there once."""
+    from components.batch_prediction.job import FORMATS, Form, Options
+    from components.errors import PipelineStop
+    from pipeline import loading
 
-    def predict() -> int:
-        from components.batch_prediction.job import FORMATS, Form, Options
-        from components.errors import PipelineStop
-        from pipeline import loading
-
-        if format_ not in FORMATS:
-            raise PipelineStop(f"--format is '{format_}'; it can be {' or '.join(FORMATS)}.")
-        loaded = loading.load(config, set_ or [])
-        form = Form(
-            key=key,
-            columns=list(filter(None, next(csv.reader([columns], skipinitialspace=True), ()))),
-            format=format_,
-            uncertainty=uncertainty,
-            csv=loaded.data.csv,
-            **_query(loaded),
-        )
-        pattern = str(loading.in_package("--input", input_)) if input_ else ""
-        return _predict(loaded, Options(pattern, output, version, form, overwrite))
-
-    raise SystemExit(told(predict))
+    if format_ not in FORMATS:
+        raise PipelineStop(f"--format is '{format_}'; it can be {' or '.join(FORMATS)}.")
+    loaded = loading.load(config, set_ or [])
+    form = Form(
+        key=key,
+        columns=list(filter(None, next(csv.reader([columns], skipinitialspace=True), ()))),
+        format=format_,
+        uncertainty=uncertainty,
+        csv=loaded.data.csv,
+        **_query(loaded),
+    )
+    pattern = str(loading.in_package("--input", input_)) if input_ else ""
+    return _predict(loaded, Options(pattern, output, version, form, overwrite))
 
 
 def _query(config: "Config") -> dict[str, Any]:
@@ -92,8 +88,7 @@ def _query(config: "Config") -> dict[str, Any]:
 
 def _predict(config: "Config", options: "Options") -> int:
     from pipeline import loading
-    from pipeline.beam import beam_flags
-    from pipeline.console import RunLines, output_to, shown
+    from pipeline.telling import RunLines, output_to, shown
     from pipeline.workspace import Workspace
 
     workspace, model = Workspace(loading.PROJECT / config.workspace), config.registry.model
@@ -111,7 +106,7 @@ def _predict(config: "Config", options: "Options") -> int:
             result = run(
                 options,
                 str(workspace.registry / model),
-                beam_flags(config, "BatchPredict"),
+                config.beam.flags("BatchPredict"),
                 config.prediction_log,
                 str(workspace.predictions),
             )

@@ -23,7 +23,6 @@ from components.continued_evaluation.lookup import BEFORE, TRAINING, JudgedModel
 from components.evaluation.evaluator import SlicedEvaluator
 from components.evaluation.thresholds import Judgement
 from pipeline import graph
-from pipeline.beam import beam_flags
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, in_package
@@ -85,7 +84,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     components += [evaluator, decide]
     for component in components:
         if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(beam_flags(config, component.id))
+            component.with_beam_pipeline_args(config.beam.flags(component.id))
     name = f"{config.name}-continued-evaluation"
     return Pipeline(
         pipeline_name=name,

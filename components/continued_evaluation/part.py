@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.command_line import ConfigName, Overrides, told
+from pipeline.command_line import AsJson, ConfigName, Overrides, command
 
 if TYPE_CHECKING:
     from components.settings import Problem
@@ -30,8 +30,8 @@ def problems(config: "Config") -> Iterator["Problem"]:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command(rich_help_panel="Continued evaluation")(continued_evaluation)
-    app.command(rich_help_panel="Continued evaluation")(evaluations)
+    command(app, "Continued evaluation")(continued_evaluation)
+    command(app, "Continued evaluation")(evaluations)
 
 
 def continued_evaluation(
@@ -40,21 +40,17 @@ def continued_evaluation(
     span: Annotated[
         int | None, typer.Option(metavar="N", help="Which span; the newest if not given.")
     ] = None,
-) -> None:
+) -> int:
     """Judge the champion on a fresh span, decide, and retrain if it is due."""
     from components.continued_evaluation import run
 
-    raise SystemExit(told(lambda: run.main(config, set_ or [], span)))
+    return run.main(config, set_ or [], span)
 
 
 def evaluations(
-    config: ConfigName = "automated",
-    set_: Overrides = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Everything that is known, for programs.")
-    ] = False,
-) -> None:
+    config: ConfigName = "automated", set_: Overrides = None, json_: AsJson = False
+) -> int:
     """List all evaluations of a model, and draw them on a page."""
     from components.continued_evaluation import run
 
-    raise SystemExit(told(lambda: run.list_evaluations(config, set_ or [], json_)))
+    return run.list_evaluations(config, set_ or [], json_)

@@ -13,13 +13,13 @@ from components.errors import NothingToDo
 from pipeline import loading
 from pipeline import run as training
 from pipeline.config import Config
-from pipeline.console import output_to, shown
+from pipeline.telling import output_to, shown
 from pipeline.workspace import Workspace
 
 LOOK = 3
 """The exit code if a person has to look."""
 
-_FAILED = 1
+_FAILED = training.FAILED
 
 
 def main(config_name: str, overrides: list[str], span: int | None) -> int:
@@ -112,7 +112,7 @@ def evaluate(
         logging.basicConfig(level=logging.INFO, force=True)
         pipeline = graph.create_pipeline(config, workspace)
         done = training.run_graph(pipeline, graph.UNCACHED, lines, console, log)
-    if done is None:
+    if isinstance(done, int):
         return None
     path = Path(done.outputs["Decide"]["decided"], graph.RECORD_FILE)
     return history.Record.model_validate_json(path.read_text())
@@ -158,11 +158,12 @@ def _retrain(
     console.print(f"\nRetraining on the spans up to {record.evidence.span}:")
     workspace = Workspace(loading.PROJECT / config.workspace)
     code = training.train(config_name, config, workspace, console, log)
-    if code == 0:
-        following.settle(model)
-        if history.followed(model, record.id) is None:
-            following.note_version(model, record, None)
-    return code
+    if code not in (0, training.NOT_BLESSED):
+        return LOOK if code == training.REFUSED else code
+    following.settle(model)
+    if history.followed(model, record.id) is None:
+        following.note_version(model, record, None)
+    return 0
 
 
 def retraining_overrides(record: history.Record) -> list[str]:

@@ -16,7 +16,7 @@ from components.continued_evaluation.history import Followed, Record
 from components.continued_evaluation.settings import Limit
 from components.registry import store
 from pipeline.config import Config
-from pipeline.console import make, shown, table, tell_next
+from pipeline.telling import make, shown, table, tell_next
 from pipeline.workspace import Workspace
 
 TITLES: dict[Action, str] = {

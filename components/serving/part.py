@@ -1,6 +1,5 @@
 """KServe's model server for the champion, and the InferenceService that runs it on a cluster."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.command_line import ConfigName, Overrides, told
+from pipeline.command_line import ConfigName, Overrides, command
 
 PANEL = "Serving"
 
@@ -22,8 +21,8 @@ def settings() -> dict[str, Any]:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (serve, inference_service):
-        app.command(rich_help_panel=PANEL)(command)
+    for work in (serve, inference_service):
+        command(app, PANEL)(work)
 
 
 def serve(
@@ -32,9 +31,9 @@ def serve(
     version: Annotated[
         str, typer.Option("--version", metavar="VERSION", help="A number or a label.")
     ] = "champion",
-) -> None:
+) -> int:
     """Serve the champion over HTTP and gRPC (KServe's model server), and follow it."""
-    raise SystemExit(told(lambda: _serve(config, set_ or [], version)))
+    return _serve(config, set_ or [], version)
 
 
 def inference_service(
@@ -44,21 +43,21 @@ def inference_service(
     ] = "workspace",
     config: ConfigName = "development",
     set_: Overrides = None,
-) -> None:
+) -> int:
     """Print the KServe InferenceService that runs this server on a cluster."""
-    raise SystemExit(told(lambda: _inference_service(config, set_ or [], image, claim)))
+    return _inference_service(config, set_ or [], image, claim)
 
 
 def _serve(config_name: str, overrides: list[str], version: str) -> int:
     from components.inference.prediction_log import PredictionLog
     from pipeline import loading
-    from pipeline.console import output_to
+    from pipeline.telling import output_to
     from pipeline.workspace import Workspace
 
     config = loading.load(config_name, overrides)
     workspace = Workspace(loading.PROJECT / config.workspace)
     sys.argv[1:] = []  # KServe parses it on import, and takes `--config` for its own
-    with output_to(Path(os.devnull)):  # TensorFlow's words on starting
+    with output_to():  # TensorFlow's words on starting
         from components.serving import run
 
     log = PredictionLog(workspace.predictions, config.registry.model, config.prediction_log)

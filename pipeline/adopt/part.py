@@ -1,13 +1,11 @@
 """The part `adopt`: a table and its label become a configuration."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from pipeline.command_line import told
+from pipeline.command_line import command
 
 ProblemType = Literal["binary", "multiclass", "regression"]
 
@@ -35,7 +33,7 @@ class Request:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(rich_help_panel="Data and settings")(adopt)
+    command(app, "Data and settings")(adopt)
 
 
 def adopt(
@@ -80,7 +78,7 @@ def adopt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show everything, write nothing.")
     ] = False,
-) -> None:
+) -> int:
     """Make a configuration from a table and its label: your own data in five minutes."""
     many = {"keep": keep, "exclude": exclude, "nulls": nulls}
     lists = {option: tuple(values or ()) for option, values in many.items()}
@@ -88,13 +86,13 @@ def adopt(
         data, label, name, problem, key, time, separator=separator, encoding=encoding,
         decimal=decimal, thousands=thousands, quarantine=quarantine, dry_run=dry_run, **lists,
     )  # fmt: skip
-    raise SystemExit(told(lambda: _adopt(request)))
+    return _adopt(request)
 
 
 def _adopt(request: Request) -> int:
-    from pipeline.console import output_to
+    from pipeline.telling import output_to
 
-    with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+    with output_to() as console:  # TensorFlow's words on starting
         from pipeline.adopt import writing
 
         return writing.adopt(request, console)

@@ -23,8 +23,8 @@ from pipeline import loading
 from pipeline.adopt import proposal, table
 from pipeline.adopt.part import Request
 from pipeline.adopt.proposal import Decision, Proposal, Reasons, Settings
-from pipeline.console import make, shown, tell_next
-from pipeline.console import table as columns_of
+from pipeline.telling import make, shown, tell_next
+from pipeline.telling import table as columns_of
 
 MADE_BY = "# Made by `python -m pipeline adopt`"
 _FINDINGS = {

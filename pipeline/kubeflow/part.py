@@ -1,12 +1,10 @@
 """The graph as a package for Kubeflow Pipelines or Vertex AI, submitted and followed."""
 
-import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from pipeline.command_line import ConfigName, Overrides, told
+from pipeline.command_line import ConfigName, Overrides, command
 
 PANEL = "Kubeflow"
 
@@ -17,8 +15,8 @@ Image = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command("compile", rich_help_panel=PANEL)(compile_)
-    app.command(rich_help_panel=PANEL)(submit)
+    command(app, PANEL, "compile")(compile_)
+    command(app, PANEL)(submit)
 
 
 def compile_(
@@ -28,17 +26,17 @@ def compile_(
     image: Image = None,
     config: ConfigName = "automated",
     set_: Overrides = None,
-) -> None:
+) -> int:
     """Compile packages for Kubeflow Pipelines or Vertex AI into build/, and check them."""
-    raise SystemExit(told(lambda: _compile(target, image, config, set_ or [])))
+    return _compile(target, image, config, set_ or [])
 
 
 def _compile(
     target: Literal["kubeflow", "vertex"], image: str | None, config: str, overrides: list[str]
 ) -> int:
-    from pipeline.console import make, output_to, shown, tell_next
+    from pipeline.telling import make, output_to, shown, tell_next
 
-    with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
+    with output_to() as console:  # TensorFlow's words on starting
         from pipeline import loading
         from pipeline.kubeflow import compiling
 
@@ -92,7 +90,7 @@ def submit(
     image: Image = None,
     config: ConfigName = "automated",
     set_: Overrides = None,
-) -> None:
+) -> int:
     """Compile, upload and run on Kubeflow Pipelines (KFP_HOST), or on a schedule.
 
     KFP_TOKEN, KFP_COOKIES, KFP_NAMESPACE, KFP_CA_CERT and others say how it is reached; see
@@ -103,16 +101,12 @@ def submit(
         **{"experiment": experiment, "timeout_seconds": timeout * 3600, "follow": follow},
         **{"dry_run": dry_run, "config": config, "overrides": set_},
     }
+    from pipeline.telling import output_to
 
-    def work() -> int:
-        from pipeline.console import output_to
+    with output_to() as console:  # TensorFlow's words on starting
+        from pipeline.kubeflow import compiling, submitting
 
-        with output_to(Path(os.devnull)) as console:  # TensorFlow's words on starting
-            from pipeline.kubeflow import compiling, submitting
+        def show(line: str) -> None:
+            console.print(line, markup=False)
 
-            def show(line: str) -> None:
-                console.print(line, markup=False)
-
-            return submitting.main(compiling.load_target("kubeflow", image), show, **options)
-
-    raise SystemExit(told(work))
+        return submitting.main(compiling.load_target("kubeflow", image), show, **options)

@@ -255,7 +255,7 @@ def _resolve_links(folder: Path) -> None:
 
 def _tell(component: str, error: BaseException) -> int:
     from components.trainer.core.interruption import START_AGAIN
-    from pipeline.reasons import reason
+    from pipeline.telling import reason
 
     if not isinstance(error, PipelineStop):
         traceback.print_exception(error)

@@ -45,8 +45,8 @@ def _edit(project: Project, change: Callable[[dict[str, object]], None]) -> None
     small.write_csv(project.folder / "data" / "rows.csv", rows)
 
 
-def _assert_stopped(result: Result, component: str, *words: str) -> None:
-    assert result.code == 1, result.output
+def _assert_stopped(result: Result, component: str, *words: str, code: int = 1) -> None:
+    assert result.code == code, result.output
     assert result.outcomes[component] == "failed", result.output
     for word in words:
         assert word in result.output
@@ -73,7 +73,7 @@ def test_the_first_run_files_version_1_as_champion(lived: tuple[Project, Result]
 
 
 def test_the_second_run_computes_nothing_and_files_nothing(project: Project) -> None:
-    for file in ("README.md", "pipeline/console.py"):  # words count for nothing
+    for file in ("README.md", "pipeline/telling.py"):  # words count for nothing
         path = project.folder / file
         path.write_text(path.read_text() + "\n# a remark\n")
     result = project.run()
@@ -117,7 +117,7 @@ def test_changed_data_computes_everything(project: Project) -> None:
 def test_a_new_category_is_stopped_at_the_gate(project: Project) -> None:
     _edit(project, lambda row: row.update(method="gold") if row["hour"] == 7 else None)
     result = project.run()
-    _assert_stopped(result, "Gate", "method", "gold")
+    _assert_stopped(result, "Gate", "method", "gold", code=4)
     assert "Transform" not in result.outcomes
 
 
@@ -135,6 +135,8 @@ def test_a_model_below_its_threshold_is_not_filed(project: Project) -> None:
     )
     assert "not blessed: auc of overall is" in result.output
     assert "No version was filed" in result.output
+    assert 'SET="training.epochs=' in result.output.partition("Next:")[2]
+    assert result.code == 3
     assert project.versions() == [1]
 
 

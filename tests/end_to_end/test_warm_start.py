@@ -31,7 +31,7 @@ def test_next_run_starts_from_the_champion(project: Project) -> None:
     result = project.run(
         "--set=training.warm_start={version: champion, layers: [embedding_*, wide], freeze: true}"
     )
-    assert result.code == 0, result.output
+    assert result.code in (0, 3), result.output  # blessed or not
     second = _training(project)
     assert second["warm_start"] == 1
     assert second["fingerprint"] != first["fingerprint"]

@@ -1,66 +1,79 @@
 """The door: helpful without loading anything heavy, and clear about mistakes."""
 
+import errno
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
+from components.errors import PipelineStop
 from pipeline import loading
+from pipeline.cli import app
+from pipeline.command_line import command
 
-HEAVY = ("tensorflow", "tfx", "apache_beam")
-
-
-def _pipeline(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(command, cwd=loading.PROJECT, capture_output=True, text=True)
+HEAVY = ("tensorflow", "tfx", "apache_beam", "pydantic", "yaml", "duckdb", "pandas")
 
 
-def test_help_lists_the_commands_in_groups() -> None:
-    done = _pipeline("--help")
-    assert done.returncode == 0
-    for word in (
-        "Daily",
-        "Data and settings",
-        "Models",
-        "Housekeeping",
-        "run",
-        "gc",
-    ):
-        assert word in done.stdout
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = f"import sys; from pipeline import cli; print([m for m in {HEAVY} if m in sys.modules])"
+def test_help_lists_the_commands_in_groups_and_loads_nothing_heavy() -> None:
+    code = f"""if True:
+        import sys
+        from pipeline.cli import app
+        try:
+            app(["--help"])
+        except SystemExit as end:
+            print(end.code, [m for m in {HEAVY} if m in sys.modules])
+    """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=loading.PROJECT, capture_output=True, text=True
     )
-    assert done.stdout.strip() == "[]", done.stderr
+    for word in ("Daily", "Data and settings", "Models", "Housekeeping", "run", "gc"):
+        assert word in done.stdout
+    assert done.stdout.endswith("0 []\n"), done.stdout + done.stderr
 
 
 def test_config_prints_the_whole_configuration() -> None:
-    done = _pipeline("config", "--set", "training.epochs=77")
-    assert done.returncode == 0
+    done = call("config", "--set", "training.epochs=77")
+    assert done.exit_code == 0
     assert "  epochs: 77\n" in done.stdout
     assert done.stdout.startswith("name: ")
 
 
+@pytest.mark.parametrize("name", ["config", "checkpoints", "versions list"])
+def test_mistakes_end_with_2_and_no_traceback(name: str) -> None:
+    done = call(*name.split(), "--set", "training.epoch=3")
+    assert done.exit_code == 2
+    assert "did you mean 'epochs'?" in done.stderr
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("error", "code", "words"),
     [
-        "run",
-        "config",
-        "schema",
-        "checkpoints",
-        "gc",
+        (PipelineStop("Correct it."), 2, "Correct it."),
+        (OSError(errno.ENOSPC, "No space left", "/w"), 2, "The disk of /w is full. Free some"),
+        (PermissionError(errno.EACCES, "Permission denied", "/w"), 2, "/w cannot be used: Perm"),
+        (KeyboardInterrupt(), 130, "Interrupted."),
     ],
 )
-def test_mistakes_end_with_2_and_no_traceback(command: str) -> None:
-    done = _pipeline(command, "--set", "training.epoch=3")
-    assert done.returncode == 2
-    assert "did you mean 'epochs'?" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+def test_whatever_stops_a_command_it_ends_the_same_way(
+    error: BaseException, code: int, words: str
+) -> None:
+    own = typer.Typer()
+
+    @command(own)
+    def stop() -> None:
+        raise error
+
+    done = CliRunner().invoke(own, [])
+    assert (done.exit_code, done.stderr.strip()[: len(words)]) == (code, words)
 
 
 @pytest.fixture

@@ -65,28 +65,16 @@ def test_all_mistakes_come_at_once_with_file_line_and_path(tmp_path: Path) -> No
 MISTAKES = [
     ("features.columns.amount.buckets=3", "features.columns.amount.buckets: unknown setting"),
     ("features.columns.leak={kind: numeric, missing: mean}", "excluded as leakage"),
-    ("features.columns.bought={kind: numeric, missing: mean}", "which is the label"),
     ("features.crosses.x={of: [shop, nowhere], buckets: 4}", "'nowhere' is not a feature"),
-    ("features.crosses.x={of: [shop, amount], buckets: 4}", "numeric; cross a bucketized"),
-    ("features.columns.hour.boundaries=[3, 2]", "must be increasing"),
-    ("features.columns.hour.buckets=3", "either 'buckets: N' or 'boundaries"),
     ("features.columns.shop.kind=hash", "does not match any of the expected tags"),
     ("features.columns.new={kind: numeric}", "missing: is missing"),
-    ("features.problem=multiclass", "list of at least three classes"),
-    ("features.label.classes=[a, b, c]", "exactly two classes"),
     ("data.split.train=0.7", "the three must add up to 1"),
-    ("data.split.by=key", "names the columns to hash if"),
     ("training.early_stopping={metric: mae, patience: 2}", "'mae' is not one of loss, auc"),
-    ("training.learning_rate.schedule=exponential", "must be above 0"),
     ("evaluation.thresholds=[{metric: rmse, at_most: 1}]", "'rmse' is not one of binary"),
-    ("evaluation.thresholds=[{metric: auc}]", "set at_least, at_most"),
     ("hiden=[3]", "did you mean 'model.hidden'?"),
-    ("training=fast", "training: input should be"),
     ("prediction_log.exclude=[farre]", "the model reads no column 'farre'; no other is logged"),
     ("training.strategy=mirored", "did you mean 'mirrored'?"),
-    ("registry.retention.versions=0", "greater than 0, got 0"),
     ("training.learning_rate.initial=.inf", "should be a finite number"),
-    ("model.hidden=[999999999999]", "less than or equal to 65536"),
     ("name=" + "a" * 300, "at most 100 characters"),
     ("features.columns={null: {kind: numeric}}", "--set features.columns:1: features.columns.null"),
     ("training.epochs=" + "9" * 4301, "--set training.epochs has a value that is none"),
@@ -97,7 +85,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[m[0] for m in MISTAKES])
+@pytest.mark.parametrize(("override", "words"), MISTAKES, ids=[m[0][:40] for m in MISTAKES])
 def test_mistake_is_named_with_what_to_do(tmp_path: Path, override: str, words: str) -> None:
     with pytest.raises(PipelineStop) as stop:
         _load(tmp_path, {}, (override,))

@@ -15,7 +15,8 @@ def folder(tmp_path: Path) -> Path:
     for name in ("Makefile", *(str(p.relative_to(PROJECT)) for p in PROJECT.glob("*/*/part.mk"))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, tmp_path / name)
-    (tmp_path / "pipeline" / "bootstrap.py").touch()
+    (tmp_path / "pipeline" / "setup").mkdir(exist_ok=True)
+    (tmp_path / "pipeline" / "setup" / "bootstrap.py").touch()
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")

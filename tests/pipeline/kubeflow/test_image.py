@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from docker.utils import build
 
-from pipeline import bootstrap
 from pipeline.loading import PROJECT
+from pipeline.setup import bootstrap
 
 LIMIT = 4e9
 """Bytes that the CPU image may take."""
@@ -109,7 +109,7 @@ def test_new_code_leaves_the_layers_of_the_packages_as_they_are():
     packages, steps = stage("packages"), stage("steps")
     before_install = packages[: packages.index("uv sync")]
     assert set(re.findall(r"^COPY (.*) \S+$", before_install, re.MULTILINE)) == {
-        "pipeline/bootstrap-requirements.txt",
+        "pipeline/setup/requirements.txt",
         "pyproject.toml uv.lock",
     }
     assert re.findall(r"^COPY (\S+)", steps, re.MULTILINE)[0] == "--from=packages"

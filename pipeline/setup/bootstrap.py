@@ -25,10 +25,10 @@ import time
 from subprocess import DEVNULL, PIPE
 from typing import IO, Dict, Iterator, List, Optional
 
-REPO = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, REPO)
 
-from pipeline import host, private_libc  # noqa: E402  (this file is run as a script)
+from pipeline.setup import host, private_libc  # noqa: E402  (this file is run as a script)
 
 VENV = os.path.join(REPO, ".venv")
 VENV_PYTHON = os.path.join(VENV, "bin", "python3.11")
@@ -40,10 +40,10 @@ UV = os.path.join(TOOLS, "bin", "uv")
 LIBC = os.path.join(VENV, "libc")
 
 MADE_FROM = (
-    "pipeline/bootstrap.py",
-    "pipeline/host.py",
-    "pipeline/private_libc.py",
-    "pipeline/bootstrap-requirements.txt",
+    "pipeline/setup/bootstrap.py",
+    "pipeline/setup/host.py",
+    "pipeline/setup/private_libc.py",
+    "pipeline/setup/requirements.txt",
     "pyproject.toml",
     "uv.lock",
 )
@@ -239,16 +239,22 @@ class Steps:
 
     def run(self, title: str, *commands: List[str]) -> None:
         """Runs `commands` side by side to their end."""
-        started, line = time.monotonic(), "  %s ... " % title
-        say(line, end="")
+        started = time.monotonic()
+        say("  %s ... " % title, end="")
         with open(LOG, "a+", encoding="utf-8", errors="replace") as log:
             beginning = log.seek(0, os.SEEK_END)
-            failed = self.wait(line, [self.start(command, log) for command in commands])
+            programs = [self.start(command, log) for command in commands]
+            try:
+                failed = [program for program in programs if program.wait()]
+            finally:
+                for program in programs:
+                    if program.poll() is None:
+                        program.terminate()
             log.seek(beginning)
             if failed:
                 say("failed")
                 raise SetupError(failure(title, log.read()))
-        say("%s%d s" % ("\r" + line if sys.stderr.isatty() else "", time.monotonic() - started))
+        say("%d s" % (time.monotonic() - started))
 
     def start(self, command: List[str], log: IO[str]) -> "subprocess.Popen[bytes]":
         """Starts a program that writes into `log`."""
@@ -261,20 +267,6 @@ class Steps:
             stderr=subprocess.STDOUT,
             pass_fds=(self.lock,),
         )
-
-    def wait(self, line: str, programs: "List[subprocess.Popen[bytes]]") -> bool:
-        """Waits for all, counting seconds on a terminal; says whether one failed."""
-        started = time.monotonic()
-        try:
-            while any(program.poll() is None for program in programs):
-                time.sleep(0.1)
-                if sys.stderr.isatty():
-                    say("\r%s%d s" % (line, time.monotonic() - started), end="")
-        finally:
-            for program in programs:
-                if program.poll() is None:
-                    program.terminate()
-        return any(program.returncode for program in programs)
 
 
 def failure(title: str, output: str) -> str:
@@ -305,7 +297,7 @@ def make_environment(steps: Steps, on: host.Host) -> None:
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
     steps.run("Making .venv", [host_python(), "-I", "-m", "venv", VENV])
     pip = [VENV_PYTHON, "-m", "pip", "install", "--target", TOOLS, "--require-hashes"]
-    requirements = os.path.join(REPO, "pipeline", "bootstrap-requirements.txt")
+    requirements = os.path.join(REPO, "pipeline", "setup", "requirements.txt")
     steps.run("Fetching uv", pip + ["--requirement", requirements])
     if host.needs_private_libc(on):
         private_libc.fetch(steps.run, on.codename, LIBC)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import host
+from pipeline.setup import host
 
-PIPELINE = Path(host.__file__).parent
+SETUP = Path(host.__file__).parent
 DEBIAN_13 = host.Host(
     system="Linux",
     machine="x86_64",
@@ -28,11 +28,9 @@ def machine(**differences):
     ("able", "private_libc"),
     [
         (machine(), False),
-        (machine(codename="noble", glibc=(2, 39)), False),
         (machine(codename="bookworm", glibc=(2, 36)), True),
         (machine(codename="jammy", glibc=(2, 35)), True),
         (machine(codename="", has_apt=False, glibc=(2, 42)), False),
-        (machine(compiler="clang++"), False),
         (machine(gib_free=host.GIB), False),
     ],
 )
@@ -46,17 +44,14 @@ def test_able_machine_has_no_problems(able, private_libc):
     [
         (machine(system="Windows", machine="AMD64"), "Windows", "WSL 2"),
         (machine(system="Darwin", machine="arm64"), "macOS on arm64", "on such a machine"),
-        (machine(system="Darwin", machine="x86_64"), "macOS on x86_64", "on such a machine"),
         (machine(machine="aarch64"), "Linux on aarch64", "on such a machine"),
         (machine(python=(3, 13)), "this is 3.13", "PYTHON=python3.11 make"),
-        (machine(python=(3, 6)), "this is 3.6", "apt-get install python3.11"),
         (machine(has_venv=False), "venv", "apt-get install python3.11-venv"),
         (machine(has_headers=False), "headers", "apt-get install python3.11-dev"),
         (machine(compiler=""), "C++ compiler", "apt-get install g++"),
         (machine(glibc=None, codename=""), "glibc", "on Debian or Ubuntu"),
         (machine(glibc=(2, 34), codename="", has_apt=False), "this is 2.34", "on Debian 12"),
         (machine(glibc=(2, 36), codename="bookworm", has_apt=False), "2.36", "on Debian 12"),
-        (machine(glibc=(2, 31), codename="bullseye"), "this is 2.31", "on Debian 12"),
         (machine(gib_free=1.25), "1.2 are free", "pip cache purge"),
     ],
 )
@@ -102,4 +97,4 @@ def test_room_counts_what_an_earlier_attempt_has_used(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["__init__", "bootstrap", "host", "private_libc"])
 def test_old_python_can_read_what_refuses_it(name):
-    ast.parse((PIPELINE / f"{name}.py").read_text(), feature_version=(3, 6))
+    ast.parse((SETUP / f"{name}.py").read_text(), feature_version=(3, 6))

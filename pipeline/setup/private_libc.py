@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from typing import Callable, Dict, List
 
-from pipeline import host
+from pipeline.setup import host
 
 PACKAGES = "libc6 libstdc++6 libgcc-s1"
 LOADER = "ld-linux-x86-64.so.2"

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.private_libc import apt_sources, next_release_sources
+from pipeline.setup.private_libc import apt_sources, next_release_sources
 
 DEBIAN = """\
 Types: deb
