@@ -63,13 +63,13 @@ def main(folder: Path) -> int:
     task = {"type": "worker", "index": index}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     watch = Watch(folder / execution.HEARTBEAT, float(os.environ[job.SILENCE]), index == 0)
-    member = importlib.import_module("components.multi_worker.member")  # an optional part
     try:
         if not folder.is_dir():
             raise PipelineStop(
                 f"{folder} is not there: this pod does not see the workspace that the step writes. "
                 "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
             )
+        member = importlib.import_module("components.multi_worker.member")  # an optional part
         code = int(member.take_part(str(folder), lambda: _train(folder), _show))
     except PipelineStop as error:
         print(f"Trainer failed: {error}", file=sys.stderr)
