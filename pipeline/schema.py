@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.errors import PipelineStop
-from components.features.table import Bucketized, FeatureTable, Numeric
+from components.features.table import Bucketized, Date, FeatureTable, Numeric
 from components.settings import Problem
 
 
@@ -82,6 +82,12 @@ def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Probl
                 ("columns", name),
                 f"'{column}' is text in the schema; use kind vocabulary or hashed",
             )
+        elif isinstance(feature, Date) and column in types:
+            are_numbers = feature.format in ("seconds", "milliseconds")
+            if types[column] == ("BYTES" if are_numbers else "FLOAT"):
+                wanted = "numbers since 1970" if are_numbers else "dates in text, or 20240131"
+                text = f"'{column}' is {types[column]} in the schema; format {feature.format} reads"
+                yield ("columns", name, "format"), f"{text} {wanted}"
     yield from _label_problems(table, types.get(table.label.column))
     known = {column for _, column in _named_columns(table)}
     for column in types:

@@ -145,6 +145,8 @@ def area_under_precision_recall(totals: Totals) -> float:
 
 def _correlation(sums: Sums) -> float:
     rows = sums[ROWS]
+    if rows <= 0:  # of a small slice, whose rows are all in the block that is left out
+        return float("nan")
     covariance = sums["yp"] - sums["y"] * sums["p"] / rows
     spread = (sums["yy"] - sums["y"] ** 2 / rows) * (sums["pp"] - sums["p"] ** 2 / rows)
     return _ratio(covariance**2, spread)

@@ -8,7 +8,15 @@ from typing import Any
 
 import tensorflow_transform as tft
 
-from components.features.table import Bucketized, FeatureTable, Hashed, Numeric, Vocabulary
+from components.features.table import (
+    DATE_PARTS,
+    Bucketized,
+    Date,
+    FeatureTable,
+    Hashed,
+    Numeric,
+    Vocabulary,
+)
 from components.features.transform import LABEL
 
 
@@ -40,11 +48,13 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
 
 
 def _num_ids(
-    name: str, feature: Bucketized | Vocabulary | Hashed, transformed: tft.TFTransformOutput
+    name: str, feature: Bucketized | Vocabulary | Hashed | Date, transformed: tft.TFTransformOutput
 ) -> int:
     if isinstance(feature, Vocabulary):
         size = transformed.vocabulary_size_by_name(name)
         return int(size) + feature.oov_buckets
+    if isinstance(feature, Date):
+        return DATE_PARTS[feature.part]
     if isinstance(feature, Hashed) or feature.boundaries is None:
         return int(feature.buckets or 0)
     return len(feature.boundaries) + 1

@@ -78,6 +78,9 @@ class Bucketized(_Categorical):
             yield "boundaries", f"{cuts} must be increasing, and at least one"
 
 
+_TIDY = "Capitals, and spaces at the ends, make no difference: 'Yes ' is 'yes'."
+
+
 class Vocabulary(_Categorical):
     """A category looked up in a vocabulary learned from the training data."""
 
@@ -87,6 +90,7 @@ class Vocabulary(_Categorical):
         None, description="Keep values seen at least so often in the training data."
     )
     oov_buckets: PositiveInt = Field(1, description="Ids shared by values not in the vocabulary.")
+    tidy: bool = Field(False, description=_TIDY)
     missing: Literal["own", "error"] | str | int = Field(
         description="A missing value gets a category of its own, counts as a value, or is an error."
     )
@@ -97,12 +101,34 @@ class Hashed(_Categorical):
 
     kind: Literal["hashed"]
     buckets: Annotated[int, Field(ge=2)] = Field(description="How many ids there are.")
+    tidy: bool = Field(False, description=_TIDY)
     missing: Literal["own", "error"] | str | int = Field(
         description="A missing value gets an id of its own, counts as a value, or is an error."
     )
 
 
-Feature = Annotated[Numeric | Bucketized | Vocabulary | Hashed, Field(discriminator="kind")]
+DATE_PARTS = {"month": 12, "weekday": 7, "hour": 24}
+"""The parts of a date, and how many values each has."""
+
+
+class Date(_Categorical):
+    """A part of a date or a time, as it is written, in whatever time zone."""
+
+    kind: Literal["date"]
+    part: Literal["month", "weekday", "hour"] = Field(
+        description="The ids: January is the first month, Monday the first weekday."
+    )
+    format: Literal["ymd", "dmy", "mdy", "seconds", "milliseconds"] = Field(
+        "ymd",
+        description="The order of year, month and day in texts (2024-01-31 or 2024/1/31 10:00 is "
+        "ymd; names of months may be English ones); or numbers since 1970.",
+    )
+    missing: Literal["own"] = Field(
+        description="A missing date, or a text that is none, has an id of its own."
+    )
+
+
+Feature = Annotated[Numeric | Bucketized | Vocabulary | Hashed | Date, Field(discriminator="kind")]
 
 
 class Cross(Strict):

@@ -15,9 +15,18 @@ from components.features.analysis import (
     learn_numbers,
     learn_vocabularies,
 )
+from components.features.dates import part_ids
 from components.features.missing import MISSING
 from components.features.scaling import scaled
-from components.features.table import Bucketized, Cross, FeatureTable, Hashed, Numeric, Vocabulary
+from components.features.table import (
+    Bucketized,
+    Cross,
+    Date,
+    FeatureTable,
+    Hashed,
+    Numeric,
+    Vocabulary,
+)
 
 LABEL = "__label__"
 """The transformed label: float32 [batch], or int64 class ids [batch] for multiclass."""
@@ -68,7 +77,7 @@ class _Learned:
     """The features of a table with what one pass over the training rows says of them."""
 
     def __init__(self, table: FeatureTable, inputs: dict[str, Any]):
-        self._table = table
+        self._table, self._inputs = table, inputs
         features = table.columns
         self._numbers = {
             column: _numbers(inputs[column]) for column in _columns_of(table, Numeric | Bucketized)
@@ -114,6 +123,8 @@ class _Learned:
             return self._scaled[name]
         if isinstance(feature, Bucketized):
             missing, ids = self._bucketized(name, feature)
+        elif isinstance(feature, Date):
+            missing, ids = part_ids(_dense(self._inputs[self._table.column_of(name)]), feature)
         else:
             text = self._filled(name, feature)
             missing, ids = tf.equal(text, ""), self._looked_up(text, name, feature)
@@ -133,6 +144,8 @@ class _Learned:
     def _filled(self, name: str, feature: Vocabulary | Hashed) -> tf.Tensor:
         """The text, with the value that stands for a missing one where the policy names one."""
         text = self._texts[self._table.column_of(name)]
+        if feature.tidy:
+            text = tf.strings.lower(tf.strings.strip(text), encoding="utf-8")
         if feature.missing in ("own", "error"):
             return text
         return tf.where(tf.equal(text, ""), str(feature.missing), text)

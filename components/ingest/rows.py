@@ -798,6 +798,8 @@ def _wrongs(
 def _number(kind: str, text: str, form: CsvFormat) -> str:
     """SQL for the number that a text is; a cast alone would take 2.5 for 3, and 1_000."""
     clean = text
+    for unit in form.units:
+        clean = f"replace({clean}, {literal(unit)}, '')"
     if form.thousands:
         clean = f"replace({clean}, {literal(form.thousands)}, '')"
     if form.decimal != ".":
@@ -818,7 +820,8 @@ def _pattern(kind: str, form: CsvFormat, whole: bool = False) -> str:
         number = digits if whole else f"{digits}({point}0*)?"
     else:
         number = f"({digits}({point}[0-9]*)?|{point}[0-9]+)([eE][+-]?[0-9]+)?"
-    return f"[ \t]*[+-]?{number}[ \t]*"
+    unit = f"(({'|'.join(map(re.escape, form.units))})[ \t]*)?" if form.units else ""
+    return f"[ \t]*{unit}[+-]?{unit}{number}[ \t]*{unit}"
 
 
 def _json_lines(path: str, keys: list[str]) -> str:

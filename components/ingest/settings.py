@@ -90,6 +90,9 @@ class CsvFormat(Settings):
         "",
         description="Between groups of three digits of a number; also taken where there is none.",
     )
+    units: list[str] = Field(
+        [], description="Texts that may stand before or behind a number, such as $ or %; left out."
+    )
     nulls: list[str] = Field(
         [*_NULLS],
         description="Texts that stand for a missing value in columns of numbers and in the label, "
@@ -110,6 +113,9 @@ class CsvFormat(Settings):
             yield ("separator",), f"and quote are both {self.quote!r}; they must differ"
         if self.thousands == self.decimal:
             yield ("thousands",), f"and decimal are both {self.decimal!r}; they must differ"
+        for unit in self.units:
+            if not unit.strip() or any(c.isdigit() or c in ".,+-" for c in unit):
+                yield ("units",), f"must be such as '$' or '%', without digits; got {unit!r}"
         try:
             codec = codecs.lookup(self.encoding)
         except (LookupError, ValueError):

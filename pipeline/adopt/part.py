@@ -26,7 +26,9 @@ class Request:
     encoding: str = "utf-8"
     decimal: str = "."
     thousands: str = ""
+    units: tuple[str, ...] = ()
     nulls: tuple[str, ...] = ()
+    tidy: tuple[str, ...] = ()
     quarantine: bool = False
     dry_run: bool = False
 
@@ -68,9 +70,20 @@ def adopt(
     encoding: Annotated[str, typer.Option(help="Of a CSV, e.g. latin-1.")] = "utf-8",
     decimal: Annotated[str, typer.Option(help="Before a number's fraction: '.' or ','.")] = ".",
     thousands: Annotated[str, typer.Option(help="Between a number's thousands: ',' or '.'.")] = "",
+    units: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Beside numbers, such as $ or %; may be repeated."),
+    ] = None,
     nulls: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="Stands for a missing value; may be repeated."),
+    ] = None,
+    tidy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Capitals, and spaces at the ends, make no difference; may be repeated.",
+        ),
     ] = None,
     quarantine: Annotated[
         bool, typer.Option("--quarantine", help="Set rows without a label aside in each run.")
@@ -80,7 +93,7 @@ def adopt(
     ] = False,
 ) -> int:
     """Make a configuration from a table and its label: your own data in five minutes."""
-    many = {"keep": keep, "exclude": exclude, "nulls": nulls}
+    many = {"keep": keep, "exclude": exclude, "units": units, "nulls": nulls, "tidy": tidy}
     lists = {option: tuple(values or ()) for option, values in many.items()}
     request = Request(
         data, label, name, problem, key, time, separator=separator, encoding=encoding,

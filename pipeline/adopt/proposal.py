@@ -27,7 +27,6 @@ _ONE_HOT = 32
 """Categories with more values are embedded."""
 _THING = "(user|customer|client|member|household|patient|subject|item|product|movie|order|store)"
 _ID = re.compile(rf"(^|[_\W]|{_THING})(id|uuid|guid|key|index|number|nr|no|unnamed: 0)$", re.I)
-_TIME = re.compile(r"(^|[_\W])(timestamp|datetime|date|time|epoch|created|updated|at|ts)$", re.I)
 _CODE = re.compile(
     rf"(^|[_\W]|{_THING})(id|key|code|zip|zipcode|postcode|area|tract|region|district|type|class|"
     r"category|group|cluster|segment|month|weekday|day|dayofweek|hour|status|state|kind|flag)s?$",
@@ -80,12 +79,12 @@ def propose(name: str, table: pa.Table, request: Request) -> Proposal:
       PipelineStop: the label fits no problem, or no column is left to learn from.
     """
     columns = profile(table)
-    odd = [remark for column in columns.values() for remark in remarks(column)]
+    odd = [remark for column in columns.values() for remark in remarks(column, request)]
     label = columns.pop(request.label)
     try:
         target = judging.target(label, request.problem)
     except PipelineStop as stop:
-        raise PipelineStop("\n  ".join([str(stop), *remarks(label)])) from stop
+        raise PipelineStop("\n  ".join([str(stop), *remarks(label, request)])) from stop
     decisions = _decisions(table, columns, target, request)
     used = [d.column.name for d in decisions if d.features]
     if not used:
@@ -142,7 +141,7 @@ def _decisions(
     return [
         Decision(column, out[name][1], out[name][0])
         if name in out
-        else use(column, scores.loc[name], name in request.keep)
+        else use(column, scores.loc[name], request)
         for name, column in columns.items()
     ]
 
@@ -153,30 +152,27 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
         c.kind == "BYTES",
         f"different in {c.distinct / max(1, c.present):.0%} of the rows",
     )
+    is_time, is_named = c.name == request.time, bool(_ID.search(_words(c.name)))
     is_prose = is_text and (c.words > 4 or c.characters > 60)
     counts = c.distinct == c.present and (c.rises or c.high - c.low < 1.5 * c.rows)
-    sizes = {"seconds": 1, "milliseconds": 1_000}
-    epochs = [
-        u for u, size in sizes.items() if c.whole and 3e8 * size < c.low <= c.high < 5e9 * size
-    ]
-    is_named = {pattern: bool(pattern.search(_words(c.name))) for pattern in (_ID, _TIME)}
     asked = (
         ("choice", "left out with --exclude", c.name in request.exclude),
-        ("time", "the rows are divided by it (--time)", c.name == request.time),
+        ("time", "the rows are divided by it (--time)", is_time and not _parts(c, request)),
         ("id", "named with --key", c.name == request.key),
     )
-    seen = (
+    empty = (
         ("sparse", f"{c.present:,} of {c.rows:,} rows have a value", c.present <= 0.01 * c.rows),
         (
             "constant",
             f"always {c.frequent[0][0]!r:.40}" if c.frequent else "",
             c.distinct == 1 and not c.missing,
         ),
-        ("time", "dates or times, which no model must learn by heart", c.is_date and is_text),
-        ("time", f"{''.join(epochs)} since 1970, by size", epochs and (c.rises or is_named[_TIME])),
+        ("time", "no month, weekday or hour of it differs", c.dates and not _parts(c, request)),
+    )
+    seen = (
         ("id", share, c.is_unique and is_text and not is_prose),
         ("id", "counts the rows", c.is_unique and c.kind == "INT" and counts),
-        ("id", f"{share}, and named like one", c.is_unique and c.kind == "INT" and is_named[_ID]),
+        ("id", f"{share}, and named like one", is_named and c.is_unique and c.kind == "INT"),
         ("id", f"names blocks of {c.block:.1f} rows", is_block(c)),
         (
             "text",
@@ -184,15 +180,20 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
             is_prose and c.distinct > _ONE_HOT,
         ),
     )
-    rules = asked if c.name in request.keep else asked + seen
+    rules = asked if c.name in request.keep else asked + empty + (() if c.dates else seen)
     return next(((reason, why) for reason, why, holds in rules if holds), None)
+
+
+def _parts(c: Column, request: Request) -> list[str]:
+    """What of a date a model learns; not the month where it divides the rows: test has others."""
+    return [part for part in c.parts if part != "month" or c.name != request.time]
 
 
 def is_block(c: Column) -> bool:
     """Whether a column names things that stand in several rows, one after the other: households."""
     is_number = c.kind == "INT" and c.high - c.low < 1.5 * c.distinct
     is_name = is_number or _ID.search(_words(c.name))
-    return c.distinct >= 50 and 1.5 <= c.block <= 50 and bool(is_name) and not c.is_date
+    return c.distinct >= 50 and 1.5 <= c.block <= 50 and bool(is_name) and not c.dates
 
 
 def _words(name: str) -> str:
@@ -214,10 +215,14 @@ def _duplicates(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     }
 
 
-def use(c: Column, score: "pd.Series[float]", is_kept: bool) -> Decision:
+def use(c: Column, score: "pd.Series[float]", request: Request) -> Decision:
     """The features of a column, or the decision to leave it out for its many categories."""
+    if parts := _parts(c, request):
+        base: Settings = {"column": c.name, "kind": "date", "format": c.dates, "missing": "own"}
+        why = f"{', '.join(parts)}: what recurs; a date itself only grows"
+        return Decision(c, why, None, tuple((base | {"part": p}, why) for p in parts))
     if c.kind == "BYTES" or _is_code(c):
-        return _category(c, is_kept, score.by_bins)
+        return _category(c, request, score.by_bins)
     if 0.7 * c.rows >= FEW_ROWS:  # its own input where it is missing; any shape between its edges
         bins = max(2, min(_MOST_BINS, c.distinct - 1))
         settings: Settings = {"kind": "numeric", "scale": "quantile", "missing": "own"}
@@ -246,10 +251,10 @@ def _is_code(c: Column) -> bool:
     return is_named or (has_gaps and len(digits) == 1 and min(digits) >= 5)
 
 
-def _category(c: Column, is_kept: bool, explains: float) -> Decision:
+def _category(c: Column, request: Request, explains: float) -> Decision:
     is_many, is_text = c.distinct > _ONE_HOT, c.kind == "BYTES"
     rows_each = c.present / max(1, c.distinct)
-    if rows_each < 3 and is_many and not is_kept:
+    if rows_each < 3 and is_many and c.name not in request.keep:
         why = f"{c.distinct:,} categories, {rows_each:.1f} rows each: too many to learn"
         return Decision(c, why, "categories")
     why = f"{c.distinct:,} categories"
@@ -261,6 +266,7 @@ def _category(c: Column, is_kept: bool, explains: float) -> Decision:
     elif is_many:
         settings["min_count"] = max(2, round(c.rows / 10_000))
         why += "; rare ones share an id"
+    settings |= {"tidy": True} if c.name in request.tidy else {}
     if is_many:  # the book's rule of thumb for Embeddings: the fourth root, here twice
         settings["embed"] = max(4, round(2 * c.distinct**0.25))
     return Decision(c, why, None, ((settings | {"missing": "own"}, why),), explains)
@@ -347,13 +353,14 @@ def settings(p: Proposal, schema_file: str, data: Settings) -> tuple[Settings, R
     reasons: Reasons = {("training",): why, **_reasons(p, test_rows)}
     columns, taken = {}, {d.column.name for d in p.decisions} | {p.label.name}
     for d in p.decisions:
-        feature, column = d.column.name, dict[str, str]()
-        for more, reason in d.features:
+        for number, (more, reason) in enumerate(d.features):
+            feature, column = d.column.name, dict[str, str]()
+            if number or "part" in more:
+                feature, column = f"{feature}_{more.get('part', 'range')}", {"column": feature}
+                while feature in taken:
+                    feature += "_"
             columns[feature] = column | more
             reasons["features", "columns", feature] = reason
-            feature, column = f"{d.column.name}_range", {"column": d.column.name}
-            while feature in taken:
-                feature += "_"
     excluded = {
         d.column.name: d.excluded for d in p.decisions if d.excluded and d.column.name != p.key
     }
@@ -388,6 +395,7 @@ def _slices(p: Proposal, least: float) -> list[list[str]]:
     Those that tell most of the label come first.
     """
     kinds = [d for d in p.decisions if d.features and d.column.kind != "FLOAT"]
+    kinds = [d for d in kinds if not d.column.dates]
     few = [d for d in kinds if d.column.distinct <= _ONE_HOT]
     known = [d for d in few if sum(n >= least for _, n in d.column.frequent) > 1]
     first = sorted(known, key=lambda d: -d.explains)[:3]
@@ -409,7 +417,7 @@ def _reasons(p: Proposal, test_rows: float) -> Reasons:
         "key": "rows with the same value are never on both sides",
         "time": "the last rows test, as the future will",
     }[p.split["by"]]
-    times = [d.column.name for d in p.decisions if d.excluded == "time"]
+    times = [d.column.name for d in p.decisions if d.column.dates]
     if times and p.split["by"] != "time":
         split += (
             ". Is the model to predict the future? Then "

@@ -27,17 +27,19 @@ KINDS = {pa.int64(): "INT", pa.float32(): "FLOAT", pa.float64(): "FLOAT", pa.str
 _ENDING = re.compile(r"\.(csv|tsv|jsonl|ndjson|parquet)(\.gz|\.zst)?$")
 _WILDCARD = re.compile(r"[*?[]")
 _SORTS_BY_TIME = re.compile(r"\d{4}([-/.])\d\d\1\d\d([T ]\d\d:\d\d.*)?")
+_UNIT = re.compile(r"[$€£¥%]")
 _NUMBERS = {
-    "with commas between thousands": (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "--thousands ,"),
-    "with a decimal comma": (r"[-+]?\d*,\d+", "--decimal ,"),
-    "with a decimal comma and points": (
-        r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?",
-        "--decimal , --thousands .",
-    ),
-    "with a currency": (r"[$€£¥]\s?[-+]?[\d.,]+|[-+]?[\d.,]+\s?[$€£¥]", ""),
-    "with a percent sign": (r"[-+]?[\d.,]+\s?%", ""),
+    "": r"[-+]?\d+(\.\d+)?",
+    "--thousands ,": r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?",
+    "--decimal ,": r"[-+]?\d*(,\d+)?",
+    "--decimal , --thousands .": r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?",
 }
-"""How people write numbers, and the options that read them."""
+"""The options that read numbers as people write them, beside units."""
+_DATE = re.compile(
+    r"\s*(\d{1,4}|[A-Za-z]{3,9})[-/., ]+(\d\d?|[A-Za-z]{3,9})[-/., ]+\d{1,4}([T ].*)?\s*"
+    r"|(19|20)\d\d[01]\d[0-3]\d"
+)
+_TIME = re.compile(r"(^|[_\W])(timestamp|datetime|date|time|epoch|created|updated|at|ts)$", re.I)
 _QUERY = r"""
 WITH counted AS (
   SELECT name, value, count(*) AS n
@@ -46,24 +48,15 @@ WITH counted AS (
   SELECT *, trim(value) AS text, try_cast(value AS DOUBLE) AS number,
     row_number() OVER (PARTITION BY name ORDER BY n DESC, number, value) AS place
   FROM counted
-), dated AS (
-  SELECT *, place <= 101 AND regexp_full_match(text, '.{0,24}\d[-/. :].{0,14}') AND (
-    regexp_full_match(text, '\d{4}[-/]\d\d?[-/]\d\d?.*') AND try_cast(text AS TIMESTAMP) IS NOT NULL
-    OR try_strptime(text, ['%d.%m.%Y', '%d.%m.%Y %H:%M', '%d.%m.%Y %H:%M:%S', '%m/%d/%Y',
-      '%d/%m/%Y', '%m/%d/%y', '%m/%d/%Y %H:%M', '%d/%m/%Y %H:%M', '%m/%d/%Y %H:%M:%S',
-      '%d/%m/%Y %H:%M:%S', '%d-%b-%Y', '%d %b %Y', '%b %d, %Y', '%d %B %Y', '%B %d, %Y'
-    ]) IS NOT NULL) AS is_date
-  FROM ranked
 )
 SELECT name, sum(n)::BIGINT, count(*), list((value, n) ORDER BY place) FILTER (place <= 101),
   coalesce(min(number), 'nan'), coalesce(max(number), 'nan'),
   coalesce(bool_and(number % 1 = 0), false), (sum(n * length(value)) / sum(n))::DOUBLE,
   (sum(n * len(string_split_regex(text, '\s+'))) FILTER (place <= 101)
     / sum(n) FILTER (place <= 101))::DOUBLE,
-  avg(is_date::INT) FILTER (place <= 101) > 0.95,
   count(*) FILTER (number IS NULL),
   coalesce(list(value ORDER BY place) FILTER (number IS NULL)[:50], [])
-FROM dated GROUP BY name
+FROM ranked GROUP BY name
 """
 """Of each column with values its name, and the fields of `Column` from `present` to `texts`."""
 
@@ -91,7 +84,6 @@ class Column:
     """Mean length of a value."""
     words: float = 0.0
     """Mean number of words."""
-    is_date: bool = False
     num_texts: int = 0
     """Different values that are no numbers."""
     texts: tuple[str, ...] = ()
@@ -100,6 +92,10 @@ class Column:
     """Whether each number is greater than the one in the row before."""
     block: float = 0.0
     """Rows in which a value stands, one after the other; 0 if it stands elsewhere too."""
+    dates: str = ""
+    """How dates are written, as in `components.features.table.Date`; empty if these are none."""
+    parts: tuple[str, ...] = ()
+    """Of month, weekday and hour those that differ."""
 
     @property
     def missing(self) -> float:
@@ -174,7 +170,8 @@ def csv_format(request: Request) -> CsvFormat:
     Raises:
       PipelineStop: an option has a value with which no file can be read.
     """
-    names = ("separator", "encoding", "decimal", "thousands", *(["nulls"] if request.nulls else []))
+    names = ["separator", "encoding", "decimal", "thousands"]
+    names += [name for name in ("units", "nulls") if getattr(request, name)]
     try:
         form = CsvFormat.model_validate({name: getattr(request, name) for name in names})
         stop("adopt", (f"--{'.'.join(path)} {text}" for path, text in form.problems()))
@@ -273,6 +270,7 @@ def mistakes(table: pa.Table, request: Request) -> Iterator[str]:
     options = [("--label", request.label), ("--key", request.key), ("--time", request.time)]
     options += [("--keep", name) for name in request.keep]
     options += [("--exclude", name) for name in request.exclude]
+    options += [("--tidy", name) for name in request.tidy]
     for option, name in options:
         if name is not None and name not in names:
             yield f"{option} {name}: there is no such column{_like(name, names)}"
@@ -371,8 +369,11 @@ def _column(
     changes = pc.sum(pc.not_equal(first.slice(1), first.slice(0, len(first) - 1))).as_py() or 0
     is_block = kind != "FLOAT" and changes + 1 == pc.count_distinct(first, mode="all").as_py()
     measured = Column(name, kind, len(values), present, distinct, (), *more)
+    dates, parts = _dates(replace(measured, rises=bool((np.diff(numbers) > 0).all())), values)
     return replace(
         measured,
+        dates=dates,
+        parts=parts,
         frequent=tuple((own(value), n) for value, n in frequent),
         texts=tuple(texts),
         rises=bool((np.diff(numbers) > 0).all()),
@@ -380,23 +381,60 @@ def _column(
     )
 
 
-def remarks(column: Column) -> Iterator[str]:
+def _dates(column: Column, values: pa.ChunkedArray) -> tuple[str, tuple[str, ...]]:
+    """How a column's dates are written, and which of their parts differ; nothing if it has none."""
+    some = values.drop_null().unique()
+    some = some.take(pa.array(np.linspace(0, len(some) - 1, min(len(some), 2_000)).astype(int)))
+    texts = some.cast(pa.string()).to_pylist()
+    sizes = {"seconds": 1, "milliseconds": 1_000}
+    forms = ["ymd", "mdy", "dmy"] if texts and "/" in texts[0] else ["ymd", "dmy", "mdy"]
+    if column.kind == "FLOAT" or not all(map(_DATE.fullmatch, texts[:50])):
+        is_time = column.whole and (column.rises or _TIME.search(column.name))
+        within = [u for u, s in sizes.items() if 3e8 * s < column.low <= column.high < 5e9 * s]
+        forms = within if is_time and column.kind == "INT" else []
+    for form in forms:
+        import tensorflow as tf  # which takes seconds
+
+        from components.features.dates import part_ids
+        from components.features.table import DATE_PARTS, Date
+
+        tensor = tf.constant(some.to_numpy() if form in sizes else texts)
+        one = {"kind": "date", "format": form, "missing": "own"}
+        features = {part: Date.model_validate(one | {"part": part}) for part in DATE_PARTS}
+        made = {part: part_ids(tensor, feature) for part, feature in features.items()}
+        if np.mean(made["month"][0]) < 0.05:
+            return form, tuple(p for p, (_, ids) in made.items() if len(np.unique(ids)) > 1)
+    return "", ()
+
+
+def remarks(column: Column, request: Request) -> Iterator[str]:
     """Yields what is odd in a text column's values, and what mends it."""
     if column.kind != "BYTES":
         return
     texts = [text.strip() for text in column.texts]
-    for form, (pattern, option) in _NUMBERS.items():
-        if sum(bool(re.fullmatch(pattern, text)) for text in texts) > 0.9 * max(1, len(texts)):
-            mend = f"read them with {option}" if option else "take it out of the file"
-            yield f"{column.name}: numbers {form}, such as {texts[0]}, are text here; {mend}"
-            break
+    if options := _options(texts):
+        yield f"{column.name}: numbers such as {texts[0]} are text here; read them with {options}"
     if 0 < column.num_texts <= 5 and column.distinct - column.num_texts >= 20:
         nulls = " ".join(f"--nulls {shlex.quote(text)}" for text in texts)
         yield f"{column.name}: text only for {', '.join(map(repr, texts))}; if missing: {nulls}"
     alike: dict[str, list[Value]] = defaultdict(list)
     for value, _ in column.frequent:
         alike[str(value).strip().casefold()].append(value)
+    mend = f"--tidy {shlex.quote(column.name)} takes them for one"
+    if column.name == request.label:
+        mend = "correct them in the file, or with data.sql"
     for values in alike.values():
-        if len(values) > 1:
+        if len(values) > 1 and column.name not in request.tidy:
             shown = " beside ".join(map(repr, values))
-            yield f"{column.name}: {shown} are different values"
+            yield f"{column.name}: {shown} are different values; {mend}"
+
+
+def _options(texts: list[str]) -> str:
+    """The options that read texts as numbers; none if these are no numbers."""
+    units = sorted({unit for text in texts for unit in _UNIT.findall(text)})
+    bare = [_UNIT.sub("", text).strip() for text in texts]
+    for option, pattern in _NUMBERS.items():
+        read = sum(bool(text and re.fullmatch(pattern, text)) for text in bare)
+        if read > 0.9 * max(1, len(texts)):
+            return " ".join([*(f"--units '{unit}'" for unit in units), option]).strip()
+    return ""

@@ -114,7 +114,11 @@ def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -
     )
     head += "# Every field is documented in pipeline/config.py and components/features/table.py.\n"
     text = head + "\n".join(as_yaml(settings, reasons)) + "\n"
-    fitting = text_format.MessageToString(schema_inference.fitting_schema(rows))
+    schema = schema_inference.fitting_schema(rows)
+    for feature in schema.feature:  # other days than those of today are no anomaly
+        if any(d.column.dates and d.column.name == feature.name for d in p.decisions):
+            feature.ClearField("domain")
+    fitting = text_format.MessageToString(schema)
     write(
         {
             schema_file: f"{MADE_BY}; see {config.name}.\n{fitting}",

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -89,3 +90,10 @@ def test_certain_predictions_have_a_finite_log_loss() -> None:
 def test_a_binary_label_that_is_neither_0_nor_1_stops_the_run() -> None:
     with pytest.raises(PipelineStop, match=r"beside 0 and 1: \[0, 2\].*features.label.classes"):
         metrics.binary_totals(np.array([0, 2]), np.zeros((2, 1), np.float32))
+
+
+def test_a_block_with_all_rows_of_a_slice_leaves_none_and_stops_no_run() -> None:
+    totals = metrics.regression_totals(np.ones(1), np.ones([1, 1]))
+    none = {name: 0.0 for name in totals.sums}
+    measured = metrics.measure("regression", replace(totals, sums=none))
+    assert math.isnan(measured["squared_correlation"])

@@ -1,6 +1,7 @@
 """The generated preprocessing_fn, run by tf.Transform on Beam and compared with plain Python."""
 
 import statistics
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -143,16 +144,33 @@ def test_feature_spec_bounds_every_id(output: Any, table: FeatureTable) -> None:
         assert size is None or features[name].max() < size
 
 
-def test_string_classes_become_their_index(tmp_path: Path) -> None:
+def test_classes_dates_and_untidy_texts_become_their_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"shop": row["shop"].upper() + " " * (n % 2)} for n, row in enumerate(ROWS)]
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", [*ROWS, *rows])
     settings = small.SETTINGS["features"] | {
         "problem": "multiclass",
         "label": {"column": "method", "classes": ["cheque", "card", "cash"]},
-        "columns": {"hour": {"kind": "numeric", "missing": "error"}},
+        "columns": {
+            "hour": {"kind": "numeric", "missing": "error"},
+            "day": {
+                **{"column": "when", "kind": "date", "part": "weekday", "format": "seconds"},
+                "missing": "own",
+            },
+            "noon": {"column": "method", "kind": "date", "part": "hour", "missing": "own"},
+            "shop": {"kind": "vocabulary", "tidy": True, "missing": "own"},
+        },
         "crosses": {},
+        "exclude": {},
     }
-    features, _ = _transformed(FeatureTable.model_validate(settings), tmp_path)
+    features, output = _transformed(FeatureTable.model_validate(settings), tmp_path)
     index = {"cheque": 0, "card": 1, "cash": 2, "": -1}
     np.testing.assert_array_equal(features[LABEL], [index[r["method"]] for r in ROWS])
+    assert set(features["day"]) == {7, 1}  # a Sunday, and the first minutes after it
+    assert set(features["noon"]) == {0}  # no text of it is a date
+    assert output.vocabulary_size_by_name("shop") == 30
+    np.testing.assert_array_equal(*np.split(features["shop"], 2))
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6) | st.just(float("nan"))), min_size=2, max_size=4))

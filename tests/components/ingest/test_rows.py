@@ -105,6 +105,14 @@ def test_decimal_comma_and_thousands(csv: Callable[..., Path]) -> None:
     assert [row.number for row in bad] == [4, 5]
 
 
+def test_units_beside_numbers_are_left_out(csv: Callable[..., Path]) -> None:
+    form = CsvFormat(separator=";", thousands=",", units=["$", "%"])
+    rows, bad = read(csv("i;f;t\n$29;29%;$a\n-$1,000; 2.5 % ;b\n$-3;$;c\n4;3$4;d\n"), form)
+    assert [(row["i"], row["f"], row["t"]) for row in rows] == [(29, 29, b"$a"), (-1000, 2.5, b"b")]
+    assert [row.number for row in bad] == [4, 5]
+    assert [path for path, _ in CsvFormat(units=["$", "5"]).problems()] == [("units",)]
+
+
 def test_bad_rows_have_file_line_column_value_and_reason(csv: Callable[..., Path]) -> None:
     path = csv(b"t,f,i\nx,1,1\nx,2\nx,y,2.5\nx,3,3\nx,1,2,3\n\xff,1,1\nx,,\n")
     rows, bad = read(path, filled={"i"})

@@ -1,6 +1,7 @@
 """Adopting files: what is written, what is refused."""
 
 import csv
+import datetime
 import io
 import json
 import random
@@ -67,7 +68,7 @@ def test_the_taxi(tmp_path):
     assert config.data.path == f"package:{TAXI.removesuffix('/data.csv')}"
     assert features.problem == "binary"
     assert features.exclude["tips"] == "leakage"
-    assert features.exclude["trip_start_timestamp"] == "time"
+    assert features.columns["trip_start_timestamp_weekday"].format == "seconds"
     assert features.exclude["pickup_census_tract"] == "sparse"
     assert features.columns["fare"].kind == "numeric"
     assert features.columns["trip_start_hour"].kind == "vocabulary"
@@ -89,9 +90,10 @@ def test_options_overrule(tmp_path):
     _, plain = adopted(tmp_path, tmp_path / "rows.csv", "bought")
     options = {"keep": ("leak",), "exclude": ("shop",), "time": "when"}
     _, config = adopted(tmp_path, tmp_path / "rows.csv", "bought", "other", **options)
-    assert plain.features.exclude == {"leak": "leakage", "when": "time"}
+    assert plain.features.exclude == {"leak": "leakage"}
+    assert plain.features.columns["when_hour"].column == "when"
     assert (plain.features.key, plain.data.split.by) == (None, "row")
-    assert config.features.exclude == {"shop": "choice", "when": "time"}
+    assert config.features.exclude == {"shop": "choice"}
     assert (config.data.split.by, config.data.split.time) == ("time", "when")
     assert "leak" in config.features.columns
 
@@ -146,12 +148,39 @@ def test_how_numbers_and_missing_ones_are_written_is_seen_and_set(tmp_path):
     rows = [[f"{n % 97},{n % 10}", "?" if n % 9 == 0 else n % 13, n % 2] for n in range(300)]
     data = write(tmp_path / "rows.csv", ["a", "b", "y"], rows)
     printed, _ = adopted(tmp_path, data, "y", "one")
-    assert "a: numbers with a decimal comma, such as 0,0, are text here" in printed
+    assert "a: numbers such as 0,0 are text here; read them with --decimal ," in printed
     assert "b: '?' (34 rows) taken for missing" in printed
     assert f"data.path is {tmp_path}" in printed
     _, config = adopted(tmp_path, data, "y", "two", decimal=",", nulls=("?", "-"))
     assert config.features.columns["a"].kind == "numeric"
     assert (config.data.csv.decimal, config.data.csv.nulls) == (",", ["?", "-"])
+
+
+def test_the_named_options_mend_what_is_odd(tmp_path):
+    answers = ("yes", "Yes ", "no")
+    rows = [[f"${n},{n % 9:03}.50", f"{n % 29}%", answers[n % 3], n % 2] for n in range(1, 300)]
+    data = write(tmp_path / "rows.csv", ["a", "b", "c", "y"], rows)
+    printed, _ = adopted(tmp_path, data, "y", "one")
+    assert "read them with --units '$' --thousands ," in printed
+    assert "'Yes ' beside 'yes' are different values; --tidy c" in printed
+    options = {"units": ("$", "%"), "thousands": ",", "tidy": ("c",)}
+    printed, config = adopted(tmp_path, data, "y", "two", **options)
+    columns = config.features.columns
+    assert [columns[name].kind for name in "abc"] == ["numeric", "numeric", "vocabulary"]
+    assert columns["c"].tidy
+    assert config.data.csv.units == ["$", "%"]
+    assert "text here" not in printed
+    assert "different values" not in printed
+
+
+def test_a_date_and_a_number_are_enough(tmp_path):
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=n) for n in range(300)]
+    data = write(tmp_path / "rows.csv", ["day", "sold"], [[d, d.weekday() * 9] for d in days])
+    _, config = adopted(tmp_path, data, "sold", problem="regression")
+    assert list(config.features.columns) == ["day_month", "day_weekday"]
+    _, config = adopted(tmp_path, data, "sold", "later", problem="regression", time="day")
+    assert list(config.features.columns) == ["day_weekday"]
+    assert config.data.split.time == "day"
 
 
 def test_a_folder_and_a_pattern_are_read_whole(tmp_path):
@@ -192,7 +221,7 @@ def test_rows_without_a_label(tmp_path):
         ("x,y", "{n},{bit}", "y", {"decimal": ";"}, "--decimal ';'"),
         ("x,y", "{n},{bit}", "y", {"key": "y"}, "that is the label"),
         ("x,y", "{n},text {n}", "y", {}, "more than 100"),
-        ("x,y", "{n},${n}", "y", {}, "with a currency, such as $"),
+        ("x,y", "{n},${n}", "y", {}, "--units '$'"),
         ("x,t,y", "{n},{n}.12.2024,{bit}", "y", {"time": "t"}, "do not sort by time"),
         ("x,t,y", "{n},,{bit}", "y", {"time": "t"}, "is empty in 300 rows"),
         ('{{"x": 1', '"y": {bit}}}', "y", {}, "JSON lines"),

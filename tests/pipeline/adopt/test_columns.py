@@ -20,8 +20,9 @@ def profiled(name, values):
 
 def decision(name, values, score=NOTHING, **options):
     column = profiled(name, values)
-    out = proposal.exclusion(column, Request("", "", **options))
-    return proposal.Decision(column, *out[::-1]) if out else proposal.use(column, score, False)
+    request = Request("", "", **options)
+    out = proposal.exclusion(column, request)
+    return proposal.Decision(column, *out[::-1]) if out else proposal.use(column, score, request)
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,8 @@ def decision(name, values, score=NOTHING, **options):
         ("accountId", [n * 7919 % 1_000_003 for n in range(N)], "id"),
         ("population", [n * 7919 % 1_000_003 for n in range(N)], None),
         ("price", [n * 0.37 % 91 for n in range(N)], None),
-        ("day", [f"2024-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(N)], "time"),
-        ("day", [f"2024-01-01T{n % 24:02}:00:00Z" for n in range(N)], "time"),
-        ("day", [f"{n % 28 + 1:02}.{n % 12 + 1:02}.2024" for n in range(N)], "time"),
-        ("day", [f"{n % 12 + 1}/{n % 28 + 1}/2024" for n in range(N)], "time"),
         ("created_at", [1_600_000_000 + 3 * (n % 7) for n in range(N)], "time"),
-        ("created_at", [1_600_000_000_000 + 3 * (n % 7) for n in range(N)], "time"),
-        ("start", [1_600_000_000 + 60 * n for n in range(N)], "time"),
+        ("created_at", [f"2024-01-01T10:{n % 60:02}:00Z" for n in range(N)], "time"),
         ("salary", [1_600_000_000 + 3 * (n % 7) for n in range(N)], None),
         ("review", [f"{WORDS} {n}" for n in range(N)], "text"),
         ("blob", ["x" * 5_000 + str(n) for n in range(N)], "text"),
@@ -88,6 +84,31 @@ def test_the_kind_of_a_feature_follows_from_type_name_and_values(name, values, k
     assert settings["kind"] == kind
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "form", "parts"),
+    [
+        ("x", [f"2024-{n % 12 + 1:02}-{n % 28 + 1:02}" for n in range(N)], "ymd", "month weekday"),
+        ("x", [f"2012/03/{n % 28 + 1:02}" for n in range(N)], "ymd", "weekday"),
+        ("x", [f"2024-01-01T{n % 24:02}:00:00Z" for n in range(N)], "ymd", "hour"),
+        ("x", [f"{n % 28 + 1}.{n % 12 + 1:02}.2024" for n in range(N)], "dmy", "month weekday"),
+        ("x", [f"{n % 12 + 1}/{n % 28 + 1}/24" for n in range(N)], "mdy", "month weekday"),
+        ("x", [f"{n % 28 + 1}-Feb-2024" for n in range(N)], "dmy", "weekday"),
+        ("x", [20240101 + n % 28 for n in range(N)], "ymd", "weekday"),
+        ("x", [1_600_000_000 + 3_600 * n for n in range(N)], "seconds", "weekday hour"),
+        (
+            "at",
+            [(1_600_000_000 + n % 7 * 86_400) * 1_000 for n in range(N)],
+            "milliseconds",
+            "weekday",
+        ),
+    ],
+)
+def test_of_a_date_what_recurs_is_learned(name, values, form, parts):
+    made = decision(name, values, time=name if "month" not in parts else None)
+    assert [settings["part"] for settings, _ in made.features] == parts.split()
+    assert {settings["format"] for settings, _ in made.features} == {form}
+
+
 def test_gaps_become_a_value_of_their_own():
     _, (ranges, why) = decision("amount", [n % 90 if n % 4 else None for n in range(N)]).features
     assert (ranges["kind"], ranges["missing"]) == ("bucketized", "own")
@@ -105,7 +126,9 @@ def test_of_enough_rows_a_number_becomes_its_position_among_quantiles():
 
 def test_categories_are_taken_in_when_a_person_wants_them():
     column = profiled("town", [f"town {n // 2}" for n in range(N)])
-    assert proposal.use(column, NOTHING, True).features[0][0]["kind"] == "vocabulary"
+    request = Request("", "", keep=("town",), tidy=("town",))
+    ((settings, _),) = proposal.use(column, NOTHING, request).features
+    assert (settings["kind"], settings["tidy"]) == ("vocabulary", True)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +137,11 @@ def test_categories_are_taken_in_when_a_person_wants_them():
         ([f"{n},{n % 100:02}" for n in range(N)], "--decimal ,"),
         ([f"{n + 1},{n:03}.50" for n in range(N)], "--thousands ,"),
         ([f"{n + 1}.{n:03},50" for n in range(N)], "--decimal , --thousands ."),
-        ([f"${n}" for n in range(N)], "with a currency, such as $0"),
-        ([f"{n % 90} %" for n in range(N)], "with a percent sign"),
+        ([f"${n}" for n in range(N)], "--units '$'"),
+        ([f"{n % 90} %" for n in range(N)], "--units '%'"),
         ([str(n * 0.37) if n != 7 else "n.a." for n in range(N)], "--nulls n.a."),
-        (["yes", "no", "yes "] * 100, "'yes' beside 'yes '"),
+        ([f"${n + 1},{n:03}.50" for n in range(N)], "--units '$' --thousands ,"),
+        (["yes", "no", "yes "] * 100, "'yes' beside 'yes ' are different values; --tidy x"),
         (["Yes", "no", "yes", "no"] * 100, "'Yes' beside 'yes'"),
         (["12", "a", "b"] * 100, None),
         ([f"c{n}" for n in range(N)], None),
@@ -125,7 +149,7 @@ def test_categories_are_taken_in_when_a_person_wants_them():
     ],
 )
 def test_what_is_odd_in_a_column_is_told_with_what_mends_it(values, words):
-    told = " ".join(remarks(profiled("x", values)))
+    told = " ".join(remarks(profiled("x", values), Request("", "")))
     assert words in told if words else not told
 
 
