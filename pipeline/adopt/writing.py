@@ -61,8 +61,6 @@ def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -
     Raises:
       PipelineStop: what is wrong with the data or the request.
     """
-    from pipeline import schema_inference  # TFDV and TensorFlow, which take seconds
-
     absent = {
         "no data is named (DATA=...)": request.data,
         "no label is named (LABEL=...)": request.label,
@@ -114,6 +112,8 @@ def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -
     )
     head += "# Every field is documented in pipeline/config.py and components/features/table.py.\n"
     text = head + "\n".join(as_yaml(settings, reasons)) + "\n"
+    from pipeline import schema_inference  # TFDV and TensorFlow, which take seconds
+
     schema = schema_inference.fitting_schema(rows)
     for feature in schema.feature:  # other days than those of today are no anomaly
         if any(d.column.dates and d.column.name == feature.name for d in p.decisions):
