@@ -19,12 +19,17 @@ def predict(
     config: ConfigName = "development",
     set_: Overrides = None,
     version: Version = "champion",
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
+    ] = False,
 ) -> int:
     """Predict rows in this process, as the server would."""
-    return _predict(config, set_ or [], version, rows)
+    return _predict(config, set_ or [], version, rows, uncertainty)
 
 
-def _predict(config_name: str, overrides: list[str], version: str, text: str) -> int:
+def _predict(
+    config_name: str, overrides: list[str], version: str, text: str, uncertainty: bool
+) -> int:
     from pipeline import loading
     from pipeline.telling import output_to
     from pipeline.workspace import Workspace
@@ -33,12 +38,13 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str) ->
     config = loading.load(config_name, overrides)
     workspace = Workspace(loading.PROJECT / config.workspace)
     with output_to():  # what TensorFlow has to say helps nobody here
-        answer = _answer(str(workspace.registry / config.registry.model), version, rows)
+        folder = str(workspace.registry / config.registry.model)
+        answer = _answer(folder, version, rows, uncertainty)
     print(answer)
     return 0
 
 
-def _answer(folder: str, version: str, rows: list[Any]) -> str:
+def _answer(folder: str, version: str, rows: list[Any], uncertainty: bool) -> str:
     from components.inference import instances
     from components.inference.columns import InvalidRows
     from components.inference.model import LoadedVersion, choose
@@ -47,9 +53,13 @@ def _answer(folder: str, version: str, rows: list[Any]) -> str:
     loaded = LoadedVersion(chosen)
     try:
         columns, keys = instances.read(loaded.signature, {"instances": rows})
+        if uncertainty:
+            values = loaded.predict_with_uncertainty(columns)
+            reply = instances.reply(loaded.signature, keys, values[:, 0], values[:, 1])
+        else:
+            reply = instances.reply(loaded.signature, keys, loaded.predict(columns))
     except InvalidRows as error:
         raise PipelineStop(f"Version {loaded.version} of '{chosen.name}': {error}.") from error
-    reply = instances.reply(loaded.signature, keys, loaded.predict(columns))
     answer = {"model": chosen.name, "version": loaded.version, **reply}
     return instances.as_json(answer).decode()
 

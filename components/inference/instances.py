@@ -3,7 +3,9 @@
 {"instances": [{column: value, ...}, ...]} is answered with {"predictions": [[0.12], ...]}, as TF
 Serving answers for the signature `raw`; rows with a `key` with [{"key": 7, "predictions": [0.12]},
 ...], as it does for `keyed`. Where the label has classes, their names are in the answer too:
-`classes` in the order of the scores, and `labels`, or `label` beside a key, the likeliest.
+`classes` in the order of the scores, and `labels`, or `label` beside a key, the likeliest. With
+`"signature_name": "uncertain"` each row also has its `uncertainty`, the standard deviation of the
+predictions of the network's members: {"predictions": [0.12], "uncertainty": [0.03]}.
 
 A key (book pattern 20, Keyed Predictions) is a text or a 64-bit integer, by which callers match
 answers to rows. If a model has a column `key`, it is the column, and its rows have no keys.
@@ -79,21 +81,29 @@ def _is_key(key: Any) -> bool:
     return isinstance(key, str) and as_utf8(key) is not None
 
 
-def reply(signature: Signature, keys: Keys | None, predictions: np.ndarray) -> dict[str, Any]:
-    """The answer, for `as_json`; predictions are float32 [rows, outputs]."""
-    answer: dict[str, Any] = {"predictions": predictions}
+def reply(
+    signature: Signature,
+    keys: Keys | None,
+    predictions: np.ndarray,
+    uncertainty: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The answer, for `as_json`.
+
+    Args:
+        signature: The version's.
+        keys: The rows' keys, [rows], or None.
+        predictions: float32 [rows, outputs].
+        uncertainty: The same of each prediction, or None.
+    """
+    named: dict[str, Any] = {KEY: keys, "predictions": predictions, "uncertainty": uncertainty}
     labels = likeliest(signature, predictions)
-    if keys is not None:
-        pairs = zip(keys, predictions, strict=True)
-        answer["predictions"] = [{KEY: key, "predictions": values} for key, values in pairs]
-    if labels is not None:
-        answer["classes"] = signature["classes"]
-        if keys is None:
-            answer["labels"] = labels
-        else:
-            for row, label in zip(answer["predictions"], labels, strict=True):
-                row["label"] = label
-    return answer
+    more = {} if labels is None else {"classes": signature["classes"]}
+    if keys is None and uncertainty is None:
+        return {"predictions": predictions, **more, **({"labels": labels} if more else {})}
+    named = {name: values for name, values in named.items() if values is not None}
+    named |= {"label": labels} if more else {}
+    rows = zip(*named.values(), strict=True)
+    return {"predictions": [dict(zip(named, row, strict=True)) for row in rows], **more}
 
 
 def as_json(reply: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ A file appears whole, by a rename: what a killed process had not written yet is 
 import contextlib
 import hashlib
 import logging
+import operator
 import os
 import socket
 import threading
@@ -26,6 +27,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,10 +90,9 @@ class Predicted(NamedTuple):
     """float32 [rows, outputs]."""
 
     @property
-    def place(self) -> tuple[int, str]:
-        """Version and day: what the rows of one file share."""
-        day = datetime.fromtimestamp(self.microseconds / 1e6, UTC).date()
-        return self.version, day.isoformat()
+    def place(self) -> tuple[str, int]:
+        """Day and version: what the rows of one file share."""
+        return datetime.fromtimestamp(self.microseconds / 1e6, UTC).date().isoformat(), self.version
 
     def row(self, number: int) -> "Predicted":
         """One of the rows, by itself."""
@@ -101,6 +102,9 @@ class Predicted(NamedTuple):
             columns={name: values[one] for name, values in self.columns.items()},
             predictions=self.predictions[one],
         )
+
+
+_PLACE = operator.attrgetter("place")
 
 
 class PredictionLog:
@@ -125,10 +129,6 @@ class PredictionLog:
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._waiting: list[Predicted] = []
         self._waiting_rows = 0
-        self._open: defaultdict[tuple[int, str], list[pa.Table]] = defaultdict(list)
-        """The tables of the files that are next, by version and day."""
-        self._opened: dict[tuple[int, str], float] = {}
-        self._files = 0
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
         if settings.enabled:
             self._thread.start()
@@ -150,14 +150,13 @@ class PredictionLog:
         """
         if not self._settings.enabled:
             return
-        rows = len(predictions)
+        predicted = Predicted(version, time.time_ns() // 1000, keys, columns, predictions)
         with self._lock:
-            if self._waiting_rows + rows > QUEUE_ROWS or self._closed.is_set():
-                self.dropped[FULL] += rows
-                return
-            now = time.time_ns() // 1000
-            self._waiting.append(Predicted(version, now, keys, columns, predictions))
-            self._waiting_rows += rows
+            if self._waiting_rows + len(predictions) > QUEUE_ROWS or self._closed.is_set():
+                self.dropped[FULL] += len(predictions)
+            else:
+                self._waiting.append(predicted)
+                self._waiting_rows += len(predictions)
 
     def close(self, timeout: float = 30.0) -> None:
         """Writes what is there, and ends; what is added later is dropped.
@@ -170,20 +169,23 @@ class PredictionLog:
             self._thread.join(timeout)
 
     def _work(self) -> None:
+        """Makes tables of what waits, often, and files of the tables, now and then."""
         _sweep(self._folder)
-        closed = False
+        tables: defaultdict[tuple[str, int], list[pa.Table]] = defaultdict(list)
+        closed, due = False, 0.0
         while not closed:
             closed = self._closed.wait(min(_TICK_SECONDS, self._settings.seconds_per_file))
             with self._lock:
                 came, self._waiting, self._waiting_rows = self._waiting, [], 0
-            together: defaultdict[tuple[int, str], list[Predicted]] = defaultdict(list)
-            for predicted in came:
-                together[predicted.place].append(predicted)
-            for place, group in together.items():
-                self._open[place] += self._tables(group)
-                self._opened.setdefault(place, time.monotonic())
-            for place in [place for place in self._open if closed or self._is_due(place)]:
-                self._write(place)
+            if came and not tables:
+                due = time.monotonic() + self._settings.seconds_per_file
+            for place, group in groupby(sorted(came, key=_PLACE), _PLACE):
+                tables[place] += self._tables([*group])
+            rows = sum(len(table) for found in tables.values() for table in found)
+            if closed or rows >= _ROWS_PER_FILE or time.monotonic() >= due:
+                for (day, version), found in tables.items():
+                    self._write(day, version, found)
+                tables.clear()
 
     def _tables(self, group: list[Predicted]) -> list[pa.Table]:
         """Rows as tables. If that fails, each half by itself, so that a bad row fails alone."""
@@ -191,32 +193,21 @@ class PredictionLog:
             return [to_table(group, self._settings)]
         except Exception as error:
             rows = [item.row(n) for item in group for n in range(len(item.predictions))]
-            middle = len(rows) // 2
-            if middle:
+            if middle := len(rows) // 2:
                 return [*self._tables(rows[:middle]), *self._tables(rows[middle:])]
             self._drop(UNFIT, 1, error)
             return []
 
-    def _is_due(self, place: tuple[int, str]) -> bool:
-        waited = time.monotonic() - self._opened[place]
-        rows = sum(map(len, self._open[place]))
-        return rows >= _ROWS_PER_FILE or waited >= self._settings.seconds_per_file
-
-    def _write(self, place: tuple[int, str]) -> None:
-        version, day = place
-        tables = self._open.pop(place)
-        del self._opened[place]
+    def _write(self, day: str, version: int, tables: list[pa.Table]) -> None:
         rows = sum(map(len, tables))
-        self._files += 1
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        name = f"{now}-v{version}-{socket.gethostname()}-{os.getpid()}-{self._files}.parquet"
+        name = f"{now}-v{version}-{socket.gethostname()}-{os.getpid()}.parquet"
         try:
             if rows:
                 write_file(self._folder / day / name, pa.concat_tables(tables))
+            self.written += rows
         except Exception as error:  # whatever happens to the log, the server goes on
             self._drop(UNWRITTEN, rows, error)
-        else:
-            self.written += rows
 
     def _drop(self, reason: str, rows: int, error: Exception) -> None:
         """Counts rows, and logs the first error of its kind."""
@@ -224,12 +215,8 @@ class PredictionLog:
             first = not self.dropped[reason]
             self.dropped[reason] += rows
         if first:
-            _LOG.warning(
-                "%s: predictions are not logged (%s): %s. Such rows are dropped and counted.",
-                self._folder,
-                reason,
-                error,
-            )
+            text = "%s: predictions are not logged (%s): %s. Such rows are dropped and counted."
+            _LOG.warning(text, self._folder, reason, error)
 
 
 def write_named(
@@ -252,7 +239,7 @@ def write_named(
     """
     table = to_table([predicted], settings)
     if len(table):
-        write_file(folder / model / predicted.place[1] / f"{name}.parquet", table)
+        write_file(folder / model / predicted.place[0] / f"{name}.parquet", table)
     return len(table)
 
 

@@ -22,6 +22,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from components import files
@@ -44,12 +45,13 @@ _JOB = "job.json"
 class Meeting:
     """Where the processes of a cluster find each other."""
 
-    def __init__(self, folder: str):
-        """Takes a folder that all processes of the cluster see."""
-        cluster = strategy.cluster()
+    def __init__(self, folder: str, cluster: list[str]):
+        """Takes a folder that all processes of the cluster see, and their addresses."""
         name = hashlib.sha256(json.dumps(cluster).encode()).hexdigest()[:16]
-        self._folder = os.path.join(folder, f"cluster-{name}")
-        self._members = range(1, len(cluster))
+        self._folder = Path(folder, f"cluster-{name}")
+        self._members = {
+            number: self._folder / f"member-{number}" for number in range(len(cluster))
+        }
         self.is_over = False
         """Whether the chief has said what there is to do."""
 
@@ -59,33 +61,25 @@ class Meeting:
 
     def come(self, number: int, word: str) -> dict[str, Any] | None:
         """A member's: leaves its word, again if it was removed; what the chief says, or None."""
-        path = os.path.join(self._folder, f"member-{number}")
+        path = self._members[number]
         with contextlib.suppress(OSError, ValueError):  # the chief removes the folder just now
-            if not os.path.exists(path) or _read(path) != word:
-                os.makedirs(self._folder, exist_ok=True)
-                files.write_atomically(path, word)
-            said: dict[str, Any] = json.loads(_read(os.path.join(self._folder, _JOB)))
+            if not path.exists() or path.read_text() != word:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                files.write_atomically(str(path), word)
+            said: dict[str, Any] = json.loads((self._folder / _JOB).read_text())
             return said if word in said["words"] else None
         return None
 
-    def words(self) -> dict[int, str]:
-        """The words of the members that are there, by number."""
-        words = {}
-        for number in self._members:
-            with contextlib.suppress(OSError):
-                words[number] = _read(os.path.join(self._folder, f"member-{number}"))
-        return words
-
     def missing(self) -> list[int]:
-        """The numbers of the members that are not there."""
-        return sorted(set(self._members) - set(self.words()))
+        """The numbers of the members that are not there; the chief is no member."""
+        return [number for number, path in self._members.items() if number and not path.exists()]
 
     def say(self, what: dict[str, Any]) -> None:
         """The chief's: tells all that are there."""
         self.is_over = True
-        os.makedirs(self._folder, exist_ok=True)
-        text = json.dumps(what | {"words": [*self.words().values()]})
-        files.write_atomically(os.path.join(self._folder, _JOB), text)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        words = [path.read_text() for path in self._members.values() if path.exists()]
+        files.write_atomically(str(self._folder / _JOB), json.dumps(what | {"words": words}))
 
 
 _meetings: list[Meeting] = []
@@ -104,12 +98,13 @@ def take_part(folder: str, run: Callable[[], int], show: Callable[[str], None]) 
       PipelineStop: TF_CONFIG is not what it should be.
     """
     try:
-        if not strategy.cluster():
-            return run()
-        meeting = Meeting(folder)
-        return _lead(meeting, run) if strategy.is_chief() else _join(meeting, show)
+        cluster, number = strategy.cluster(), strategy.worker_number()
     except strategy.StrategyError as error:
         raise PipelineStop(str(error)) from error
+    if not cluster:
+        return run()
+    meeting = Meeting(folder, cluster)
+    return _join(meeting, number, show) if number else _lead(meeting, run)
 
 
 def _lead(meeting: Meeting, run: Callable[[], int]) -> int:
@@ -142,53 +137,48 @@ def train_as_chief(job: Job, signals: list[int]) -> int:
     """
     if not _meetings:
         raise strategy.StrategyError("A cluster trains by the command `run`, in each machine.")
-    meeting = _meetings[0]
+    [meeting] = _meetings
+    deadline = time.monotonic() + _PATIENCE
+    PROGRESS.info("waiting for the other workers")
+    while missing := ", ".join(map(str, meeting.missing())):
+        if signals:
+            raise Interrupted(f"interrupted while waiting for workers {missing}")
+        if time.monotonic() > deadline:
+            minutes = _PATIENCE / 60
+            raise Interrupted(_advice(f"workers {missing} did not come within {minutes:.0f} min"))
+        time.sleep(0.2)
+    meeting.say({"job": vars(job)})
     try:
-        _gather(meeting, signals)
-        meeting.say({"job": vars(job)})
-        return run_group([Worker(strategy.worker_number(), job, os.environ)], signals)
+        return run_group([Worker(0, job, os.environ)], signals)
     except Died as death:
         PROGRESS.warning("%s", _advice(death))
         raise Interrupted(_advice(death)) from death
 
 
-def _gather(meeting: Meeting, signals: list[int]) -> None:
-    """Waits until all members are there."""
-    deadline, shown = time.monotonic() + _PATIENCE, ""
-    while missing := ", ".join(map(str, meeting.missing())):
-        if signals:
-            raise Interrupted(f"interrupted while waiting for workers {missing}")
-        if time.monotonic() > deadline:
-            raise Died(f"workers {missing} did not come within {_PATIENCE / 60:.0f} minutes")
-        if missing != shown:
-            PROGRESS.info("waiting for workers %s", missing)
-            shown = missing
-        time.sleep(0.2)
-
-
-def _join(meeting: Meeting, show: Callable[[str], None]) -> int:
+def _join(meeting: Meeting, number: int, show: Callable[[str], None]) -> int:
     """Waits for the chief, and trains with it; the exit code comes back."""
-    handler = _Showing(show)
-    PROGRESS.addHandler(handler)
+
+    def shown(record: logging.LogRecord) -> bool:
+        show(record.getMessage())
+        return True
+
+    PROGRESS.addFilter(shown)
     PROGRESS.setLevel(logging.INFO)
     try:
         with noted() as signals:
-            return _train_as_member(meeting, signals)
+            return _train_as_member(meeting, number, signals)
     except TrainingError as error:
         PROGRESS.error("%s", error)
         return UNUSABLE
-    except Interrupted as error:
-        PROGRESS.warning("%s", error)
-        return START_AGAIN
-    except Died as error:
-        PROGRESS.warning("%s", _advice(error))
+    except (Interrupted, Died) as error:
+        PROGRESS.warning("%s", error if isinstance(error, Interrupted) else _advice(error))
         return START_AGAIN
     finally:
-        PROGRESS.removeHandler(handler)
+        PROGRESS.removeFilter(shown)
 
 
-def _train_as_member(meeting: Meeting, signals: list[int]) -> int:
-    number, word = strategy.worker_number(), uuid.uuid4().hex
+def _train_as_member(meeting: Meeting, number: int, signals: list[int]) -> int:
+    word = uuid.uuid4().hex
     PROGRESS.info("waiting for the chief at %s", strategy.cluster()[0])
     while (said := meeting.come(number, word)) is None:  # it may be hours until the training
         if signals:
@@ -202,19 +192,5 @@ def _train_as_member(meeting: Meeting, signals: list[int]) -> int:
     return 0
 
 
-class _Showing(logging.Handler):
-    def __init__(self, show: Callable[[str], None]):
-        super().__init__()
-        self._show = show
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._show(record.getMessage())
-
-
-def _advice(death: Died) -> str:
-    return f"{death}; started again, all together, the training goes on from its last checkpoint"
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def _advice(what: object) -> str:
+    return f"{what}; started again, all together, the training goes on from its last checkpoint"

@@ -1,5 +1,6 @@
 """KServe's model server for the champion, and the InferenceService that runs it on a cluster."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -69,18 +70,16 @@ def _serve(config_name: str, overrides: list[str], version: str) -> int:
 
 
 def _inference_service(config_name: str, overrides: list[str], image: str, claim: str) -> int:
-    import yaml
-
     from pipeline import loading
 
     model = loading.load(config_name, overrides).registry.model
-    service = yaml.safe_load(Path(__file__).with_name("inference_service.yaml").read_text())
-    service["metadata"]["name"] = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")
-    predictor = service["spec"]["predictor"]
-    container = predictor["containers"][0]
-    container["image"] = image
-    given = [f"--config={config_name}", *(f"--set={override}" for override in overrides)]
-    container["args"] = ["serve", *given, *container["args"]]
-    predictor["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
-    print(yaml.safe_dump(service, sort_keys=False), end="")
+    chosen = ["serve", f"--config={config_name}", *(f"--set={one}" for one in overrides)]
+    values = {
+        "NAME": re.sub("[^a-z0-9]+", "-", model.lower()).strip("-"),
+        "IMAGE": image,
+        "ARGS": ", ".join(map(json.dumps, chosen)),
+        "CLAIM": claim,
+    }
+    text = Path(__file__).with_name("inference_service.yaml").read_text()
+    print(re.sub("%([A-Z]+)%", lambda name: values[name[1]], text), end="")
     return 0

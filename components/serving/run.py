@@ -1,4 +1,4 @@
-"""The online server, as KServe's Python model server (book pattern 16, Stateless Serving Function).
+"""The online server, by KServe's protocols (book pattern 16, Stateless Serving Function).
 
 It serves one model of the registry by REST (V1, V2) and gRPC (V2): the champion, any version and
 any label. It follows the labels, and ends on SIGTERM or SIGINT, when what came is answered.
@@ -13,15 +13,12 @@ import logging
 import shlex
 import signal
 import socket
-import warnings
 
 import uvicorn
-from fastapi.exceptions import FastAPIDeprecationWarning
 
 from components.errors import PipelineStop
 from components.inference.model import Chosen, LoadedVersion, choose
 from components.inference.prediction_log import PredictionLog
-from components.registry.signature import Signature
 from components.serving import endpoints, served
 from components.serving.repository import Versions
 from components.serving.served import ServedVersion
@@ -43,7 +40,8 @@ def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) 
         PipelineStop: If there is no such version, it cannot be loaded, or a port is taken.
     """
     chosen = choose(folder, wanted)
-    _set_up_logging()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("components.serving").setLevel(logging.INFO)
     if log is not None:
         served.show_log(log)
 
@@ -52,20 +50,22 @@ def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) 
         return ServedVersion(chosen.name, loaded, settings, log)
 
     _calm_collector()
-    versions = Versions(folder, wanted, load)
-    versions.begin(load(chosen.version))
+    versions, first = Versions(folder, wanted, load), load(chosen.version)
+    versions.begin(first)
     with listen(settings.host, settings.http_port) as listener:
-        asyncio.run(_serve(versions, listener, settings))
+        asyncio.run(_serve(versions, first, listener, settings))
     return 0
 
 
-async def _serve(versions: Versions, listener: socket.socket, settings: Serving) -> None:
+async def _serve(
+    versions: Versions, first: ServedVersion, listener: socket.socket, settings: Serving
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     rest = uvicorn.Server(
         uvicorn.Config(
-            endpoints.rest(versions, settings),
+            endpoints.Rest(versions, settings).app(),
             http=endpoints.Connection,
             log_config=None,
             access_log=False,
@@ -84,7 +84,7 @@ async def _serve(versions: Versions, listener: socket.socket, settings: Serving)
     await grpc.start()
     following = asyncio.create_task(versions.follow(settings.follow_seconds))
     serving = asyncio.create_task(rest.serve(sockets=[listener]))
-    _tell(versions, settings.host, listener.getsockname()[1], grpc_port)
+    _tell(versions, first, settings.host, listener.getsockname()[1], grpc_port)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
     following.cancel()
@@ -129,29 +129,18 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000)
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("components.serving").setLevel(logging.INFO)
-    logging.getLogger("kserve").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)  # KServe's, a request
-
-
-def _tell(versions: Versions, host: str, http_port: int, grpc_port: int) -> None:
+def _tell(versions: Versions, first: ServedVersion, host: str, http_port: int, grpc: int) -> None:
     """Prints where it listens, and a request that can be typed."""
-    default: ServedVersion = versions.get_model(versions.name)
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    reached = f"[{reached}]" if ":" in reached else reached
-    body = json.dumps({"instances": [_example(default.signature)]})
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    row = {name: _EXAMPLE[column["type"]] for name, column in first.signature["inputs"].items()}
     print(
-        f"{versions.name}, version {default.version}, is served\n"
+        f"{versions.name}, version {first.version}, is served\n"
         f"  REST  http://{reached}:{http_port}  (V1, V2, /metrics)\n"
-        f"  gRPC  {reached}:{grpc_port}  (V2)\n"
+        f"  gRPC  {reached}:{grpc}  (V2)\n"
         "Try it:\n"
         f"  curl http://{reached}:{http_port}/v1/models/{versions.name}:predict "
-        f"-d {shlex.quote(body)}",
+        f"-d {shlex.quote(json.dumps({'instances': [row]}))}",
         flush=True,
     )
-
-
-def _example(signature: Signature) -> dict[str, object]:
-    return {name: _EXAMPLE[column["type"]] for name, column in signature["inputs"].items()}

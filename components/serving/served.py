@@ -1,26 +1,28 @@
-"""A version as KServe's server calls it: checks a request, predicts, logs, and answers."""
+"""A version as the endpoints call it: checks a request, predicts, logs, and answers."""
 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from kserve import InferRequest, Model
+from kserve import InferRequest, InferResponse
+from kserve.metrics import PREDICT_HIST_TIME
 from prometheus_client import Counter, Gauge
 from starlette.exceptions import HTTPException
 
 from components.inference import instances, prediction_log
 from components.inference.columns import Columns, InvalidRows
+from components.inference.instances import Keys
 from components.inference.model import LoadedVersion
 from components.inference.prediction_log import PredictionLog
 from components.serving import tensors
-from components.serving.batching import Batcher
+from components.serving.batching import Batcher, Predict
 from components.serving.settings import Serving
 
 _LOG = logging.getLogger(__name__)
-VERSION_HEADER = "x-model-version"
+UNCERTAIN = "uncertain"
+"""The SavedModel's signature that V1 may ask for, as clients of TF Serving do."""
 _IN_A_THREAD = 256
 """Rows from which a request is checked in a thread, since that takes some milliseconds."""
 _ROWS = Counter("serving_rows", "Rows predicted.", ["model_name", "version"])
@@ -33,92 +35,84 @@ _LOGGED = Gauge("prediction_log_rows_written", "Rows in files of the prediction 
 _DROPPED = Gauge("prediction_log_rows_dropped", "Rows that are in no file of it.", ["reason"])
 
 
-class ServedVersion(Model):
+class ServedVersion:
     """One version in memory. Where its label has classes, answers have their names."""
 
     def __init__(
         self, name: str, loaded: LoadedVersion, settings: Serving, log: PredictionLog | None
     ):
         """Takes the model's name, the version, the bounds, and where predictions are logged."""
-        super().__init__(name, return_response_headers=True)
-        self.ready = True
-        self.version, self.signature = loaded.version, loaded.signature
-        self._width = loaded.outputs
-        self._max_request_rows = settings.max_request_rows
-        self._log = log
-        self._batcher = Batcher(
-            _counted(name, loaded), settings.max_batch_rows, settings.max_waiting_rows
-        )
+        self.name, self.version, self.signature = name, loaded.version, loaded.signature
+        self._loaded, self._settings, self._log = loaded, settings, log
+        self._plain = self._batcher(loaded.predict)
+        self._uncertain = self._batcher(loaded.predict_with_uncertainty)
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """For V2's metadata."""
-        return tensors.describe_inputs(self.signature)
+    def _batcher(self, predict: Predict) -> Batcher:
+        rows, calls = (metric.labels(self.name, self.version) for metric in (_ROWS, _CALLS))
 
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """For V2's metadata."""
-        return tensors.describe_outputs(self.signature, self._width)
+        def counted(columns: Columns) -> np.ndarray:
+            values = predict(columns)
+            calls.inc()
+            rows.inc(len(values))
+            return values
 
-    async def predict(
-        self,
-        payload: Any,
-        headers: dict[str, str] | None = None,
-        response_headers: dict[str, str] | None = None,
-    ) -> Any:
-        """Answers V2's `InferRequest`, or V1's body as parsed from JSON, in the same protocol.
+        return Batcher(counted, self._settings.max_batch_rows, self._settings.max_waiting_rows)
+
+    def metadata(self) -> dict[str, Any]:
+        """V2's metadata of a model."""
+        width, has_uncertainty = self._loaded.outputs, self._loaded.has_uncertainty
+        return tensors.describe(self.name, self.version, self.signature, width, has_uncertainty)
+
+    async def predict(self, body: Any) -> dict[str, Any]:
+        """Answers V1's body, as parsed from JSON.
 
         Raises:
             HTTPException: 400 with what to change in the request, 503 if too many rows wait, 500
                 if the model raised an error.
         """
-        protocol: Any = tensors if isinstance(payload, InferRequest) else instances
-        rows = protocol.count(payload)
-        if rows > self._max_request_rows:
-            raise HTTPException(
-                400,
-                f"a request has at most {self._max_request_rows} rows, and this one {rows}; send "
-                "several, or predict in bulk",
-            )
-        try:
-            if rows < _IN_A_THREAD:
-                columns, keys = protocol.read(self.signature, payload)
-            else:
-                columns, keys = await asyncio.to_thread(protocol.read, self.signature, payload)
-        except InvalidRows as error:
-            raise HTTPException(400, str(error)) from None
-        predictions = await self._predict(columns)
+        uncertain = isinstance(body, dict) and body.get("signature_name") == UNCERTAIN
+        keys, predictions, spread = await self._predict(instances, body, uncertain)
+        return instances.reply(self.signature, keys, predictions, spread)
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Answers V2's request; `uncertainty` is among the outputs if it is asked for.
+
+        Raises:
+            HTTPException: As `predict`.
+        """
+        asked = {output.name for output in request.request_outputs or []}
+        uncertain = tensors.UNCERTAINTY in asked
+        keys, predictions, spread = await self._predict(tensors, request, uncertain)
+        outputs = tensors.outputs(self.signature, keys, predictions, spread)
+        return tensors.reply(request, self.name, self.version, outputs)
+
+    async def _predict(
+        self, protocol: Any, request: Any, uncertain: bool
+    ) -> tuple[Keys | None, np.ndarray, np.ndarray | None]:
+        """Keys, predictions and, if they are wanted, uncertainties of the rows of a request."""
+        rows, most = protocol.count(request), self._settings.max_request_rows
+        if rows > most:
+            reason = f"a request has at most {most} rows, and this one {rows}; send several, or "
+            raise HTTPException(400, f"{reason}predict in bulk")
+        with PREDICT_HIST_TIME.labels(self.name).time():
+            try:
+                read = functools.partial(protocol.read, self.signature, request)
+                columns, keys = read() if rows < _IN_A_THREAD else await asyncio.to_thread(read)
+                values = await (self._uncertain if uncertain else self._plain).predict(columns)
+            except InvalidRows as error:
+                raise HTTPException(400, str(error)) from None
+            except HTTPException:
+                raise
+            except Exception as error:  # whatever the model raised
+                _LOG.exception("Version %d of %s failed", self.version, self.name)
+                reason = (
+                    f"version {self.version} of '{self.name}' failed; the server's log says why"
+                )
+                raise HTTPException(500, reason) from error
+        predictions, spread = (values[:, 0], values[:, 1]) if uncertain else (values, None)
         if self._log is not None:
             self._log.add(self.version, keys, columns, predictions)
-        if response_headers is not None:
-            response_headers[VERSION_HEADER] = str(self.version)
-        if protocol is instances:
-            return instances.reply(self.signature, keys, predictions)
-        return tensors.reply(
-            payload, self.name, self.version, tensors.outputs(self.signature, keys, predictions)
-        )
-
-    async def _predict(self, columns: Columns) -> np.ndarray:
-        try:
-            return await self._batcher.predict(columns)
-        except HTTPException:
-            raise
-        except Exception as error:
-            _LOG.exception("Version %d of %s failed", self.version, self.name)
-            raise HTTPException(
-                500, f"version {self.version} of '{self.name}' failed; the server's log says why"
-            ) from error
-
-
-def _counted(name: str, loaded: LoadedVersion) -> Callable[[Columns], np.ndarray]:
-    rows = _ROWS.labels(name, loaded.version)
-    calls = _CALLS.labels(name, loaded.version)
-
-    def predict(columns: Columns) -> np.ndarray:
-        predictions = loaded.predict(columns)
-        calls.inc()
-        rows.inc(len(predictions))
-        return predictions
-
-    return predict
+        return keys, predictions, spread
 
 
 def show_log(log: PredictionLog) -> None:

@@ -11,7 +11,10 @@ import uuid
 from typing import Any
 
 import numpy as np
+import orjson
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
+from kserve.errors import InvalidInput
+from kserve.protocol.rest.v2_datamodels import InferenceRequest
 from starlette.exceptions import HTTPException
 
 from components.inference.columns import MISSING, Columns, InvalidRows, from_values
@@ -19,33 +22,69 @@ from components.inference.instances import KEY, Keys, has_keys, key_problems
 from components.inference.model import likeliest
 from components.registry.signature import Signature
 
-PREDICTIONS, LABEL = "predictions", "label"
+PREDICTIONS, UNCERTAINTY, LABEL = "predictions", "uncertainty", "label"
 
 _INTEGERS = [f"{sign}{bits}" for sign in ("INT", "UINT") for bits in (8, 16, 32, 64)]
 _FLOATS = ["FP16", "FP32", "FP64"]
-DATATYPES = {"BOOL", "BYTES", *_INTEGERS, *_FLOATS}
 _ACCEPTED = {
     "FLOAT": [*_FLOATS, *_INTEGERS],
     "INT": [*_INTEGERS, *_FLOATS],
     "BYTES": ["BYTES"],
+    KEY: ["BYTES", "INT64"],
 }
-_KEY_TYPES: dict[str, type] = {"BYTES": str, "INT64": int}
 _DATATYPE = {"FLOAT": "FP32", "INT": "INT64", "BYTES": "BYTES"}
 
 
-def describe_inputs(signature: Signature) -> list[dict[str, Any]]:
-    """The inputs of a model's metadata."""
-    return [
-        {"name": name, "datatype": _DATATYPE[column["type"]], "shape": [-1]}
-        for name, column in signature["inputs"].items()
+def describe(
+    name: str, version: int, signature: Signature, width: int, has_uncertainty: bool
+) -> dict[str, Any]:
+    """A model's metadata.
+
+    Args:
+        name: The model's.
+        version: Its version.
+        signature: The version's.
+        width: Of a prediction.
+        has_uncertainty: Whether predictions may come with their uncertainty.
+    """
+    numbers = [PREDICTIONS, UNCERTAINTY] if has_uncertainty else [PREDICTIONS]
+    outputs = [{"name": title, "datatype": "FP32", "shape": [-1, width]} for title in numbers]
+    if signature.get("classes"):
+        outputs.append({"name": LABEL, "datatype": "BYTES", "shape": [-1]})
+    inputs = [
+        {"name": column, "datatype": _DATATYPE[found["type"]], "shape": [-1]}
+        for column, found in signature["inputs"].items()
     ]
+    served = {"name": name, "versions": [str(version)], "platform": "tensorflow_savedmodel"}
+    return {**served, "inputs": inputs, "outputs": outputs}
 
 
-def describe_outputs(signature: Signature, width: int) -> list[dict[str, Any]]:
-    """The outputs of a model's metadata."""
-    label = {"name": LABEL, "datatype": "BYTES", "shape": [-1]}
-    scores = {"name": PREDICTIONS, "datatype": "FP32", "shape": [-1, width]}
-    return [scores, label] if signature.get("classes") else [scores]
+def from_body(body: bytes, json_bytes: int, model: str) -> InferRequest:
+    """A request by REST: JSON, and raw tensors behind it.
+
+    Args:
+        body: Of the HTTP request.
+        json_bytes: How many of its bytes are the JSON.
+        model: The model's name.
+
+    Raises:
+        HTTPException: 400 if it is not what the protocol says.
+    """
+    try:
+        head = orjson.loads(body[:json_bytes])
+        head["inputs"] = [{"data": [], **tensor} for tensor in head["inputs"]]
+        checked = InferenceRequest.model_validate(head)
+        request = InferRequest.from_inference_request(checked, model)
+    except (ValueError, TypeError, KeyError, InvalidInput) as error:
+        why = " ".join(str(error).split())[:200]
+        raise HTTPException(400, f"the body is not a request of the V2 protocol: {why}") from None
+    start = json_bytes
+    for tensor in request.inputs:
+        size = (tensor.parameters or {}).get("binary_data_size")
+        if isinstance(size, int) and not tensor.data:
+            tensor._raw_data = body[start : start + size]
+            start += size
+    return request
 
 
 def count(request: InferRequest) -> int:
@@ -67,19 +106,11 @@ def read(signature: Signature, request: InferRequest) -> tuple[Columns, Keys | N
     problems = [] if request.inputs else ["there are no tensors: 'inputs' is empty"]
     values: dict[str, list[Any]] = {}
     for tensor in request.inputs:
-        name, shape = tensor.name, tensor.shape
-        if name in values:
-            problems.append(f"there are two tensors '{name}'")
-        values[name] = []
-        if not _is_shape(shape):
-            problems.append(
-                f"tensor '{name}': its shape must be [rows] or [rows, 1] with at least one row, "
-                f"got {str(shape)[:40]}"
-            )
-        elif shape[0] != rows:
-            problems.append(f"tensor '{name}' has {shape[0]} rows, the first one {rows}")
-        else:
-            values[name] = _checked(signature, tensor, problems)
+        if tensor.name in values:
+            problems.append(f"there are two tensors '{tensor.name}'")
+        kind = signature["inputs"].get(tensor.name, {}).get("type")
+        kind = KEY if tensor.name == KEY and has_keys(signature) else kind
+        values[tensor.name] = _checked(kind, tensor, rows, problems)
     keys = values.pop(KEY, None) if has_keys(signature) else None
     if problems:
         raise InvalidRows(problems)
@@ -90,29 +121,28 @@ def _is_shape(shape: list[int]) -> bool:
     return len(shape) in (1, 2) and shape[0] > 0 and shape[1:] in ([], [1])
 
 
-def _checked(signature: Signature, tensor: InferInput, problems: list[str]) -> list[Any]:
-    """A tensor's values, [rows]; of one that the model does not read only the name counts."""
-    is_key = tensor.name == KEY and has_keys(signature)
-    kind = signature["inputs"].get(tensor.name, {}).get("type")
-    if not is_key and kind is None:
+def _checked(kind: str | None, tensor: InferInput, rows: int, problems: list[str]) -> list[Any]:
+    """A tensor's values, [rows]; none of one that the model does not read."""
+    name, shape, datatype = tensor.name, tensor.shape, tensor.datatype
+    if kind is not None and datatype not in _ACCEPTED[kind]:
+        accepted = " or ".join(_ACCEPTED[kind])
+        problems.append(f"tensor '{name}' must be {accepted}, got '{datatype[:40]}'")
         return []
-    accepted = [*_KEY_TYPES] if is_key else _ACCEPTED[kind]
-    if tensor.datatype not in accepted:
+    values = _values(tensor) if _is_shape(shape) and shape[0] == rows else []
+    if len(values) != max(rows, 1) or any(isinstance(value, list) for value in values):
         problems.append(
-            f"tensor '{tensor.name}' must be {' or '.join(accepted)}, got '{tensor.datatype[:40]}'"
+            f"tensor '{name}': its shape must be [rows] or [rows, 1], with as many rows as the "
+            f"first tensor, and its data one value for each; got {str(shape)[:40]}"
         )
-        return []
-    values = _values(tensor)
-    if len(values) != tensor.shape[0] or any(isinstance(value, list) for value in values):
-        problems.append(
-            f"tensor '{tensor.name}': its data does not fit the shape {tensor.shape}; "
-            f"one value for each of the {tensor.shape[0]} rows is needed"
-        )
-    if is_key:
-        return _keys(tensor.datatype, values, problems)
-    if kind == "INT":
-        return [None if value == MISSING["INT"] else value for value in values]
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    elif kind == KEY:
+        return _keys(datatype, values, problems)
+    return [None if _is_missing(value) else value for value in values]
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isnan(value)
+    return bool(value == MISSING["INT"])
 
 
 def _values(tensor: InferInput) -> list[Any]:
@@ -120,8 +150,8 @@ def _values(tensor: InferInput) -> list[Any]:
     values = tensor.data or []
     if not values:
         try:
-            values = tensor.as_numpy().ravel().tolist()
-        except (ValueError, TypeError, struct.error):
+            return list(tensor.as_numpy().ravel().tolist())
+        except (ValueError, TypeError, struct.error, InvalidInput):
             return []
     if tensor.shape[1:] and all(isinstance(value, list) and len(value) == 1 for value in values):
         return [value[0] for value in values]
@@ -130,18 +160,19 @@ def _values(tensor: InferInput) -> list[Any]:
 
 def _keys(datatype: str, values: list[Any], problems: list[str]) -> Keys:
     """Keys as texts or integers; gRPC and raw tensors have texts as bytes."""
-    try:
-        keys = [value.decode() if isinstance(value, bytes) else value for value in values]
-    except UnicodeDecodeError:
-        problems.append(f"tensor '{KEY}': texts must be UTF-8")
-        return []
-    problems += key_problems(keys)
-    if not problems and any(type(key) is not _KEY_TYPES[datatype] for key in keys):
-        problems.append(f"tensor '{KEY}' is {datatype}, and its data is not")
+    kind = str if datatype == "BYTES" else int
+    keys = [v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in values]
+    problems += key_problems(keys) or [
+        f"tensor '{KEY}' is {datatype}, and its data is not"
+        for key in keys[:1]
+        if {type(key) for key in keys} != {kind}
+    ]
     return keys
 
 
-def outputs(signature: Signature, keys: Keys | None, predictions: np.ndarray) -> list[InferOutput]:
+def outputs(
+    signature: Signature, keys: Keys | None, predictions: np.ndarray, uncertainty: np.ndarray | None
+) -> list[InferOutput]:
     """The tensors of an answer.
 
     Args:
@@ -149,16 +180,20 @@ def outputs(signature: Signature, keys: Keys | None, predictions: np.ndarray) ->
             the parameter `classes`, since a parameter is one value; `label` is the likeliest.
         keys: The rows' keys, [rows].
         predictions: float32 [rows, outputs].
+        uncertainty: The same of each prediction, if it is wanted.
     """
-    rows = len(predictions)
-    made = [InferOutput(PREDICTIONS, [*predictions.shape], "FP32", predictions.ravel().tolist())]
+    made = [
+        InferOutput(title, [*values.shape], "FP32", values.ravel().tolist())
+        for title, values in ((PREDICTIONS, predictions), (UNCERTAINTY, uncertainty))
+        if values is not None
+    ]
     labels = likeliest(signature, predictions)
     if labels is not None:
         made[0].parameters = {"classes": json.dumps(signature["classes"], ensure_ascii=False)}
-        made.append(InferOutput(LABEL, [rows], "BYTES", [str(label) for label in labels]))
+        made.append(InferOutput(LABEL, [len(labels)], "BYTES", [str(label) for label in labels]))
     if keys is not None:
         datatype = "BYTES" if isinstance(keys[0], str) else "INT64"
-        made.append(InferOutput(KEY, [rows], datatype, keys))
+        made.append(InferOutput(KEY, [len(keys)], datatype, keys))
     return made
 
 
@@ -170,17 +205,16 @@ def reply(
     Raises:
         HTTPException: 400 if an output is wanted that there isn't.
     """
-    names = [output.name for output in outputs]
-    for wanted in request.request_outputs or []:
-        if wanted.name not in names:
-            raise HTTPException(
-                400, f"there is no output '{wanted.name[:40]}', only {', '.join(names)}"
-            )
+    there = [output.name for output in outputs]
+    asked = [output.name for output in request.request_outputs or []]
+    if unknown := [title for title in asked if title not in there]:
+        reason = f"there is no output '{unknown[0][:40]}', only {', '.join(there)}"
+        raise HTTPException(400, reason)
     return InferResponse(
         response_id=request.id or str(uuid.uuid4()),
         model_name=name,
         model_version=str(version),
-        infer_outputs=outputs,
+        infer_outputs=[output for output in outputs if not asked or output.name in asked],
         use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
     )

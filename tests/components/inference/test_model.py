@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from components.registry import labels
 from components.registry.labels import Mover
 from tests.components.inference import small_versions
 
+ROOT = Path(__file__).parents[3]
 ANN = Mover("ann", "")
 
 
@@ -52,6 +56,25 @@ def test_rows_in_predictions_out(registry: Path) -> None:
     assert found.dtype == np.float32
     assert loaded.outputs == 1
     assert loaded.predict(from_rows(loaded.signature, [])).shape == (0, 1)
+    unsure = loaded.predict_with_uncertainty(from_rows(loaded.signature, rows))
+    np.testing.assert_array_equal(unsure, np.float32([[[7.0], [1.75]], [[104.0], [26.0]]]))
+
+
+def test_predict_prints_the_answer_and_nothing_else(registry: Path) -> None:
+    rows = [{"key": 7, "fare": 3.0, "hour": 1}, {"key": "b", "hour": 2}]
+    command = [sys.executable, "-m", "pipeline", "predict", json.dumps(rows), "--config", "taxi"]
+    command += ["--version", "1", "--uncertainty", "--set=registry.model=small"]
+    command.append(f"--set=workspace={registry.parents[1]}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "model": "small",
+        "version": 1,
+        "predictions": [
+            {"key": 7, "predictions": [4.0], "uncertainty": [1.0]},
+            {"key": "b", "predictions": [3.0], "uncertainty": [0.75]},
+        ],
+    }
 
 
 def test_a_damaged_version_says_so(registry: Path) -> None:

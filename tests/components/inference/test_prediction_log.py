@@ -1,3 +1,5 @@
+"""The prediction log: what a file holds, and that nothing that happens to it stops a prediction."""
+
 import os
 import random
 import subprocess
@@ -33,7 +35,6 @@ _SIGNATURE = {
     },
     "ignored": [],
 }
-_TWO_HOURS = 7200
 _NOON = 1_700_049_600_000_000  # 2023-11-15
 
 
@@ -61,77 +62,55 @@ def until(met: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_rows_are_logged_with_their_columns_typed_and_null_where_missing(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings())
+def test_a_file_has_its_columns_typed_and_null_where_missing(tmp_path):
+    log = PredictionLog(tmp_path, "taxi", settings(exclude=["fare"]))
     given = from_rows(_SIGNATURE, [{"fare": 1.5, "hour": 7, "shop": "Ä"}, {"hour": None}])
+    given["shop"] = np.array(["Ä".encode(), b"\xff!"], object)  # tensors may hold what is no text
     before = time.time()
-    log.add(3, ["a", "b"], given, np.array([[0.25], [0.5]], np.float32))
-    after = time.time()
+    log.add(3, ["a", 2**62], given, np.array([[0.25], [0.5]], np.float32))
     log.close()
-
     (file,) = tmp_path.glob("taxi/*/*.parquet")
     schema = pq.read_schema(file)
-    assert schema.field("key").type == pa.string()
-    assert schema.field("version").type == pa.int64()
-    assert schema.field("time").type == pa.timestamp("us", "UTC")
-    assert schema.field("prediction").type.value_type == pa.float32()
-    found = {field.name: field.type for field in schema.field("features").type}
-    assert found == {"fare": pa.float32(), "hour": pa.int64(), "shop": pa.string()}
+    features = pa.struct({"hour": pa.int64(), "shop": pa.string()})
+    types = [pa.string(), pa.int64(), pa.timestamp("us", "UTC"), pa.list_(pa.float32()), features]
+    assert [(field.name, field.type) for field in schema] == [
+        *zip(["key", "version", "time", "prediction", "features"], types, strict=True)
+    ]
     first, second = logged(tmp_path)
     moment = first.pop("time")
-    assert before - 1e-5 <= moment.timestamp() <= after
+    assert before - 1e-5 <= moment.timestamp() <= time.time()
     assert file.parent.name == f"{moment:%Y-%m-%d}"
-    assert first == {
-        "key": "a",
-        "version": 3,
-        "prediction": [0.25],
-        "features": {"fare": 1.5, "hour": 7, "shop": "Ä"},
-    }
-    assert second["features"] == {"fare": None, "hour": None, "shop": None}
+    row = {"key": "a", "version": 3, "prediction": [0.25], "features": {"hour": 7, "shop": "Ä"}}
+    assert first == row
+    assert (second["key"], second["features"]) == (str(2**62), {"hour": None, "shop": "\ufffd!"})
     assert (log.written, log.dropped.total()) == (2, 0)
 
 
-def test_many_threads_several_versions_and_a_file_has_one_version(tmp_path):
+def test_many_threads_and_a_file_has_one_version(tmp_path):
     log = PredictionLog(tmp_path, "taxi", settings(seconds_per_file=0.1))
     wide = {"added": np.array([1.0, 2.0], np.float32)}
 
     def work(thread: int) -> None:
         for request in range(50):
-            keys = [f"{thread}-{request}-{row}" for row in range(2)]
             version = 1 + request % 2
             given = columns(2) | (wide if version == 2 else {})
-            log.add(version, keys, given, predictions(2))
+            log.add(version, [f"{thread}-{request}-{n}" for n in (0, 1)], given, predictions(2))
 
     threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
     for thread in threads:
         thread.start()
+    until(lambda: log.written > 0)  # a file is closed by time before the end
     for thread in threads:
         thread.join()
     log.close()
-
     rows = logged(tmp_path)
     assert len(rows) == len({row["key"] for row in rows}) == log.written == 800
     assert {row["prediction"][0] for row in rows if row["key"].endswith("-1")} == {1.0}
-    files = [pq.read_table(file) for file in tmp_path.rglob("*.parquet")]
-    for table in files:
+    for file in tmp_path.rglob("*.parquet"):
+        table = pq.read_table(file)
         (version,) = set(table["version"].to_pylist())
         names = [field.name for field in table.schema.field("features").type]
         assert ("added" in names) == (version == 2)
-
-
-def test_integer_keys_are_their_decimal_text_and_no_keys_are_null(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings())
-    log.add(1, [2**62, -7], columns(2), predictions(2))
-    log.add(1, None, columns(1), predictions(1))
-    log.close()
-    assert [row["key"] for row in logged(tmp_path)] == [str(2**62), "-7", None]
-
-
-def test_excluded_columns_are_left_out(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(exclude=["shop", "fare"]))
-    log.add(1, None, columns(1), predictions(1))
-    log.close()
-    assert [row["features"] for row in logged(tmp_path)] == [{"hour": 0}]
 
 
 def test_an_excluded_column_that_does_not_exist_is_a_mistake():
@@ -139,27 +118,31 @@ def test_an_excluded_column_that_does_not_exist_is_a_mistake():
     assert found == [(("exclude",), "the model reads no column 'ship'; no other is logged")]
 
 
-def sample_of(folder: Path, keys: list[str | int] | None, sample: float, rows: int) -> list[Any]:
+def sample_of(folder: Path, keys: list[str], sample: float) -> list[dict[str, Any]]:
     log = PredictionLog(folder, "taxi", settings(sample=sample))
-    log.add(1, keys, columns(rows), predictions(rows))
+    log.add(1, keys, columns(len(keys)), predictions(len(keys)))
     log.close()
     assert not log.dropped
     return logged(folder)
 
 
 def test_the_sample_is_of_the_same_keys_always_and_grows(tmp_path):
-    keys = [f"key {n}" for n in range(2000)]
-    tenth = {row["key"] for row in sample_of(tmp_path / "a", keys, 0.1, 2000)}
-    again = {row["key"] for row in sample_of(tmp_path / "b", keys[::-1], 0.1, 2000)}
-    half = {row["key"] for row in sample_of(tmp_path / "c", keys, 0.5, 2000)}
+    keys = [f"s{n}" for n in range(2000)]
+    rows = sample_of(tmp_path / "a", keys, 0.1)
+    tenth = {row["key"] for row in rows}
+    again = {row["key"] for row in sample_of(tmp_path / "b", keys[::-1], 0.1)}
+    half = {row["key"] for row in sample_of(tmp_path / "c", keys, 0.5)}
     assert tenth == again < half
     assert 140 < len(tenth) < 260
-    assert sorted(tenth)[:2] == ["key 1", "key 1005"]  # as it was when this was written
-
-
-def test_a_sampled_row_has_its_own_values(tmp_path):
-    for row in sample_of(tmp_path, [f"s{n}" for n in range(500)], 0.2, 500):
+    for row in rows:
         assert row["key"] == row["features"]["shop"] == f"s{row['prediction'][0]:.0f}"
+    predicted = Predicted(1, _NOON, keys, columns(2000), predictions(2000))
+    for _ in range(2):  # a file of this name replaces itself
+        rows_written = write_named(tmp_path / "d", "taxi", "x", predicted, settings(sample=0.1))
+        assert rows_written == len(tenth)
+    (file,) = (tmp_path / "d").rglob("*.parquet")
+    assert file.relative_to(tmp_path / "d") == Path("taxi/2023-11-15/x.parquet")
+    assert {row["key"] for row in logged(tmp_path / "d")} == tenth
 
 
 _PROCESS = """
@@ -192,55 +175,11 @@ def process(script: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_disk_that_is_full_leaves_no_file(tmp_path):
+@pytest.mark.prove
+def test_files_are_whole_when_they_appear_also_if_the_disk_is_full_or_the_process_killed(tmp_path):
     assert process(_FULL_DISK, tmp_path).communicate()[0] == "0 {'file_unwritten': 2000}\n"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_file_is_closed_by_time_before_the_end(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings(seconds_per_file=0.05))
-    log.add(1, None, columns(2), predictions(2))
-    until(lambda: len(logged(tmp_path)) == 2)
-    log.close()
-
-
-def test_bytes_that_are_no_text_are_logged_as_nearly_as_possible(tmp_path):
-    log = PredictionLog(tmp_path, "taxi", settings())
-    shops = np.array([b"\xff!", b"", b"good"], object)
-    log.add(1, None, columns(3) | {"shop": shops}, predictions(3))
-    log.close()
-    assert [row["features"]["shop"] for row in logged(tmp_path)] == ["\ufffd!", None, "good"]
-
-
-def test_a_named_file_replaces_itself_also_on_another_day(tmp_path):
-    for slope in (1, 2):
-        predicted = Predicted(4, _NOON, ["a", "b"], columns(2), slope * predictions(2))
-        assert write_named(tmp_path, "taxi", "batch-1", predicted, settings()) == 2
-    (file,) = tmp_path.rglob("*.parquet")
-    assert file.relative_to(tmp_path) == Path("taxi/2023-11-15/batch-1.parquet")
-    assert [row["prediction"] for row in logged(tmp_path)] == [[0.0], [2.0]]
-
-
-def test_a_named_file_and_the_thread_have_the_same_columns_and_sample(tmp_path):
-    keys = [f"key {n}" for n in range(300)]
-    threaded = sample_of(tmp_path / "a", keys, 0.2, 300)
-    predicted = Predicted(1, _NOON, keys, columns(300), predictions(300))
-    rows = write_named(tmp_path / "b", "taxi", "x", predicted, settings(sample=0.2))
-    named = logged(tmp_path / "b")
-    assert rows == len(named)
-    for row in (*threaded, *named):
-        row.pop("time")
-    assert named == threaded
-
-
-@pytest.mark.prove
-def test_files_are_whole_when_they_appear_also_if_the_process_is_killed(tmp_path):
     chance, seen, written = random.Random(1), {}, 0
-
-    def look() -> None:
-        for file in {*tmp_path.rglob("*.parquet")} - {*seen}:
-            seen[file] = len(pq.read_table(file))
-
     for _ in range(4):
         busy = process(_FOREVER, tmp_path)
         try:
@@ -249,11 +188,11 @@ def test_files_are_whole_when_they_appear_also_if_the_process_is_killed(tmp_path
             deadline = time.monotonic() + chance.random() / 2
             while time.monotonic() < deadline:
                 own = int(busy.stdout.readline())
-                look()
         finally:
             busy.kill()
             busy.communicate()
-        look()
+        for file in {*tmp_path.rglob("*.parquet")} - {*seen}:
+            seen[file] = len(pq.read_table(file))
         written += own
         assert sum(seen.values()) >= written
 
@@ -264,7 +203,7 @@ def test_what_killed_processes_left_is_swept_when_it_is_old(tmp_path):
     old, fresh = day / ".tmp-old", day / ".tmp-fresh"
     for path in (old, fresh):
         path.write_text("half")
-    os.utime(old, (time.time() - _TWO_HOURS,) * 2)
+    os.utime(old, (time.time() - 7200,) * 2)
     PredictionLog(tmp_path, "taxi", settings()).close()
     assert (old.exists(), fresh.exists()) == (False, True)
 
@@ -289,6 +228,7 @@ def test_a_full_queue_and_a_closed_log_drop_and_count_and_stop_nobody(tmp_path):
     log.close()
     log.add(1, None, columns(2), predictions(2))
     assert (log.written, log.dropped) == (10, {FULL: many + 2})
+    assert {row["key"] for row in logged(tmp_path)} == {None}
 
 
 def test_a_folder_that_cannot_be_written_is_told_once_and_counted(tmp_path, caplog):

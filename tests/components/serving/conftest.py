@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
 from tests.components.serving import servers
 from tests.components.serving.servers import MODEL, Server
@@ -28,3 +31,10 @@ def server(registry: Path) -> Iterator[Server]:
     running = Server(registry, max_body_mib=1)
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def stub(server: Server) -> Iterator[Any]:
+    """A client of its gRPC service."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield stubs.GRPCInferenceServiceStub(channel)

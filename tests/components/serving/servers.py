@@ -27,6 +27,8 @@ SIGNATURE: dict[str, Any] = {
     "problem": "binary",
     "classes": None,
 }
+MEMBERS = 4
+"""This version's network has several members: a quarter of a prediction is its uncertainty."""
 BREAKS = 666.0
 """The model fails for a row with this amount."""
 
@@ -38,18 +40,19 @@ def expected(version: int, row: dict[str, Any]) -> float:
     return value + hour + 100 * len(shop.encode())
 
 
+_COLUMNS = [
+    tf.TensorSpec([None], tf.float32, "amount"),
+    tf.TensorSpec([None], tf.int64, "hour"),
+    tf.TensorSpec([None], tf.string, "shop"),
+]
+
+
 class _Model(tf.Module):
     def __init__(self, version: int) -> None:
         super().__init__()
         self.base = tf.Variable(10_000.0 * version)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.float32, "amount"),
-            tf.TensorSpec([None], tf.int64, "hour"),
-            tf.TensorSpec([None], tf.string, "shop"),
-        ]
-    )
+    @tf.function(input_signature=_COLUMNS)
     def raw(self, amount: tf.Tensor, hour: tf.Tensor, shop: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([tf.debugging.assert_none_equal(amount, BREAKS)]):
             filled = tf.where(tf.math.is_nan(amount), 0.5, amount)
@@ -57,12 +60,20 @@ class _Model(tf.Module):
         length = tf.cast(tf.strings.length(shop), tf.float32)
         return {"predictions": (self.base + filled + hours + 100 * length)[:, None]}
 
+    @tf.function(input_signature=_COLUMNS)
+    def uncertain(self, amount: tf.Tensor, hour: tf.Tensor, shop: tf.Tensor) -> dict[str, Any]:
+        answer: dict[str, Any] = self.raw(amount, hour, shop)
+        return {**answer, "uncertainty": answer["predictions"] / 4}
+
 
 def add(registry: Path, version: int, signature: dict[str, Any] = SIGNATURE) -> None:
     """Files the small model as the next version, which must be this one."""
     with tempfile.TemporaryDirectory() as folder:
         module = _Model(version)
-        tf.saved_model.save(module, folder, signatures={"raw": module.raw})
+        signatures = {"raw": module.raw}
+        if version == MEMBERS:
+            signatures["uncertain"] = module.uncertain
+        tf.saved_model.save(module, folder, signatures=signatures)
         manifest = {"fingerprint": f"version {version}", "signature": signature, "config": {}}
         assert store.add_version(str(registry), folder, manifest) == version
 

@@ -1,16 +1,14 @@
 """The server follows the labels, and nobody who asks meanwhile notices."""
 
 import asyncio
-import gc
 import json
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from components.inference.model import Chosen, LoadedVersion
@@ -22,6 +20,7 @@ from tests.components.serving import servers
 from tests.components.serving.servers import MODEL, Server, expected, until
 
 ROW = {"hour": 1}
+CHAMPION = {"label": "champion"}
 
 
 @pytest.fixture(scope="module")
@@ -75,88 +74,48 @@ def served(server: Server, path: str = "") -> int:
     return version
 
 
-class Load:
-    """Clients that ask without a pause, each on its own connection."""
+def test_under_load_no_request_fails_and_a_rollback_loads_nothing(
+    server: Server, registry: Path
+) -> None:
+    over, asked = threading.Event(), set[str]()
 
-    def __init__(self, server: Server, clients: int) -> None:
-        self.answers: list[tuple[int, Any]] = []
-        self._server, self._over = server, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+    def ask(_: int) -> None:
+        while not over.is_set():
+            found = server.predict([ROW])
+            asked.add(f"{found.status_code} {found.text}")
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._server.url, timeout=60) as client:
-            while not self._over.is_set():
-                found = client.post(f"/v1/models/{MODEL}:predict", json={"instances": [ROW]})
-                self.answers.append((found.status_code, found.json()))
-
-
-def threads(server: Server) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.findall(r"Threads:\s+(\d+)", status)[0])
-
-
-def test_under_load_no_request_fails(server: Server, registry: Path) -> None:
-    moves: list[tuple[Callable[[], None], int]] = [
-        (lambda: servers.promote(registry, 2), 2),
-        (lambda: servers.roll_back(registry), 1),
-        (lambda: servers.promote(registry, 3), 3),
-        (lambda: servers.promote(registry, 2), 2),
-        (lambda: servers.roll_back(registry), 3),
-        (lambda: servers.promote(registry, 1), 1),
-    ]
-    with Load(server, 4) as load:
-        until(lambda: len(load.answers) > 50)
-        for round_ in range(2):
-            for move, version in moves:
-                move()
-                until(lambda wanted=version: served(server) == wanted)
-                assert server.metric("serving_label_version", label="champion") == version
-            if round_ == 0:
-                before = threads(server)
-    asked = {json.dumps(answer) for answer in load.answers}
-    assert asked == {
-        json.dumps((200, {"predictions": [[expected(version, ROW)]]})) for version in (1, 2, 3)
-    }
-    assert threads(server) <= before + 1  # versions that are no longer served leave none behind
-
-
-def test_labels_stay_loaded_so_that_a_rollback_is_instant(server: Server, registry: Path) -> None:
-    servers.promote(registry, 2)
-    until(lambda: served(server) == 2)
-    assert served(server, "/labels/previous") == 1
-    loaded = server.log().count("Loaded version")
-    servers.roll_back(registry)
-    until(lambda: served(server) == 1)
-    assert server.log().count("Loaded version") == loaded
+    with ThreadPoolExecutor(4) as pool:
+        asking = pool.map(ask, range(4))
+        for promoted in (2, 3):
+            servers.promote(registry, promoted)
+            until(lambda wanted=promoted: served(server) == wanted)
+            assert server.metric("serving_label_version", **CHAMPION) == promoted
+        loaded = server.log().count("Loaded version")
+        servers.roll_back(registry)
+        until(lambda: served(server) == 2)
+        assert server.log().count("Loaded version") == loaded
+        over.set()
+        list(asking)
+    answers = [json.dumps({"predictions": [[expected(n, ROW)]]}) for n in (1, 2, 3)]
+    assert asked <= {f"200 {answer}".replace(": ", ":") for answer in answers}
+    assert len(asked) == 3
 
 
 def test_a_label_of_ones_own_comes_and_goes(server: Server, registry: Path) -> None:
-    assert server.predict([ROW], "/labels/trial").status_code == 404
     write_labels(registry, champion=1, trial=3)
     until(lambda: server.predict([ROW], "/labels/trial").status_code == 200)
     assert served(server, "/labels/trial") == 3
     assert until(lambda: server.metric("serving_label_version", label="trial")) == 3
     write_labels(registry, champion=1)
     until(lambda: server.predict([ROW], "/labels/trial").status_code == 404)
-    until(lambda: server.metric("serving_label_version", label="trial") is None)
     assert served(server) == 1
 
 
-def test_it_goes_on_with_what_it_has_when_a_version_is_damaged(
+def test_it_goes_on_with_what_it_has_when_something_is_damaged(
     server: Server, registry: Path
 ) -> None:
     write_labels(registry, champion=4)
-    until(lambda: server.metric("serving_label_stale", label="champion") == 1)
+    until(lambda: server.metric("serving_label_stale", **CHAMPION) == 1)
     assert served(server) == 1
     assert server.client.get("/v2/health/ready").status_code == 200
     tried = server.log().count("Version 4 of shop-model cannot be loaded")
@@ -164,21 +123,25 @@ def test_it_goes_on_with_what_it_has_when_a_version_is_damaged(
         assert server.predict([ROW], "/versions/4").status_code == 503
     # It is not tried for every request.
     assert server.log().count("Version 4 of shop-model cannot be loaded") <= tried + 1
+    for text in ("{", '{"labels": {"champion": "x"}}'):
+        write_labels(registry, champion=1)
+        until(lambda: server.metric("serving_label_stale", **CHAMPION) == 0)
+        write_journal(registry, text)
+        until(lambda: server.metric("serving_label_stale", **CHAMPION) == 1)
+        assert served(server) == 1
+
+
+def test_a_version_is_loaded_once_however_many_ask_first(registry: Path) -> None:
+    write_labels(registry, champion=1)
+    server = Server(registry, wanted="2")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: served(server, "/versions/3"), range(8))) == [3] * 8
+    assert server.log().count("Loaded version 3 ") == 1
+    # What was asked for at the start stays the default, whatever becomes champion.
     write_labels(registry, champion=3)
-    until(lambda: served(server) == 3)
-    until(lambda: server.metric("serving_label_stale", label="champion") == 0)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"labels": {}}', '{"labels": {"champion": "x"}}'])
-def test_it_goes_on_with_what_it_has_when_the_labels_are_damaged(
-    server: Server, registry: Path, text: str
-) -> None:
-    write_journal(registry, text)
-    until(lambda: server.metric("serving_label_stale", label="champion") == 1)
-    assert served(server) == 1
-    write_labels(registry, champion=2)
-    until(lambda: served(server) == 2)
-    until(lambda: server.metric("serving_label_stale", label="champion") == 0)
+    until(lambda: server.metric("serving_label_version", **CHAMPION) == 3)
+    assert served(server) == 2
+    assert server.stop() == 0
 
 
 class Following:
@@ -211,32 +174,16 @@ class Following:
         asyncio.run(asyncio.wait_for(follow(), 30))
 
 
-def test_the_champion_does_not_wait_for_other_labels(registry: Path) -> None:
+def test_the_champion_waits_for_no_other_label_and_what_is_not_served_is_freed(
+    registry: Path,
+) -> None:
     write_labels(registry, champion=1)
     following = Following(registry)
     labels = {"aa": 3, "champion": 2}
-    following.run((labels, lambda: following.versions.serves == labels))
+    following.run(
+        (labels, lambda: following.versions.serves == labels),
+        (labels, lambda: following.loaded[1]() is None),
+    )
     assert following.served_meanwhile[2] == {"champion": 1}
     assert following.served_meanwhile[3] == {"champion": 2}
-
-
-def test_a_rollback_does_not_wait_for_the_new_previous(registry: Path) -> None:
-    write_labels(registry, champion=1)
-    following = Following(registry)
-    before, after = {"champion": 1, "previous": 2}, {"champion": 2, "previous": 3}
-    following.run(
-        (before, lambda: following.versions.serves == before),
-        (after, lambda: following.versions.serves == after),
-    )
-    assert following.served_meanwhile[3]["champion"] == 2
-
-
-def test_what_is_no_longer_served_is_freed(registry: Path) -> None:
-    write_labels(registry, champion=1)
-    following = Following(registry)
-    gc.disable()  # so that only the server's own collecting counts
-    try:
-        following.run(({"champion": 2}, lambda: following.loaded[1]() is None))
-    finally:
-        gc.enable()
     assert following.loaded[2]() is not None

@@ -8,8 +8,6 @@ in github.com/kserve/kserve, v0.20.0 (commit 1fb781055dd1567164358233e1125142ca6
 import copy
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +55,13 @@ def made() -> dict[str, Any]:
     return document
 
 
-def errors(validator: jsonschema.Draft202012Validator, document: dict[str, Any]) -> list[str]:
-    return [f"{e.json_path}: {e.message}" for e in validator.iter_errors(document)]
-
-
-def test_it_fits_the_schema(
+def test_it_fits_the_schema_in_which_a_misspelt_field_is_refused(
     validator: jsonschema.Draft202012Validator, made: dict[str, Any]
 ) -> None:
-    assert errors(validator, made) == []
-
-
-def test_a_field_that_is_misspelt_is_refused(
-    validator: jsonschema.Draft202012Validator, made: dict[str, Any]
-) -> None:
+    assert list(validator.iter_errors(made)) == []
     document = copy.deepcopy(made)
     document["spec"]["predictor"]["containers"][0]["livenesProbe"] = {}
-    assert any("'livenesProbe' was unexpected" in error for error in errors(validator, document))
+    assert not validator.is_valid(document)
 
 
 def test_the_values_are_filled_in_and_fit_each_other(made: dict[str, Any]) -> None:
@@ -93,12 +82,7 @@ def test_the_values_are_filled_in_and_fit_each_other(made: dict[str, Any]) -> No
 
 def test_the_command_line_takes_the_arguments(tmp_path: Path, made: dict[str, Any]) -> None:
     container = made["spec"]["predictor"]["containers"][0]
-    command = [sys.executable, *container["command"][1:], *container["args"]]
-    found = subprocess.run(
-        [*command, f"--set=workspace={tmp_path}"],
-        cwd=_HERE.parents[2],
-        capture_output=True,
-        text=True,
-    )
+    assert container["command"] == ["python", "-m", "pipeline"]
+    found = CliRunner().invoke(app, [*container["args"], f"--set=workspace={tmp_path}"])
     # Past the arguments and the settings, as far as one gets without a model.
-    assert "There are no versions" in found.stderr, found.stderr
+    assert "There are no versions" in found.output, found.output

@@ -1,5 +1,6 @@
 """Readiness for a TPU, as far as a CPU can tell."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -37,29 +38,29 @@ def _looked_up(ids: tf.Tensor) -> tf.Tensor:
     return tf.lookup.StaticHashTable(start, 0.0).lookup(tf.cast(ids[:, :1], tf.int64))
 
 
-def _as_text(ids: tf.Tensor) -> tf.Tensor:
-    buckets = tf.strings.to_hash_bucket_fast(tf.strings.as_string(ids[:, :1]), 10)
-    return tf.cast(buckets, tf.float32)
-
-
 def _different(ids: tf.Tensor) -> tf.Tensor:
     different = tf.unique(tf.reshape(ids, [-1]))[0]
     return tf.cast(ids[:, :1], tf.float32) + tf.reduce_sum(tf.cast(different, tf.float32))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_own_network_is_ready(precision: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "model", "scale"),
+    [
+        ("bfloat16", {"members": 4}, "quantile"),
+        pytest.param("float32", {}, "standard", marks=pytest.mark.prove),
+    ],
+)
+def test_own_network_is_ready(precision: str, model: dict[str, Any], scale: str) -> None:
     early = {"metric": "loss", "patience": 3}
-    check(TABLE, small_training.settings(precision=precision, early_stopping=early))
+    features = copy.deepcopy(SMALL["features"])
+    features["columns"]["amount"] |= {"scale": scale, "missing": "own"}
+    table = FeatureTable.model_validate(features)
+    check(table, small_training.settings(model, precision=precision, early_stopping=early))
 
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [
-        (_looked_up, "LookupTable"),
-        (_as_text, "AsString"),
-        (_different, "shapes known only when it runs: Unique"),
-    ],
+    [(_looked_up, "LookupTable"), (_different, "shapes known only when it runs: Unique")],
 )
 def test_what_no_tpu_can_do_is_named(
     monkeypatch: pytest.MonkeyPatch, function: Any, words: str

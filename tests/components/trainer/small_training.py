@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from components.trainer.core.checkpoints import Store
+from components.trainer.core.checkpoints import CheckpointError, Keeper, Store
 from components.trainer.core.data import InMemory, Rows
-from components.trainer.core.job import Job
+from components.trainer.core.job import Job, train
 from pipeline.config import Model, training_model
 
 INPUTS: dict[str, Any] = {
@@ -123,3 +124,18 @@ def last_checkpoint(store: Store) -> tuple[dict[str, Any], dict[str, list[np.nda
     """A training's newest checkpoint: its progress, and arrays by group."""
     newest = max(path.name for path in Path(store.folder).glob("step-*"))
     return store.read(int(newest.removeprefix("step-")))
+
+
+def interrupt(job: Job, monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
+    """Ends a training as a failing disk would, after the checkpoint before `at_step`."""
+    save = Keeper.save
+
+    def failing(keeper: Keeper, training: Any) -> None:
+        if training.position.step >= at_step:
+            raise CheckpointError("stop here")
+        save(keeper, training)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "save", failing)
+        with pytest.raises(CheckpointError, match="stop here"):
+            train(job)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.core import checkpoints, data
+from components.trainer.core import data
 from components.trainer.core.checkpoints import CheckpointError, Keeper, Store
 from components.trainer.core.job import Job, train, trained
 from tests.components.trainer import small_training as small
@@ -53,6 +53,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_newest_is_found_and_the_last_n_are_kept(tmp_path: Path) -> None:
     store = _store(tmp_path)
     assert _found(store) is None
+    left = Path(store.folder) / ".tmp-123"
+    left.mkdir(parents=True)
+    (left / "variables.data-00000-of-00001").write_bytes(b"half")  # a killed write
     _save(store, 10, 20, 30)
     assert _found(store) == 30
     assert sorted(p.name for p in Path(store.folder).iterdir()) == [
@@ -72,12 +75,6 @@ def _flip_a_bit(folder: Path) -> None:
     content = bytearray(data.read_bytes())
     content[2000] ^= 1
     data.write_bytes(content)
-
-
-def _rewrite(folder: Path, old: str, new: str) -> None:
-    text = (folder / "progress.json").read_text()
-    assert old in text
-    (folder / "progress.json").write_text(text.replace(old, new))
 
 
 def _without_hashes(folder: Path) -> None:
@@ -101,16 +98,9 @@ def _with_other_shapes(folder: Path) -> None:
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": _truncate,
-    "bit flipped": _flip_a_bit,
     "no index": lambda folder: (folder / "variables.index").unlink(),
-    "no data": lambda folder: (folder / "variables.data-00000-of-00001").unlink(),
-    "empty index": lambda folder: (folder / "variables.index").write_bytes(b""),
     "no progress": lambda folder: (folder / "progress.json").unlink(),
     "garbage": lambda folder: (folder / "progress.json").write_text("{"),
-    "a list": lambda folder: (folder / "progress.json").write_text("[]"),
-    "null": lambda folder: (folder / "progress.json").write_text("null"),
-    "a setting lost": lambda folder: _rewrite(folder, '"step"', '"stdp"'),
-    "another step": lambda folder: _rewrite(folder, '"step": 30', '"step": 31'),
     "no hashes": _without_hashes,
     "another training's": _from_elsewhere,
     "other shapes": _with_other_shapes,
@@ -137,7 +127,7 @@ def test_every_byte_is_covered(tmp_path: Path) -> None:
     _save(store, 20, 30)
     for path in (Path(store.folder) / "step-000000030").iterdir():
         whole = path.read_bytes()
-        for position in range(0, len(whole), max(1, len(whole) // 200)):
+        for position in range(0, len(whole), max(1, len(whole) // 25)):
             path.write_bytes(
                 whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :]
             )
@@ -146,6 +136,7 @@ def test_every_byte_is_covered(tmp_path: Path) -> None:
     assert _found(store) == 30
 
 
+@pytest.mark.prove
 def test_none_usable_starts_fresh_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,18 +159,9 @@ def test_shards_that_cannot_be_written_are_one_clear_error(small_disk: Path) -> 
         train(job)
 
 
-def test_killed_write_is_swept(tmp_path: Path) -> None:
-    store = _store(tmp_path)
-    _save(store, 20)
-    left = Path(store.folder) / ".tmp-123"
-    left.mkdir()
-    (left / "variables.data-00000-of-00001").write_bytes(b"half")
-    assert _found(store) == 20
-    store.open()
-    assert not left.exists()
-
-
-def test_full_disk_is_one_clear_error_and_the_one_before_stays_good(small_disk: Path) -> None:
+def test_full_or_read_only_disk_is_one_clear_error_and_the_one_before_stays_good(
+    small_disk: Path,
+) -> None:
     store = _store(small_disk)
     _save(store, 10)
     (small_disk / "filler").write_bytes(b"x" * (200 << 10))
@@ -188,6 +170,9 @@ def test_full_disk_is_one_clear_error_and_the_one_before_stays_good(small_disk: 
         store.save(big, {"step": 20})
     assert "Free space there" in str(error.value)
     assert sorted(os.listdir(store.folder)) == ["identity.json", "step-000000010"]
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(CheckpointError, match=r"Read-only.* step 10 stays good"):
+        store.save({"model": [tf.Variable([1.0])]}, {"step": 20})
     assert _found(store) == 10
 
 
@@ -196,20 +181,6 @@ def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / "root").write_text("a file")
     with pytest.raises(CheckpointError, match=r"could not be written to .*There is none before it"):
         _store(tmp_path / "root").open()
-
-
-@pytest.fixture
-def read_only_disk(small_disk: Path) -> Path:
-    _save(_store(small_disk), 10)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    return small_disk
-
-
-def test_read_only_file_system_is_one_clear_error(read_only_disk: Path) -> None:
-    store = _store(read_only_disk)
-    with pytest.raises(CheckpointError, match=r"Read-only.* step 10 stays good"):
-        store.save({"model": [tf.Variable([1.0])]}, {"step": 20})
-    assert _found(store) == 10
 
 
 def test_another_training_starts_fresh_and_says_why(tmp_path: Path) -> None:
@@ -243,46 +214,26 @@ def test_interval_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert by_time.is_due(1000)
 
 
-def _interrupt(job: Job, monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
-    """Ends a training as a failing disk would, after the checkpoint before `at_step`."""
-    save = checkpoints.Keeper.save
-
-    def failing(keeper: Keeper, training: Any) -> None:
-        if training.position.step >= at_step:
-            raise CheckpointError("stop here")
-        save(keeper, training)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.Keeper, "save", failing)
-        with pytest.raises(CheckpointError, match="stop here"):
-            train(job)
-
-
 SETTINGS: dict[str, Any] = {
     "early_stopping": {"metric": "loss", "patience": 4},
     "checkpoints": {"every_steps": 7, "keep": 3},
 }
 
 
-def test_changed_setting_trains_from_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    _interrupt(small.job(tmp_path, small.settings(**SETTINGS)), monkeypatch, 21)
-    with caplog.at_level(logging.WARNING, "progress"):
-        other = train(small.job(tmp_path, small.settings(**SETTINGS, seed=6)))
-    assert "starts fresh" in caplog.text
-    assert "training.seed was 5, is 6" in caplog.text
-    assert other.progress["checkpoints"]["resumed_at"] == []
-
-
-@pytest.mark.parametrize("memory", [256.0, 0.002], ids=["in memory", "beyond memory"])
+@pytest.mark.parametrize(
+    "memory",
+    [
+        pytest.param(256.0, id="in memory"),
+        pytest.param(0.002, id="beyond memory", marks=pytest.mark.prove),
+    ],
+)
 def test_with_inputs_made_again_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: float
 ) -> None:
     """The same rows in other files and in another order, as Beam's workers leave them."""
     whole = train(_job(tmp_path / "whole", memory), hand_over=True)
     before = _job(tmp_path / "killed", memory)
-    _interrupt(before, monkeypatch, 28)
+    small.interrupt(before, monkeypatch, 28)
     _make_again(tmp_path / "killed")
     after = _job(tmp_path / "killed", memory)
     done = train(after, hand_over=True)
@@ -291,11 +242,12 @@ def test_with_inputs_made_again_it_goes_on(
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.prove
 def test_shards_lost_and_inputs_made_again_start_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = _job(tmp_path, memory=0.002)
-    _interrupt(job, monkeypatch, 28)
+    small.interrupt(job, monkeypatch, 28)
     for shards in Path(job.checkpoints).glob("*/rows-0"):
         shutil.rmtree(shards)
     _make_again(tmp_path)
@@ -324,7 +276,7 @@ def test_resumed_curves_have_one_run_without_gap_or_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = small.job(tmp_path, small.settings(**SETTINGS))
-    _interrupt(job, monkeypatch, 28)
+    small.interrupt(job, monkeypatch, 28)
     shutil.rmtree(job.log_dir)  # as the local runner does with what a killed component left
     done = train(job)
     assert done.progress["checkpoints"]["resumed_at"] == [21]
@@ -355,18 +307,8 @@ def test_model_of_a_finished_job_is_its_last_checkpoint(tmp_path: Path) -> None:
     assert again.progress["position"] == done.progress["position"]
     progress = json.loads(next(Path(done.store.folder).glob("step-*/progress.json")).read_text())
     assert progress["steps"] == 48
-    done.store.remove()
-    assert os.listdir(job.checkpoints) == []
-
-
-def test_overhead_is_known(tmp_path: Path) -> None:
-    done = train(small.job(tmp_path, small.settings(**SETTINGS)))
     record = done.progress["checkpoints"]
     assert record["saved"] >= 2
     assert 0 < record["seconds"] < done.progress["position"]["seconds"]
-
-
-def test_training_shorter_than_the_interval_is_not_saved(tmp_path: Path) -> None:
-    done = train(small.job(tmp_path, small.settings()))
-    assert done.progress["checkpoints"] == {"saved": 0, "seconds": 0.0, "resumed_at": []}
-    assert os.listdir(done.store.folder) == ["identity.json"]
+    done.store.remove()
+    assert os.listdir(job.checkpoints) == []

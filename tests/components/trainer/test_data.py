@@ -126,11 +126,6 @@ def test_whole_shards_are_used_again_and_others_are_not(folder: Path, tmp_path: 
         _load(tmp_path / "no such folder", "a", tmp_path / "s", TINY)
 
 
-def test_no_examples_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No examples in"):
-        load([str(tmp_path / "none-*")], small.INPUTS, 1.0, str(tmp_path / "s"))
-
-
 @pytest.mark.parametrize("memory", [100.0, TINY])
 class TestBatches:
     """Batches of both kinds of source are a pure function of (rows, seed, step)."""
@@ -156,7 +151,7 @@ class TestBatches:
         element = feed.distributed(tf.distribute.get_strategy(), 0).element_spec
         assert [tuple(spec.shape) for spec in element] == [(128, 2), (128, 2), (128,), (128,)]
 
-    @pytest.mark.parametrize("step", [1, 5, 23, 24, 40, 71])
+    @pytest.mark.parametrize("step", [5, 23, 71])
     def test_from_any_step_on_the_same_batches_come(self, feed: Feed, step: int) -> None:
         expected = self._take(feed, 0, step + 3)[step:]
         for a, b in zip(expected, self._take(feed, step, 3), strict=True):

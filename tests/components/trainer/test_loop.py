@@ -20,28 +20,20 @@ def _train(chosen: dict[str, Any], problem: str = "binary") -> tuple[Training, l
     return training, reports
 
 
-def test_same_seed_gives_the_same_bits() -> None:
-    first, second = (_train(small.settings())[0] for _ in range(2))
-    for a, b in zip(small.arrays(first), small.arrays(second), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_another_seed_gives_other_weights() -> None:
-    first, second = (_train(small.settings(seed=s))[0] for s in (1, 2))
-    assert any(
-        not np.array_equal(a, b)
-        for a, b in zip(small.arrays(first), small.arrays(second), strict=True)
-    )
-
-
-def test_where_it_pauses_changes_no_bit() -> None:
+def test_the_seed_decides_every_bit_and_where_it_pauses_none() -> None:
     """Stretches of steps depend on the machine's speed; results must not."""
-    first, _ = _train(small.settings())
+    first, reports = _train(small.settings())
     second, _ = _train(small.settings(checkpoints={"every_steps": 3}))
+    other, _ = _train(small.settings(seed=1))
     for a, b in zip(small.arrays(first), small.arrays(second), strict=True):
         np.testing.assert_array_equal(a, b)
     losses = [[e["train_loss"] for e in t.position.evaluations] for t in (first, second)]
     assert losses[0] == losses[1]
+    pairs = zip(small.arrays(first), small.arrays(other), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in pairs)
+    assert [r.step for r in reports] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
+    assert str(reports[-1]).startswith("step 48 of 48, loss ")
+    assert reports[-1].seconds_left == 0
 
 
 @pytest.mark.parametrize(
@@ -54,20 +46,17 @@ def test_each_problem_type_learns(problem: str, metric: str, at_least: float) ->
     assert (-value if metric == "mae" else value) > at_least
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["float16", pytest.param("bfloat16", marks=pytest.mark.prove)]
+)
 def test_mixed_precision_learns_with_float32_weights(precision: str) -> None:
-    training, reports = _train(small.settings(epochs=15, precision=precision))
-    assert reports[-1].evaluation["auc"] > 0.9
+    training, reports = _train(small.settings(epochs=8, precision=precision))
+    assert reports[-1].evaluation["auc"] > 0.85
     hidden = training.model.get_layer("hidden_0")
     assert (hidden.compute_dtype, hidden.variable_dtype) == (precision, "float32")
     assert training.model.output.dtype == "float32"
     names = [variable.name for variable in training.optimizer.variables]
     assert ("dynamic_scale" in names) == (precision == "float16")
-    exact, _ = _train(small.settings(epochs=15))
-    assert any(
-        not np.array_equal(a.numpy(), b.numpy())
-        for a, b in zip(training.model.weights, exact.model.weights, strict=True)
-    )
 
 
 def test_loss_of_one_batch_goes_to_about_zero() -> None:
@@ -138,13 +127,6 @@ def test_batch_that_replicas_cannot_share_is_refused() -> None:
             small.settings(),
             Three(),  # type: ignore[arg-type]
         )
-
-
-def test_progress_says_where_it_is() -> None:
-    _, reports = _train(small.settings())
-    assert [r.step for r in reports] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
-    assert str(reports[-1]).startswith("step 48 of 48, loss ")
-    assert reports[-1].seconds_left == 0
 
 
 @pytest.mark.parametrize(

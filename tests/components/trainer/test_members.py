@@ -1,5 +1,7 @@
 """A network of several members: an ensemble that trains, resumes and exports as one network."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.core.heads import HEADS
+from components.trainer.core.job import train
 from components.trainer.core.loop import Training, build_model
+from components.trainer.core.warm_start import warm_start, weights_by_name
 from tests.components.trainer import small_training
 
 ENSEMBLE = {"members": 4, "hidden": [16, 8]}
@@ -50,31 +54,39 @@ def test_positions_make_a_piecewise_linear_function() -> None:
     np.testing.assert_allclose(logits[:, 0], [1000.0, 0.0, 0.5, 1.0, 61.0, 111.0])
 
 
-def test_members_train_together_and_end_with_different_weights() -> None:
-    settings = small_training.settings(ENSEMBLE, epochs=8)
-    training = Training(
-        small_training.source(400),
-        small_training.source(200, seed=1),
-        _positions(small_training.INPUTS),
-        settings,
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "float32",
+        pytest.param("bfloat16", marks=pytest.mark.prove),
+        pytest.param("float16", marks=pytest.mark.prove),
+    ],
+)
+def test_killed_it_ends_with_the_same_bits_and_another_starts_from_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    how = {"precision": precision, "epochs": 4, "checkpoints": {"every_steps": 7}}
+    inputs, settings = _positions(small_training.INPUTS), small_training.settings(ENSEMBLE, **how)
+    first, killed = (
+        replace(small_training.job(tmp_path / name, settings), inputs=inputs)
+        for name in ("whole", "killed")
     )
-    evaluations: list[float] = []
-    training.run(lambda progress: evaluations.append(progress.evaluation["auc"]))
-    assert evaluations[-1] > 0.85
-    kernel = training.model.get_layer("deep").kernel.numpy()
+    whole = train(first, hand_over=True)
+    assert whole.progress["position"]["evaluations"][-1]["auc"] > 0.85
+    kernel = whole.model.get_layer("deep").kernel.numpy()
     assert all(np.abs(kernel[0] - other).max() > 0.01 for other in kernel[1:])
-
-
-def test_the_same_seed_gives_the_same_bits() -> None:
-    def trained() -> list[np.ndarray]:
-        training = Training(
-            small_training.source(200),
-            small_training.source(100, seed=1),
-            _positions(small_training.INPUTS),
-            small_training.settings(ENSEMBLE, epochs=2),
-        )
-        training.run(lambda _: None)
-        return small_training.arrays(training)
-
-    for first, second in zip(trained(), trained(), strict=True):
-        np.testing.assert_array_equal(first, second)
+    small_training.interrupt(killed, monkeypatch, 28)
+    resumed = train(killed, hand_over=True)
+    assert resumed.progress["checkpoints"]["resumed_at"] == [21]
+    for one, other in zip(whole.model.variables, resumed.model.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    module = tf.Module()
+    module.weights, module.network = weights_by_name(whole.model), whole.model
+    tf.saved_model.save(module, str(tmp_path / "version"))
+    how |= {"seed": 99, "warm_start": {"version": 7}}
+    rows = small_training.source(200)
+    warm = Training(rows, rows, inputs, small_training.settings(ENSEMBLE, **how))
+    variables = str(tmp_path / "version" / "variables" / "variables")
+    warm_start(warm, {"version": 7, "variables": variables, "names": []})
+    for one, other in zip(whole.model.weights, warm.model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests import small
-from tests.end_to_end.project import Project, Result
+from tests.end_to_end.project import Project
 
 SEARCH = {
     "training.learning_rate.initial": {"min": 0.005, "max": 0.05, "log": True},
@@ -15,15 +15,7 @@ SEARCH = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    settings = small.SETTINGS | {"tuning": {"trials": 3, "search": SEARCH}}
-    return Project(tmp_path_factory.mktemp("project"), settings)
-
-
-@pytest.fixture(scope="module")
-def first(project: Project) -> Result:
-    return project.run()
+pytestmark = pytest.mark.prove
 
 
 def _best(project: Project) -> dict[str, Any]:
@@ -34,7 +26,12 @@ def _best(project: Project) -> dict[str, Any]:
     return min(trials, key=lambda trial: trial["score"])
 
 
-def test_registry_records_the_winners_values(project: Project, first: Result) -> None:
+def test_registry_records_the_winners_values_and_a_second_run_searches_nothing(
+    tmp_path: Path,
+) -> None:
+    settings = small.SETTINGS | {"tuning": {"trials": 3, "search": SEARCH}}
+    project = Project(tmp_path, settings)
+    first = project.run()
     assert first.code == 0, first.output
     names = list(first.outcomes)
     assert names.index("Transform") < names.index("Tuner") < names.index("Trainer")
@@ -45,9 +42,6 @@ def test_registry_records_the_winners_values(project: Project, first: Result) ->
     assert found["model"]["hidden"] == json.loads(best["model.hidden"])
     assert found["model"]["dropout"] == small.SETTINGS["model"]["dropout"]
     assert manifest["training"]["evaluations"][-1]["loss"] == best["score"]
-
-
-def test_second_run_searches_nothing(project: Project, first: Result) -> None:
-    result = project.run()
-    assert result.outcomes["Tuner"] == "cached"
-    assert result.computed() == ["RegistryPush"]
+    again = project.run()
+    assert again.outcomes["Tuner"] == "cached"
+    assert again.computed() == ["RegistryPush"]
