@@ -1,74 +1,87 @@
-"""How fast ArrowExampleGen is beside TFX's CsvExampleGen, and how much memory it takes.
+"""`make bench-ingest`: ingest and batch prediction alone, beside TFX's own components.
 
-    python -m benchmarks.ingest --rows 150020
-    python -m benchmarks.ingest --rows 10000000
+    python -m benchmarks.ingest                    # 150,020 rows
+    python -m benchmarks.ingest --rows 10000000    # above 2 million: without TFX's own
 
-Both read the same file through their executors, as a pipeline runs them, in a process of their own,
-and write gzipped TFRecords. Above 300,000 rows CsvExampleGen is left out: it would take minutes and
-all memory. Expected on two cores: about 15 times CsvExampleGen at 150,020 rows, and less than 1 GiB
-above start-up at 10 million.
+Each reads the same CSV file through its executor, as a pipeline runs it, in a process of its own:
+ArrowExampleGen beside CsvExampleGen, and batch prediction beside BulkInferrer (which reads the
+examples that ArrowExampleGen has made). Imports are not in the time; loading the model is. Up to
+200,000 rows the predictions are compared too; the version is one of 15,002 rows.
 """
 
 import argparse
-import csv
 import importlib.resources
 import json
-import multiprocessing
-import tempfile
-import threading
-import time
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
+from benchmarks.measuring import BEAM, CONFIG, Alone, Bench, alone, bench, run_ours
+from pipeline import loading
+from pipeline.workspace import Workspace
 
-COMPARED_UP_TO = 300_000
-BEAM = [
-    "--runner=FnApiRunner",
-    "--direct_running_mode=in_memory",
-    "--sdk_container_image=unused",  # Keeps TFX from packing its own source first.
-]
-_TEXTS = {"payment_type", "company"}
-_FLOATS = {"fare", "tips", "trip_miles"}
+_TFX_UP_TO, _PREDICTED_UP_TO = 2_000_000, 200_000
+_TIMES_CSV = {150_020: 12.0, 1_500_000: 20.0}
+_TIMES_BULK = 5.0
 
 
-class Measured(NamedTuple):
-    """One run."""
+def main() -> None:
+    """Measures and tells."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.ingest",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[150_020])
+    with bench("ingest") as made:
+        for rows in parser.parse_args().rows:
+            folder = made.scratch / str(rows)
+            write_rows(folder / "data" / "rows.csv", rows)
+            _measure(made, rows, folder)
 
-    name: str
-    seconds: float
-    above_start: int
-    rows: dict[str, int]
 
-
-def main(rows: int) -> None:
-    """Measures and prints a table.
-
-    Args:
-        rows: How many; the taxi rows of the installed tfx package, over and over.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder) / "data" / "rows.csv", rows)
-        steps: list[tuple[str, Callable[[str], Any]]] = [("ArrowExampleGen", arrow_example_gen)]
-        if rows <= COMPARED_UP_TO:
-            steps.append(("CsvExampleGen", csv_example_gen))
-        results = [measure(name, step, folder) for name, step in steps]
-    print(f"\n{rows:,} rows into gzipped TFRecords")
-    print(f"{'':16} {'seconds':>8} {'rows/s':>9} {'MiB above start-up':>19}")
-    for r in results:
-        print(
-            f"{r.name:16} {r.seconds:8.2f} {rows / r.seconds:9,.0f} {r.above_start / 2**20:19,.0f}"
-        )
-    if len(results) > 1:
-        print(f"ratio: {results[1].seconds / results[0].seconds:.1f} (target: at least 12)")
-    print(f"splits: {json.dumps(results[0].rows)}")
+def _measure(made: Bench, rows: int, folder: Path) -> None:
+    steps: dict[str, Callable[[Path], Callable[[], Any]]] = {"ArrowExampleGen": arrow_example_gen}
+    if rows <= _TFX_UP_TO:
+        steps["CsvExampleGen"] = csv_example_gen
+    if rows <= _PREDICTED_UP_TO:
+        with made.step("a version to predict with"):
+            write_rows(folder / "fewer" / "rows.csv", 15_002)
+            run_ours(folder / "workspace", folder / "fewer")
+            shutil.copytree(_registry(folder) / "1", folder / "model" / "Format-Serving")
+        steps |= {"batch prediction": batch_prediction, "BulkInferrer": bulk_inferrer}
+    found: dict[str, Alone] = {}
+    for name, step in steps.items():
+        with made.step(f"{rows:>10,} rows: {name}"):
+            found[name] = alone(partial(step, folder))
+    lines = [
+        [name, one.seconds, f"{rows / one.seconds:,.0f}", one.above_start / 2**20]
+        for name, one in found.items()
+    ]
+    made.tell(f"\n{rows:,} rows", "s", "rows/s", "MiB above start-up", rows=lines)
+    made.figures[f"{rows}"] = {name: one._asdict() for name, one in found.items()}
+    if "CsvExampleGen" in found:
+        times = found["CsvExampleGen"].seconds / found["ArrowExampleGen"].seconds
+        goal = _TIMES_CSV.get(rows, 12.0)
+        made.target(f"{rows:,}: times CsvExampleGen's rows/s", times, goal, at_least=True)
+    if "BulkInferrer" in found:
+        times = found["BulkInferrer"].seconds / found["batch prediction"].seconds
+        made.target(f"{rows:,}: times BulkInferrer's rows/s", times, _TIMES_BULK, at_least=True)
+        difference = alone(partial(largest_difference, folder)).result
+        made.target(f"{rows:,}: largest difference to BulkInferrer's", difference, 1e-6)
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Writes `rows` rows and a header, repeating those of the installed tfx package."""
-    path.parent.mkdir(parents=True)
-    with _taxi().open() as source, path.open("w") as target:
+    """Writes `rows` rows and a header, repeating those of the installed tfx package.
+
+    A repeated row falls into the same split as the first: no leak into the test.
+    """
+    package = Path(str(importlib.resources.files("tfx")))
+    taxi = package / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with taxi.open() as source, path.open("w") as target:
         target.write(source.readline())
         lines = source.readlines()
         while rows > 0:
@@ -76,86 +89,21 @@ def write_rows(path: Path, rows: int) -> None:
             rows -= len(lines)
 
 
-def measure(name: str, step: Callable[[str], Any], folder: str) -> Measured:
-    """Runs `step` in a fresh process and follows the memory of it and its children."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(step, folder, theirs))
-    process.start()
-    theirs.close()  # So that its end is noticed.
-    ours.recv()  # It has imported all and is about to start.
-    peak = _Peak(process.pid)
-    ours.send("go")
-    seconds, counts = ours.recv()
-    process.join()
-    return Measured(name, seconds, peak.stop(), counts)
-
-
-class _Peak(threading.Thread):
-    """Samples the resident memory of a process and its children."""
-
-    def __init__(self, pid: int | None) -> None:
-        super().__init__(daemon=True)
-        self._process = psutil.Process(pid)
-        self._start = self._highest = self._now()
-        self._ended = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        """Samples until stopped."""
-        before = self._start
-        while not self._ended.wait(0.02):
-            # In a single sample a child may just have been forked, and share all that it has.
-            now = self._now()
-            self._highest = max(self._highest, min(before, now))
-            before = now
-
-    def stop(self) -> int:
-        """Bytes above the first sample."""
-        self._ended.set()
-        self.join()
-        return self._highest - self._start
-
-    def _now(self) -> int:
-        try:
-            family = [self._process, *self._process.children(recursive=True)]
-            return sum(member.memory_info().rss for member in family)
-        except psutil.Error:  # One of them has just ended.
-            return 0
-
-
-def _run(step: Callable[[str], Any], folder: str, connection: Any) -> None:
-    work = step(folder)
-    connection.send("ready")
-    connection.recv()
-    begin = time.perf_counter()
-    counts = work()
-    connection.send((time.perf_counter() - begin, counts))
-
-
-def arrow_example_gen(folder: str) -> Callable[[], dict[str, int]]:
+def arrow_example_gen(folder: Path) -> Callable[[], Any]:
     """Ours, ready to run over `folder`/data."""
-    from components.ingest.component import ArrowExampleGen, Driver
-    from components.ingest.settings import IngestSettings, Kind, Split
+    from pipeline import graph
 
-    with _taxi().open() as file:
-        header = next(csv.reader(file))
-    kinds: dict[str, Kind] = {
-        name: "BYTES" if name in _TEXTS else "FLOAT" if _is_float(name) else "INT"
-        for name in header
-    }
-    settings = IngestSettings(
-        columns=kinds,
-        label="big_tipper",
-        split=Split(by="row", train=0.8, eval=0.1, test=0.1),
-    )
-    component = ArrowExampleGen(f"{folder}/data", "*.csv", settings)
+    workspace = Workspace(folder / "of-ingest")
+    config = loading.load(CONFIG, [f"data.path={folder / 'data'}"])
+    components = graph.create_pipeline(config, workspace).components
+    (component,) = (c for c in components if c.id == "ExampleGen")
     properties = _properties(component)
-    driver = Driver.__new__(Driver)
-    return _executor(component, driver.resolve_exec_properties(properties, None, None), folder)
+    driver = component.driver_class.__new__(component.driver_class)
+    resolved = driver.resolve_exec_properties(properties, None, None)
+    return _executor(component, resolved, folder)
 
 
-def csv_example_gen(folder: str) -> Callable[[], dict[str, int]]:
+def csv_example_gen(folder: Path) -> Callable[[], Any]:
     """TFX's, ready to run over `folder`/data."""
     from tfx.components import CsvExampleGen
 
@@ -163,20 +111,18 @@ def csv_example_gen(folder: str) -> Callable[[], dict[str, int]]:
     return _executor(component, _properties(component), folder)
 
 
-def _executor(component: Any, properties: dict[str, Any], folder: str) -> Callable[[], Any]:
+def _executor(component: Any, properties: dict[str, Any], folder: Path) -> Callable[[], Any]:
     from tfx.types import standard_artifacts
 
     examples = standard_artifacts.Examples()
     examples.uri = f"{folder}/{component.id}"
     executor_class = component.executor_spec.executor_class
-    context = executor_class.Context(
-        beam_pipeline_args=BEAM, tmp_dir=f"{folder}/tmp", unique_id="1"
-    )
+    context = executor_class.Context(BEAM, tmp_dir=f"{folder}/tmp", unique_id="1")
 
-    def work() -> dict[str, int]:
+    def work() -> Any:
         executor_class(context).Do({}, {"examples": [examples]}, properties)
         counts = Path(examples.uri, "counts.json")
-        return json.loads(counts.read_text()) if counts.exists() else {}
+        return json.loads(counts.read_text()) if counts.exists() else None
 
     return work
 
@@ -184,24 +130,71 @@ def _executor(component: Any, properties: dict[str, Any], folder: str) -> Callab
 def _properties(component: Any) -> dict[str, Any]:
     from tfx.utils import proto_utils
 
-    plain = (str, int)
     return {
-        key: value if isinstance(value, plain) else proto_utils.proto_to_json(value)
+        key: value if isinstance(value, str | int) else proto_utils.proto_to_json(value)
         for key, value in component.spec.exec_properties.items()
         if value is not None
     }
 
 
-def _is_float(name: str) -> bool:
-    return name in _FLOATS or name.endswith(("latitude", "longitude", "census_tract"))
+def batch_prediction(folder: Path) -> Callable[[], Any]:
+    """Ours, ready to predict the rows of `folder`/data."""
+    import tensorflow as tf
+
+    from components.batch_prediction.job import Options
+    from components.batch_prediction.run import run
+
+    assert tf  # which predicting would import
+    options = Options(f"{folder}/data/rows.csv", f"{folder}/predicted", version="1")
+    return lambda: run(options, str(_registry(folder)), BEAM).rows
 
 
-def _taxi() -> Path:
-    package = Path(str(importlib.resources.files("tfx")))
-    return package / "examples/chicago_taxi_pipeline/data/big_tipper_label/data.csv"
+def bulk_inferrer(folder: Path) -> Callable[[], Any]:
+    """TFX's, ready to predict the examples made from the same rows."""
+    from tfx.components.bulk_inferrer import executor
+    from tfx.proto import bulk_inferrer_pb2
+    from tfx.types import artifact_utils, standard_artifacts
+    from tfx.utils import proto_utils
+
+    examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
+    result = standard_artifacts.InferenceResult()
+    examples.uri = f"{folder}/ExampleGen"
+    model.uri, result.uri = f"{folder}/model", f"{folder}/inferred"
+    examples.split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
+    examples.set_string_custom_property("payload_format", "FORMAT_TF_EXAMPLE")
+    examples.set_string_custom_property("file_format", "tfrecords_gzip")
+    properties = {
+        "data_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.DataSpec()),
+        "model_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.ModelSpec()),
+    }
+    context = executor.Executor.Context(BEAM, tmp_dir=f"{folder}/tmp", unique_id="1")
+    inputs, outputs = {"examples": [examples], "model": [model]}, {"inference_result": [result]}
+    return lambda: executor.Executor(context).Do(inputs, outputs, properties)
+
+
+def largest_difference(folder: Path) -> Callable[[], float]:
+    """Ready to compare all predictions of both; they are in no order, so in the order of size."""
+    import numpy as np
+    import tensorflow as tf
+    from pyarrow import parquet
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    def work() -> float:
+        files = [str(file) for file in (folder / "inferred").iterdir()]
+        theirs = []
+        for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+            log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
+            theirs.append(tf.make_ndarray(log.response.outputs["predictions"]).item())
+        own = parquet.read_table(folder / "predicted" / "predictions")["prediction"].to_numpy()
+        return float(np.abs(np.sort(own) - np.sort(theirs)).max())
+
+    return work
+
+
+def _registry(folder: Path) -> Path:
+    (found,) = (folder / "workspace" / "registry").iterdir()
+    return found
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=150_020)
-    main(parser.parse_args().rows)
+    main()

@@ -11,9 +11,7 @@ Writes workspace/reports/benchmark-quality.json. The exit code tells only whethe
 """
 
 import argparse
-import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks import processes
+from benchmarks.measuring import bench, run
 from pipeline import loading
 from pipeline.config import Config
-from pipeline.telling import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
 _SAMPLES = 200
@@ -80,8 +77,8 @@ class Judged(NamedTuple):
         return sign * difference / max(error, 1e-12)
 
 
-def main() -> int:
-    """Measures and tells; the exit code comes back."""
+def main() -> None:
+    """Measures and tells."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.quality",
         description=__doc__,
@@ -91,45 +88,30 @@ def main() -> int:
     names = parser.parse_args().tables or [*TABLES]
     if unknown := set(names) - set(TABLES):
         parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
-    workspace = Workspace(loading.PROJECT / "workspace")
-    log = workspace.logs / "benchmark-quality.log"
-    log.unlink(missing_ok=True)
-    with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        folder = Path(scratch)
-        (folder / "configs").mkdir()
-        os.environ["PIPELINE_CONFIGS"] = str(folder / "configs")
-        console.print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    with bench("quality") as made:
+        (made.scratch / "configs").mkdir()
+        os.environ["PIPELINE_CONFIGS"] = str(made.scratch / "configs")
         judged: dict[str, Judged] = {}
-        try:
-            with RunLines(console) as lines:
-                for name in names:
-                    with lines.step(f"{name:<16}"):
-                        judged[name] = judge(name, folder)
-        except processes.ChildFailed as failure:
-            console.print(f"\n[red]{failure}[/] What it printed is in {shown(log)}.")
-            return 1
-        made = table("table", "metric", "train", "ours", "boosting", "linear", "sd", "sd", "s")
+        for name in names:
+            with made.step(name):
+                judged[name] = judge(name, made.scratch)
+        lines = []
         for name, one in judged.items():
-            ahead = one.better(one.to_boosting, one.to_boosting_error)
-            of_linear = one.better(one.to_linear, one.to_linear_error)
-            made.add_row(
-                *(name, one.metric, f"{one.train_rows:,}", f"{one.ours:.4g}"),
-                *(f"{one.boosting:.4g}", f"{one.linear:.4g}"),
-                *(f"{ahead:+.1f}", f"{of_linear:+.1f}", f"{one.seconds:.0f}"),
-            )
-        console.print(made)
+            to_boosting = one.better(one.to_boosting, one.to_boosting_error)
+            to_linear = one.better(one.to_linear, one.to_linear_error)
+            figures = (f"{value:.4g}" for value in (one.ours, one.boosting, one.linear))
+            distances = (f"{value:+.1f}" for value in (to_boosting, to_linear))
+            lines.append([name, one.metric, one.train_rows, *figures, *distances, one.seconds])
+        heading = ("metric", "train", "ours", "boosting", "linear", "sd", "sd", "s")
+        made.tell("\ntable", *heading, rows=lines)
         good = sum(j.better(j.to_boosting, j.to_boosting_error) >= -2 for j in judged.values())
         bad = sum(j.better(j.to_linear, j.to_linear_error) < -2 for j in judged.values())
-        console.print(
+        made.console.print(
             "\nsd: by how many standard errors ours is better than boosting, and than linear.\n"
             f"At least as good as boosting within 2: {good} of {len(judged)}. "
             f"Worse than linear by 2: {bad}."
         )
-        path = workspace.reports / "benchmark-quality.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({name: one._asdict() for name, one in judged.items()}, indent=1))
-        console.print(f"All figures: {shown(path)}")
-    return 0
+        made.figures = {name: one._asdict() for name, one in judged.items()}
 
 
 def judge(name: str, folder: Path) -> Judged:
@@ -138,9 +120,9 @@ def judge(name: str, folder: Path) -> Judged:
     data.parent.mkdir(exist_ok=True)
     _load(TABLES[name]).to_csv(data, index=False)
     adopt = [str(data), "--label", TABLES[name].label, "--name", name]
-    processes.run(["-m", "pipeline", "adopt", *adopt], loading.PROJECT)
+    run(["-m", "pipeline", "adopt", *adopt])
     options = ["--config", name, "--set", f"workspace={folder / 'workspace' / name}"]
-    run = processes.run(["-m", "pipeline", "run", *options], loading.PROJECT)
+    timed = run(["-m", "pipeline", "run", *options])
     config = loading.load(name, configs=folder / "configs")
     root = Workspace(folder / "workspace" / name).pipeline_root
     (examples,) = root.glob("*/ExampleGen/examples/*")
@@ -165,8 +147,8 @@ def judge(name: str, folder: Path) -> Judged:
         to_boosting_error=errors[0],
         to_linear=scores[0] - scores[2],
         to_linear_error=errors[1],
-        seconds=run.wall,
-        processor=run.processor,
+        seconds=timed.wall,
+        processor=timed.processor,
     )
 
 
@@ -196,7 +178,6 @@ def frame(config: Config, examples: Path) -> pd.DataFrame:
     """
     import tensorflow as tf
 
-    from components.features.dates import part_ids
     from pipeline import schema
 
     absent: dict[str, tuple[Any, Any]] = {
@@ -209,13 +190,6 @@ def frame(config: Config, examples: Path) -> pd.DataFrame:
     spec = {name: tf.io.FixedLenFeature([], *absent[types[name]]) for name in names}
     parts = [tf.io.parse_example(batch, spec) for batch in _batches(examples)]
     made = pd.DataFrame({n: np.concatenate([part[n] for part in parts]) for n in names})
-    dates = {n: f for n, f in config.features.columns.items() if f.kind == "date"}
-    for name, feature in dates.items():
-        column = tf.constant(made[config.features.column_of(name)].to_numpy())
-        made[name] = part_ids(column, feature)[1].numpy()
-    names = sorted({*names} - {config.features.column_of(name) for name in dates} | {*dates})
-    types |= dict.fromkeys(dates, "PART")
-    made = made[names]
     for name in names:
         if types[name] == "BYTES":
             made[name] = made[name].str.decode("utf-8")
@@ -249,11 +223,7 @@ def _batches(examples: Path) -> Iterator[Any]:
 def _categories(config: Config) -> list[str]:
     kinds = config.features.columns.items()
     return sorted(
-        {
-            n if f.kind == "date" else config.features.column_of(n)
-            for n, f in kinds
-            if f.kind in ("vocabulary", "hashed", "date")
-        }
+        {config.features.column_of(n) for n, f in kinds if f.kind in ("vocabulary", "hashed")}
     )
 
 
@@ -333,4 +303,4 @@ def _error(score: Callable[[Any, Any], float], labels: Any, ours: Any, theirs: A
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

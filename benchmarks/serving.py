@@ -4,114 +4,74 @@
     python -m benchmarks.serving --seconds 5 # longer at each point
 
 Serves the champion of the configuration `automated` and asks it from a process of its own, on
-connections that stay open. Prints a table, and writes it to
-workspace/reports/benchmark-serving.json.
+connections that stay open; server and clients share this machine's processors. Milliseconds of a
+request, from sending it to having its answer: "alone" with max_batch_rows 1, beside it as
+configured. In process: the same rows checked and predicted without a server. Rows are made up from
+the signature.
 """
 
 import argparse
 import asyncio
 import json
-import multiprocessing
-import os
 import random
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from benchmarks import report
+from benchmarks.measuring import CONFIG, ChildFailed, alone, bench
 from components.registry import signature, store
 from pipeline import loading
-from pipeline.telling import shown, table
 from pipeline.workspace import Workspace
 
-_ROWS, _CLIENTS, _ROUNDS = (1, 128), (1, 8, 32), 3
-NOTES = """\
-Milliseconds of a request, from sending it to having its answer. The columns: each request
-predicted by itself (max_batch_rows 1), then as configured. Both servers run, and are asked in
-turns; server and clients share this machine's processors. In process: rows checked and predicted
-by the same code, without a server. Rows are made up from the signature; none is like another."""
+Rows = list[dict[str, Any]]
 
 
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    http: int
-    grpc: int
-
-
-class Latencies(NamedTuple):
-    """Of many requests, in milliseconds."""
-
-    p50: float
-    p99: float
-    per_second: float
-
-
-def main() -> int:
-    """Measures and tells; the exit code comes back."""
+def main() -> None:
+    """Measures and tells."""
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each of three rounds")
+    parser.add_argument("--seconds", type=float, default=3.0, help="at each point")
     seconds: float = parser.parse_args().seconds
-    console = Console(highlight=False, soft_wrap=True)
-    config = loading.load("automated")
-    workspace = Workspace(loading.PROJECT / config.workspace)
-    folder = str(workspace.registry / config.registry.model)
+    config = loading.load(CONFIG)
+    model = config.registry.model
+    folder = str(Workspace(loading.PROJECT / config.workspace).registry / model)
     champion = store.read_labels(folder).get(store.CHAMPION)
     if champion is None:
-        console.print("There is no champion. Make one with: make run-local CONFIG=automated")
-        return 1
-    processors, load = os.cpu_count(), os.getloadavg()[0]
-    console.print(f"{processors} processors, load {load:.1f}; {config.registry.model} {champion}")
-    if load > report.BUSY:
-        console.print("[yellow]The machine is busy with something else: times will mislead.[/]")
-    figures = _measure(folder, champion, seconds)
-    _print(figures, console)
-    path = workspace.reports / "benchmark-serving.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"processors": processors, "load": load, **figures}, indent=2))
-    console.print(f"\nAll figures: {shown(path)}")
-    return 0
-
-
-def _measure(folder: str, champion: int, seconds: float) -> dict[str, Any]:
+        raise SystemExit(f"There is no champion. Make one with: make run-local CONFIG={CONFIG}")
     described = signature.of(store.read_manifest(folder, champion))
-    found: dict[str, Any] = {}
-    with ExitStack() as stack:
-        spawn = multiprocessing.get_context("spawn")
-        clients = stack.enter_context(ProcessPoolExecutor(1, spawn))
-        tables = {rows: _made_up(described, rows) for rows in _ROWS}
-        for rows, made in tables.items():
-            found[f"in process, {rows}"] = clients.submit(_in_process, folder, made).result()
-        alone = stack.enter_context(_server("serving.max_batch_rows=1"))
-        batching = stack.enter_context(_server())
-        for ask in (_by_rest, _by_grpc):
-            for rows, made in tables.items():
-                for count in _CLIENTS:
-                    what = f"{ask.__name__.removeprefix('_by_')}, {rows}, {count}"
-                    timed: dict[Address, list[float]] = {alone: [], batching: []}
-                    for _ in range(_ROUNDS):
-                        for address in timed:
-                            work = clients.submit(_ask, ask, address, made, count, seconds)
-                            timed[address] += work.result()
-                    whole = _ROUNDS * seconds
-                    found[what] = [_summed_up(spent, whole) for spent in timed.values()]
-    return found
+    lines: list[list[object]] = []
+    with bench("serving") as made:
+        for count in (1, 128):
+            step = partial(in_process, folder, _made_up(described, count), seconds)
+            lines.append([f"in process, {count} rows, 1 at once", *[None] * 2, *alone(step).result])
+        with _server("serving.max_batch_rows=1") as by_itself, _server() as batching:
+            for ask in (by_rest, by_grpc):
+                for count, clients in ((1, 1), (1, 32), (128, 8)):
+                    what = f"{ask.__name__[3:]}, {count} rows, {clients} at once"
+                    rows = _made_up(described, count)
+                    with made.step(what):
+                        own, found = (
+                            alone(partial(asked, ask, at, model, rows, clients, seconds)).result
+                            for at in (by_itself, batching)
+                        )
+                    lines.append([what, *own[:2], *found])
+        heading = ("p50 alone", "p99 alone", "p50", "p99", "requests/s")
+        made.tell("\nprotocol", *heading, rows=lines)
+        made.figures["milliseconds"] = lines
 
 
-def _summed_up(spent: list[float], seconds: float) -> Latencies:
+def _summed_up(spent: list[float], seconds: float) -> list[float]:
     p50, p99 = (1000 * float(np.percentile(spent, percent)) for percent in (50, 99))
-    return Latencies(p50, p99, len(spent) / seconds)
+    return [p50, p99, len(spent) / seconds]
 
 
-def _made_up(described: signature.Signature, count: int) -> list[dict[str, Any]]:
+def _made_up(described: signature.Signature, count: int) -> Rows:
     chance = random.Random(count)
     values: dict[str, Callable[[], Any]] = {
         "FLOAT": lambda: round(chance.lognormvariate(1, 1), 2),
@@ -123,10 +83,10 @@ def _made_up(described: signature.Signature, count: int) -> list[dict[str, Any]]
 
 
 @contextmanager
-def _server(*overrides: str) -> Iterator[Address]:
-    """A server by the project's own command, on free ports."""
+def _server(*overrides: str) -> Iterator[tuple[str, str]]:
+    """A server by the project's own command, on free ports: its HTTP and gRPC addresses."""
     sets = [f"--set={o}" for o in ("serving.http_port=0", "serving.grpc_port=0", *overrides)]
-    command = [sys.executable, "-m", "pipeline", "serve", "--config", "automated", *sets]
+    command = [sys.executable, "-m", "pipeline", "serve", "--config", CONFIG, *sets]
     with subprocess.Popen(
         command, cwd=loading.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -135,48 +95,56 @@ def _server(*overrides: str) -> Iterator[Address]:
         while "curl" not in said:
             line = process.stdout.readline()
             if not line:
-                raise RuntimeError(f"{' '.join(command)} did not start")
+                raise ChildFailed(f"{' '.join(command)} did not start.")
             said += line
-        http, grpc = re.findall(r"127\.0\.0\.1:(\d+)  ", said)
-        yield Address(int(http), int(grpc))
+        http, grpc = re.findall(r"(127\.0\.0\.1:\d+)  ", said)
+        yield http, grpc
         process.terminate()
 
 
-def _in_process(folder: str, rows: list[dict[str, Any]]) -> Latencies:
+def in_process(folder: str, rows: Rows, seconds: float) -> Callable[[], list[float]]:
+    """Ready to check and predict rows for some time."""
     from components.inference.columns import from_rows
     from components.inference.model import LoadedVersion, choose
 
-    loaded = LoadedVersion(choose(folder))
-    spent = []
-    until = time.perf_counter() + 2
-    while (began := time.perf_counter()) < until:
-        loaded.predict(from_rows(loaded.signature, rows))
-        spent.append(time.perf_counter() - began)
-    return _summed_up(spent, 2)
+    def work() -> list[float]:
+        loaded = LoadedVersion(choose(folder))
+        spent = []
+        until = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < until:
+            loaded.predict(from_rows(loaded.signature, rows))
+            spent.append(time.perf_counter() - began)
+        return _summed_up(spent, seconds)
+
+    return work
 
 
-Ask = Callable[[Address, list[dict[str, Any]], float], Awaitable[list[float]]]
-
-
-def _ask(
-    ask: Ask, address: Address, rows: list[dict[str, Any]], clients: int, seconds: float
-) -> list[float]:
-    """The seconds that each request took; the first fifth of a second does not count."""
+def asked(
+    ask: Callable[..., Any],
+    addresses: tuple[str, str],
+    model: str,
+    rows: Rows,
+    clients: int,
+    seconds: float,
+) -> Callable[[], list[float]]:
+    """Ready to ask a server from several clients; the first fifth of a second does not count."""
 
     async def all_of_them() -> list[float]:
-        await asyncio.gather(*(ask(address, rows, 0.2) for _ in range(clients)))
-        found = await asyncio.gather(*(ask(address, rows, seconds) for _ in range(clients)))
-        return [spent for one in found for spent in one]
+        await asyncio.gather(*(ask(addresses, model, rows, 0.2) for _ in range(clients)))
+        each = await asyncio.gather(*(ask(addresses, model, rows, seconds) for _ in range(clients)))
+        return _summed_up([spent for one in each for spent in one], seconds)
 
-    return asyncio.run(all_of_them())
+    return lambda: asyncio.run(all_of_them())
 
 
-async def _by_rest(address: Address, rows: list[dict[str, Any]], seconds: float) -> list[float]:
+async def by_rest(
+    addresses: tuple[str, str], model: str, rows: Rows, seconds: float
+) -> list[float]:
     """Asks on one connection without a pause, with as little work of its own as can be."""
     body = json.dumps({"instances": rows}).encode()
-    model = loading.load("automated").registry.model
     head = f"POST /v1/models/{model}:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}"
-    reader, writer = await asyncio.open_connection("127.0.0.1", address.http)
+    host, _, port = addresses[0].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
     spent = []
     until = time.perf_counter() + seconds
     while (began := time.perf_counter()) < until:
@@ -190,14 +158,16 @@ async def _by_rest(address: Address, rows: list[dict[str, Any]], seconds: float)
     return spent
 
 
-async def _by_grpc(address: Address, rows: list[dict[str, Any]], seconds: float) -> list[float]:
+async def by_grpc(
+    addresses: tuple[str, str], model: str, rows: Rows, seconds: float
+) -> list[float]:
     """The same by gRPC, a tensor for each column."""
     from grpc import aio
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
 
     kinds = {float: ("FP32", "fp32"), int: ("INT64", "int64"), str: ("BYTES", "bytes")}
-    request = pb.ModelInferRequest(model_name=loading.load("automated").registry.model)
+    request = pb.ModelInferRequest(model_name=model)
     for name, value in rows[0].items():
         datatype, kind = kinds[type(value)]
         tensor = request.inputs.add(name=name, datatype=datatype, shape=[len(rows)])
@@ -206,7 +176,7 @@ async def _by_grpc(address: Address, rows: list[dict[str, Any]], seconds: float)
     spent = []
     # Else all clients of this process would share one connection.
     options = [("grpc.use_local_subchannel_pool", 1)]
-    async with aio.insecure_channel(f"127.0.0.1:{address.grpc}", options) as channel:
+    async with aio.insecure_channel(addresses[1], options) as channel:
         stub = stubs.GRPCInferenceServiceStub(channel)
         until = time.perf_counter() + seconds
         while (began := time.perf_counter()) < until:
@@ -215,21 +185,5 @@ async def _by_grpc(address: Address, rows: list[dict[str, Any]], seconds: float)
     return spent
 
 
-def _print(figures: dict[str, Any], console: Console) -> None:
-    lines = table(
-        "\nprotocol, rows, clients", "p50 alone", "p99 alone", "p50", "p99", "requests/s", "ratio"
-    )
-    for what, found in figures.items():
-        if isinstance(found, Latencies):
-            lines.add_row(what, f"{found.p50:.2f}", f"{found.p99:.2f}", "", "", "", "")
-            continue
-        alone, batching = found
-        times = [alone.p50, alone.p99, batching.p50, batching.p99]
-        cells = [*(f"{value:.2f}" for value in times), f"{batching.per_second:,.0f}"]
-        lines.add_row(what, *cells, f"{batching.per_second / alone.per_second:.2f}")
-    console.print(lines)
-    console.print(f"\nratio: requests a second, batching to alone.\n{NOTES}", style="dim")
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -12,29 +12,35 @@ TFX packs its own source for each Beam component of the template, about a second
 so it stays. TensorBoard has to be installed, or the template's Trainer fails.
 """
 
+import contextlib
 import importlib.resources
 import re
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks import processes
+from benchmarks.measuring import BEAM, CONFIG, Timed, run_pipeline
+from pipeline import loading
 
-EXAMPLES_SEEN = 1000 * 40
+BATCH = 40
+EXAMPLES_SEEN = 1000 * BATCH
 """Its number of steps by its batch size."""
 LABEL = "tips_xf"
 """Of its transformed rows."""
 _NAME = "taxi-template"
-_BEAM = ["--runner=FnApiRunner", "--direct_running_mode=in_memory"]
+_SETTLED = 300
+"""Batches after which everything is traced, opened and filled: more than one pass."""
 
 
-def create(folder: Path, data: Path, schema: Path, all_features: bool) -> None:
-    """Copies the template as `tfx template copy` does, and switches everything on.
+def made_and_run(folder: Path, data: Path, all_features: bool = False) -> Timed:
+    """Copies the template as `tfx template copy` does, switches everything on, and runs it.
 
     Args:
-      folder: where to; made.
-      data: a folder with the rows.
-      schema: the schema file.
-      all_features: with the twelve features that it suggests, in place of the three that are on.
+      folder: Where to; made.
+      data: A folder with the rows.
+      all_features: With the twelve features that it suggests, in place of the three that are on.
     """
     source = Path(str(importlib.resources.files("tfx"))) / "experimental/templates/taxi"
     for file in source.rglob("*.py"):
@@ -43,43 +49,93 @@ def create(folder: Path, data: Path, schema: Path, all_features: bool) -> None:
         text = file.read_text().replace("{{PIPELINE_NAME}}", _NAME)
         copy.write_text(text.replace("from tfx.experimental.templates.taxi.", "from "))
     (folder / "data").symlink_to(data)
+    schema = loading.PROJECT / loading.load(CONFIG).schema_file
     _edit(folder / "pipeline/pipeline.py", r"# (?=components\.append\()", "")
     runner = folder / "local_runner.py"
     _edit(runner, "# schema_path=generated_schema_path", f"schema_path={str(schema)!r}")
-    _edit(runner, "(?=metadata_connection_config=)", f"beam_pipeline_args={_BEAM}, ")
+    beam = f"beam_pipeline_args={BEAM[:2]}, "
+    _edit(runner, "(?=metadata_connection_config=)", beam)
     if all_features:
         block = r"(?s)(?<=add more features to the model\n).*?(?=# Number of vocabulary terms)"
         _edit(folder / "models/features.py", block, lambda m: re.sub(r"(?m)^# ?", "", m[0]))
-
-
-def run(folder: Path) -> processes.Timed:
-    """Runs the copy as its user does."""
     metadata = folder / "tfx_metadata" / _NAME / "metadata.db"
-    return processes.run_pipeline(["local_runner.py"], folder, metadata)
+    return run_pipeline(["local_runner.py"], metadata, folder)
 
 
-def trained(folder: Path) -> processes.Trained:
-    """The model, and the time from the start of Keras's `fit` to its validation.
-
-    Its TensorBoard callback opens a log at either moment, in a folder of its own, which nothing
-    touches later.
-    """
-    (trainer,) = folder.glob("tfx_pipeline_output/*/Trainer")
-    (logs,) = trainer.glob("model_run/*")
-    seconds = (logs / "validation").stat().st_mtime - (logs / "train").stat().st_mtime
-    (model,) = trainer.glob("model/*/Format-Serving")
-    return processes.Trained(model, EXAMPLES_SEEN, seconds)
+def model(folder: Path) -> Path:
+    """The SavedModel of a copy that has run."""
+    return _output(folder, "Trainer/model/*/Format-Serving")
 
 
 def transformed_examples(folder: Path) -> Path:
     """What the Trainer of a copy that has run reads: Split-train, Split-eval."""
-    (found,) = folder.glob("tfx_pipeline_output/*/Transform/transformed_examples/*")
-    return found
+    return _output(folder, "Transform/transformed_examples/*")
 
 
-def transform_graph(folder: Path) -> Path:
-    """The output of its Transform."""
-    (found,) = folder.glob("tfx_pipeline_output/*/Transform/transform_graph/*")
+def input_and_fit(folder: Path, steps: int) -> Callable[[], float]:
+    """Ready to call the copy's own `run_fn` up to its validation, and give examples/s.
+
+    The time begins after 300 batches. A clock takes the place of `run_fn`'s TensorBoard callback,
+    and is one.
+    """
+    import time
+
+    import tensorflow as tf
+
+    sys.path.insert(0, str(folder))
+    from models.keras_model import model as template_model
+
+    class Clock(tf.keras.callbacks.TensorBoard):  # type: ignore[misc]
+        began = ended = 0.0
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            super().on_train_batch_end(batch, logs)
+            if batch + 1 == _SETTLED:
+                Clock.began = time.time()
+
+        def on_test_begin(self, logs: Any = None) -> None:
+            Clock.ended = time.time()
+            raise StopIteration
+
+    tf.keras.callbacks.TensorBoard = Clock
+
+    def work() -> float:
+        with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(StopIteration):
+            template_model.run_fn(_arguments(folder, scratch, steps))
+        return (steps - _SETTLED) * BATCH / (Clock.ended - Clock.began)
+
+    return work
+
+
+def _arguments(folder: Path, scratch: str, steps: int) -> Any:
+    """What TFX's Trainer would give to `run_fn`."""
+    from tfx.components.trainer.fn_args_utils import DataAccessor, FnArgs
+    from tfx.components.util import tfxio_utils
+    from tfx.types import standard_artifacts
+
+    examples = standard_artifacts.Examples()
+    rows = transformed_examples(folder)
+    examples.uri, examples.split_names = str(rows), '["train", "eval"]'
+    factories = DataAccessor(
+        tf_dataset_factory=tfxio_utils.get_tf_dataset_factory_from_artifact([examples], []),
+        record_batch_factory=tfxio_utils.get_record_batch_factory_from_artifact([examples], []),
+        data_view_decode_fn=None,
+    )
+    return FnArgs(
+        working_dir=scratch,
+        train_files=[f"{rows}/Split-train/*"],
+        eval_files=[f"{rows}/Split-eval/*"],
+        train_steps=steps,
+        eval_steps=1,
+        model_run_dir=f"{scratch}/run",
+        serving_model_dir=f"{scratch}/serving",
+        transform_output=str(_output(folder, "Transform/transform_graph/*")),
+        data_accessor=factories,
+    )
+
+
+def _output(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(f"tfx_pipeline_output/*/{pattern}")
     return found
 
 

@@ -1,75 +1,334 @@
 """`make bench-training`: the training loop beside the template's, its checkpoints and its memory.
 
-    python -m benchmarks.training                    # about five minutes
-    python -m benchmarks.training --rows 10000000    # that many rows from disk; about four minutes
+    python -m benchmarks.training                    # about four minutes
+    python -m benchmarks.training --rows 10000000    # that many rows from disk, and nothing else
 
-Prints figures and targets, and writes them to workspace/reports/benchmark-training.json. A missed
-target is no error: the exit code tells only whether everything ran.
+Each training is a process of its own. Input and fit: the template's transformed rows, its batch
+size and hidden layers; the template has MirroredStrategy on its one device, ours none. Strategies:
+their replicas share the processors of this machine, so they cost here what they would bring on
+several machines.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
-import tempfile
-from contextlib import AbstractContextManager
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from benchmarks import ingest, template
+from benchmarks.measuring import Bench, alone, bench
 
-from benchmarks import report
-from benchmarks.processes import ChildFailed
-from pipeline import loading
-from pipeline.telling import RunLines, output_to, shown
-from pipeline.workspace import Workspace
+_BATCH, _ROWS, _STEPS = 256, 100_000, 4000
+_TAXI: dict[str, Any] = {"hidden": [64, 32], "dropout": 0.3}
+"""As in configs/taxi.yaml."""
+_WIDE: dict[str, Any] = {"hidden": [2048, 2048], "dropout": 0.3}
+_SIZES: dict[str, int | None] = {f"number_{n}": None for n in range(3)} | {
+    f"category_{size}": size for size in (9, 11, 14, 21, 26, 52, 78, 101, 200)
+}
+_INPUTS: dict[str, Any] = {
+    "problem": "binary",
+    "label": "label",
+    "num_classes": 1,
+    "features": [
+        {"name": n, "size": s} | ({"embed": None} if s else {}) for n, s in _SIZES.items()
+    ],
+}
+_PART, _DISTINCT_PARTS = 125_000, 8
 
 
-def main() -> int:
-    """Measures and tells; the exit code comes back."""
+def main() -> None:
+    """Measures and tells."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.training",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--rows", type=int, help="train from disk on that many, and nothing else")
+    parser.add_argument("--rows", type=int, help="train from disk on that many")
     rows: int | None = parser.parse_args().rows
-    workspace = Workspace(loading.PROJECT / loading.load("automated").workspace)
-    log = workspace.logs / "benchmark-training.log"
-    log.unlink(missing_ok=True)
-    with output_to(log) as console, tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        os.environ["TMPDIR"] = scratch  # Beam and TensorFlow leave files behind.
-        try:
-            figures = _measure(rows, Path(scratch), console)
-        except ChildFailed as failure:
-            console.print(f"\n[red]{failure}[/] What it printed is in {shown(log)}.", markup=True)
-            return 1
-        path = workspace.reports / "benchmark-training.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2, default=str))
-        console.print(f"\nAll figures: {shown(path)}")
-    return 0
-
-
-def _measure(rows: int | None, scratch: Path, console: Console) -> dict[str, Any]:
-    from benchmarks import training_report  # now that TensorFlow's messages go to the log
-
-    processors, load = os.cpu_count(), os.getloadavg()[0]
-    console.print(f"{processors} processors, load {load:.1f}")
-    if load > report.BUSY:
-        console.print("[yellow]The machine is busy with something else: times will mislead.[/]")
-    figures: dict[str, Any] = {"processors": processors, "load_before": load}
-    with RunLines(console) as lines:
-
-        def step(what: str) -> AbstractContextManager[None]:
-            return lines.step(f"{what:<46}")
-
+    with bench("training") as made:
+        data = made.scratch / "rows"
+        with made.step("writing rows"):
+            write_rows(data, rows or _ROWS)
         if rows:
-            found, wanted = training_report.measure_rows(rows, scratch, step, console)
-        else:
-            found, wanted = training_report.measure_all(scratch, step, console)
-    report.tell_targets(wanted, console, training_report.NOTES)
-    return figures | found | {"targets": [t._asdict() | {"met": t.met} for t in wanted]}
+            _many_rows(made, data, rows)
+            return
+        _beside_template(made)
+        _checkpoints(made, data)
+        _strategies(made, data)
+
+
+def _beside_template(made: Bench) -> None:
+    copy, rows = made.scratch / "template", made.scratch / "template-rows"
+    with made.step("TFX's template, once"):
+        ingest.write_rows(made.scratch / "data" / "rows.csv", 15_002)
+        template.made_and_run(copy, made.scratch / "data")
+        inputs = alone(partial(rows_of_template, copy, rows)).result
+    rates: dict[str, list[float]] = {"template": [], "ours": []}
+    model = {"hidden": [16, 8]}
+    for number in range(3):
+        with made.step(f"input and fit, {number + 1} of 3"):
+            rates["template"].append(alone(partial(template.input_and_fit, copy, _STEPS)).result)
+            options = {"steps": 30_000, "global_batch_size": template.BATCH}
+            rates["ours"].append(_rate(made, rows, model, options, inputs=inputs))
+    theirs, ours = (sorted(found)[1] for found in rates.values())
+    lines = [["input and fit, batch 40", theirs, ours, ours / theirs]]
+    made.tell("\nexamples/s", "template", "ours", "ratio", rows=lines)
+    made.target("input and fit, times the template's", ours / theirs, 4.0, at_least=True)
+    made.figures["input and fit"] = rates
+
+
+def _checkpoints(made: Bench, data: Path) -> None:
+    """What one costs the loop, and how soon a killed training goes on."""
+    lines = []
+    for name, model in (("taxi", _TAXI), ("wide", _WIDE)):
+        with made.step(f"checkpoints, hidden layers {model['hidden']}"):
+            seconds = {}
+            for every in (None, 20):
+                saves = {"every_steps": every, "every_seconds": None}
+                options = {"steps": 200, "checkpoints": saves}
+                seconds[every] = _progress(made, data, model, options)["seconds"]
+            each = (seconds[20] - seconds[None]) / 10
+        lines.append([f"{name} model", 1000 * each, f"{each / 30:.3%}"])
+        made.target(f"a checkpoint of the {name} model, share of 30 s", each / 30, 0.01)
+    made.tell("\na checkpoint", "ms", "share, every 30 s", rows=lines)
+    with made.step("a kill, and on"):
+        folder = made.scratch / "killed"
+        options = {"steps": 20_000, "checkpoints": {"every_steps": 500, "every_seconds": None}}
+        began = time.time()
+        step = partial(training, folder, data, _TAXI, options, _INPUTS)
+        process = multiprocessing.get_context("spawn").Process(target=_whole, args=(step,))
+        process.start()
+        while not [*folder.glob("checkpoints/*/*/step-*")] and process.is_alive():
+            time.sleep(0.01)
+        first = time.time() - began
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        resumed = alone(step)
+    made.figures["resume"] = {"first checkpoint": first, "rest": resumed.seconds}
+    made.tell(
+        "\ns",
+        "",
+        rows=[
+            ["from nothing to the first checkpoint, imports included", first],
+            ["the killed training's rest, imports left out", resumed.seconds],
+        ],
+    )
+
+
+def _whole(step: Callable[[], Callable[[], Any]]) -> None:
+    step()()
+
+
+def _strategies(made: Bench, data: Path) -> None:
+    lines = []
+    for network, model, batch in (("taxi", _TAXI, _BATCH), ("wide", _WIDE, 1024)):
+        few = 300 if model is _WIDE else _STEPS
+        options = {"steps": few, "global_batch_size": batch}
+        rates = {}
+        with made.step(f"strategies, hidden layers {model['hidden']}"):
+            rates["one device"] = _rate(made, data, model, options)
+            rates["one device, rows from disk"] = _rate(
+                made, data, model, options | {"memory_mib": 1.0}
+            )
+            mirrored = options | {"strategy": "mirrored"}
+            rates["mirrored, 2 devices"] = _rate(made, data, model, mirrored, devices=2)
+            rates["multi_worker, 2 processes"] = _workers(made, data, model, options)
+        base = rates["one device"]
+        lines += [[f"{network}: {n}", rate, rate / base] for n, rate in rates.items()]
+        made.figures[f"strategies, {network}"] = rates
+        share = rates["multi_worker, 2 processes"] / base
+        limit = 0.35 if model is _TAXI else 0.8
+        made.target(f"two workers, {network}, of one device", share, limit, at_least=True)
+    made.tell(f"\n{os.cpu_count()} processors", "examples/s", "of one device", rows=lines)
+
+
+def _workers(made: Bench, data: Path, model: dict[str, Any], options: dict[str, Any]) -> float:
+    """The rate of two processes that train together; the first one's."""
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    folder = _fresh(made)
+    options = options | {"strategy": "multi_worker"}
+    clusters = [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+        for index in range(2)
+    ]
+    steps = [partial(training, folder, data, model, options, _INPUTS, 1, c) for c in clusters]
+    with ThreadPoolExecutor() as pool:
+        first, _ = pool.map(alone, steps)
+    return _last_rate(first.result)
+
+
+def _many_rows(made: Bench, data: Path, rows: int) -> None:
+    with made.step(f"{rows:,} rows, one pass"):
+        step = partial(training, _fresh(made), data, _TAXI, {"epochs": 1}, _INPUTS)
+        found = alone(step)
+    above = found.above_start / 2**20
+    lines = [["s", found.seconds], ["s in steps", found.result["seconds"]], ["MiB", above]]
+    made.tell(f"\n{rows:,} rows", "", rows=lines)
+    made.target("memory above start-up, GiB", above / 1024, 2.0)
+    made.figures["many rows"] = found._asdict()
+
+
+def _progress(
+    made: Bench,
+    data: Path,
+    model: dict[str, Any],
+    options: dict[str, Any],
+    devices: int = 1,
+    inputs: dict[str, Any] = _INPUTS,
+) -> dict[str, Any]:
+    step = partial(training, _fresh(made), data, model, options, inputs, devices)
+    found: dict[str, Any] = alone(step).result
+    return found
+
+
+def _rate(made: Bench, data: Path, *settings: Any, **others: Any) -> float:
+    return _last_rate(_progress(made, data, *settings, **others))
+
+
+def _last_rate(progress: dict[str, Any]) -> float:
+    """Examples/s of the second half: nothing is traced or opened then."""
+    return float(progress["position"]["evaluations"][-1]["examples_per_second"])
+
+
+def _fresh(made: Bench) -> Path:
+    return made.scratch / f"training-{len([*made.scratch.glob('training-*')])}-{time.time_ns()}"
+
+
+def training(
+    folder: Path,
+    data: Path,
+    model: dict[str, Any],
+    options: dict[str, Any],
+    inputs: dict[str, Any],
+    devices: int = 1,
+    cluster: str = "",
+) -> Callable[[], dict[str, Any]]:
+    """Ready to train, and to give the last checkpoint's progress.
+
+    Args:
+      folder: For checkpoints and curves.
+      data: `train*` and `eval*` in it are the examples.
+      model: Settings that differ from a plain network's.
+      options: Settings of the training; `steps`, `global_batch_size` and others.
+      inputs: The feature spec.
+      devices: How many logical devices the processor is.
+      cluster: TF_CONFIG of one of several workers.
+    """
+    if cluster:
+        os.environ["TF_CONFIG"] = cluster
+    import tensorflow as tf
+
+    from components.trainer.core.job import Job, train
+    from pipeline.config import Model, training_model
+
+    if devices > 1:
+        (processor,) = tf.config.list_physical_devices("CPU")
+        each = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+        tf.config.set_logical_device_configuration(processor, each)
+    plain: dict[str, Any] = {
+        "seed": 1,
+        "global_batch_size": _BATCH,
+        "learning_rate": {"initial": 0.001},
+        "evaluate_every_steps": max(1, options.get("steps", 2 * _STEPS) // 2),
+        "strategy": "one_device",
+        "checkpoints": {"every_seconds": None},
+    }
+    settings = {
+        "model": Model.model_validate(model).model_dump(mode="json"),
+        "training": training_model().model_validate(plain | options).model_dump(mode="json"),
+    }
+    job = Job(
+        pipeline="benchmark",
+        train_files=[str(data / "train*")],
+        eval_files=[str(data / "eval*")],
+        inputs=inputs,
+        settings=settings,
+        checkpoints=str(folder / "checkpoints"),
+        identity={"settings": settings},
+        log_dir=str(folder / "tensorboard"),
+    )
+    return lambda: train(job).progress
+
+
+def write_rows(folder: Path, rows: int) -> None:
+    """Writes `train-*` with `rows` made-up rows and a small `eval`, as Transform writes them.
+
+    Up to a million rows differ; more are those again, copied as they are compressed.
+    """
+    folder.mkdir(parents=True)
+    whole, rest = divmod(rows, _PART)
+    parts = [(folder / f"part-{n}", _PART, n) for n in range(min(whole, _DISTINCT_PARTS))]
+    parts += [(folder / "train-rest", rest, 98)] if rest else []
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        pool.starmap(_write_part, [*parts, (folder / "eval", 20_000, 99)])
+    for number in range(whole):
+        shutil.copy(folder / f"part-{number % _DISTINCT_PARTS}", folder / f"train-{number:05d}")
+    for path in folder.glob("part-*"):
+        path.unlink()
+
+
+def _write_part(path: Path, rows: int, seed: int) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    random = np.random.default_rng(seed)
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for score in random.normal(size=rows):
+            example = tf.train.Example()
+            feature = example.features.feature
+            for name, size in _SIZES.items():
+                if size:
+                    feature[name].int64_list.value.append(random.integers(size))
+                else:
+                    feature[name].float_list.value.append(score + random.normal())
+            feature["label"].float_list.value.append(float(score > 0.5))
+            writer.write(example.SerializeToString())
+
+
+def rows_of_template(copy: Path, folder: Path) -> Callable[[], dict[str, Any]]:
+    """Ready to write the transformed rows of a copy of the template as ours are, and their spec."""
+    import tensorflow as tf
+
+    def work() -> dict[str, Any]:
+        folder.mkdir()
+        sizes: dict[str, int | None] = {}
+        for split in ("train", "eval"):
+            rows = template.transformed_examples(copy) / f"Split-{split}"
+            records = tf.data.TFRecordDataset([str(f) for f in rows.iterdir()], "GZIP")
+            options = tf.io.TFRecordOptions(compression_type="GZIP")
+            with tf.io.TFRecordWriter(str(folder / split), options) as writer:
+                for record in records.as_numpy_iterator():
+                    example = tf.train.Example.FromString(record)
+                    feature = example.features.feature
+                    label = feature[template.LABEL]
+                    label.float_list.value.append(label.int64_list.value[0])
+                    writer.write(example.SerializeToString())
+                    for name in feature:
+                        ids = feature[name].int64_list.value
+                        sizes[name] = max(sizes.get(name) or 0, ids[0] + 1) if ids else None
+        del sizes[template.LABEL]
+        features = [
+            {"name": name, "size": size} | ({"embed": None} if size else {})
+            for name, size in sorted(sizes.items())
+        ]
+        return _INPUTS | {"label": template.LABEL, "features": features}
+
+    return work
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -19,8 +19,8 @@ from components.continued_evaluation.telling import TITLES, interval, judged
 from components.errors import PipelineStop
 from components.evaluation.thresholds import CANDIDATE, HEURISTIC
 from components.registry import store
-from pipeline.command_line import ended
-from pipeline.telling import shown
+from pipeline.command_line import told
+from pipeline.console import shown
 
 
 class Lived(NamedTuple):
@@ -37,22 +37,18 @@ class Lived(NamedTuple):
     after: int | None
 
 
-def main(overrides: Sequence[str], last: int) -> int:
-    """Lives through the spans up to `last`, from an empty workspace.
-
-    Args:
-      overrides: Of the configuration `replay`.
-      last: The span to stop after.
+def main(given: argparse.Namespace) -> int:
+    """Lives through the spans up to the last one asked for, from an empty workspace.
 
     Raises:
       PipelineStop: The settings are wrong, the workspace is not a replay's, or something failed.
     """
     began = time.monotonic()
-    with stages.begin(overrides) as stage:
+    with stages.begin(given.set) as stage:
         files.copy_tree(stage.model, _left_alone(stage.model))
         _tell_start(stage)
         lived = []
-        for span in stage.fresh_spans(last):
+        for span in stage.fresh_spans(given.last):
             record = stage.live(span)
             lived.append(Lived(record, _first_champion(stage, record), stage.champion()))
             _tell(lived[-1], stage)
@@ -87,7 +83,7 @@ def _tell_start(stage: Stage) -> None:
     """What version 1 is, and the heading of the lines to come."""
     metrics = store.read_manifest(stage.model, 1)["metrics"]
     auc, rule = (metrics[model][OVERALL]["auc"] for model in (CANDIDATE, HEURISTIC))
-    rows = sum(len(stage.quarters.spans[span]) for span in stages.FIRST_YEAR)
+    rows = sum(len(stage.quarters[span][1]) for span in stages.FIRST_YEAR)
     stage.console.print(
         f"Version 1, of the first year's {rows:,} rows: auc {auc:.4f}, the rule {rule:.4f}\n"
     )
@@ -103,7 +99,7 @@ def _tell(lived: Lived, stage: Stage) -> None:
     evidence = lived.record.evidence
     line = _LINE.format(
         evidence.span,
-        stage.quarters.name(evidence.span),
+        stage.quarters[evidence.span][0],
         f"{evidence.rows.total:,}",
         f"v{evidence.champion}",
         interval(_overall(lived.record)["auc"]),
@@ -169,5 +165,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    given = _arguments()
-    raise SystemExit(ended(lambda: main(given.set, given.last)))
+    chosen = _arguments()
+    raise SystemExit(told(lambda: main(chosen)))
