@@ -12,7 +12,9 @@ from tests.end_to_end.project import Project, Result
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Result]:
     """A project after its first run, and what that run printed; saved to be restored."""
     project = Project(tmp_path_factory.mktemp("lived") / "project")
-    first = project.run()
+    process = project.start()  # by the very command that a person types
+    output, _ = process.communicate()
+    first = Result(process.returncode, output)
     assert first.code == 0, first.output
     project.save()
     return project, first

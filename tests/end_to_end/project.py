@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import small
+from tests import small, warm
 
 _ROOT = Path(__file__).parent.parent.parent
 _LINE = re.compile(r"^  (\w+) +(done|cached|failed|skipped)\b", re.MULTILINE)
@@ -75,9 +75,8 @@ class Project:
 
     def run(self, *arguments: str, name: str = "run") -> Result:
         """Runs the pipeline, or another command, to its end."""
-        process = self.start(*arguments, name=name)
-        output, _ = process.communicate()
-        return Result(process.returncode, output)
+        words = [name, *arguments, "--config", "small"]
+        return Result(*warm.run(self.folder, words, small.environment_of_a_copy()))
 
     def save(self) -> None:
         """Keeps a copy of the whole folder, for `restore`."""

@@ -12,6 +12,7 @@ import pytest
 from tests import small
 from tests.end_to_end.project import Project
 
+pytestmark = pytest.mark.prove
 BAD = ["7.5,heavy,3,shop 1,card,1,1600000000,1", "too,few", "1.0,1.0,0,shop 1,card,1,1600000000,"]
 
 

@@ -5,27 +5,27 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests import small
-from tests.end_to_end.project import Project
+from tests.end_to_end.project import Project, Result
 
 LONG = (
     "--set=training.epochs=300",
     "--set=training.evaluate_every_steps=400",
     "--set=training.checkpoints.every_steps=20",
 )
+pytestmark = pytest.mark.prove
 SEED = int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose first run got SIGTERM while it trained."""
-    project = Project(tmp_path_factory.mktemp("project"))
+def interrupted(lived: tuple[Project, Result]) -> Project:
+    """A project whose second run got SIGTERM while it trained."""
+    project, _ = lived
+    project.restore()
     process = project.start(*LONG)
     _wait_for_a_checkpoint(project, process)
     process.send_signal(signal.SIGTERM)
@@ -50,14 +50,7 @@ def _steps(project: Project) -> list[int]:
 def test_interrupted_run_leaves_a_checkpoint_that_is_listed(interrupted: Project) -> None:
     steps = _steps(interrupted)
     assert len(steps) == 2
-    listed = subprocess.run(
-        [sys.executable, "-m", "pipeline", "checkpoints", "--config", "small"],
-        cwd=interrupted.folder,
-        env=small.environment_of_a_copy(),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    listed = interrupted.call("checkpoints").output
     (folder,) = (interrupted.folder / "workspace" / "checkpoints").iterdir()
     assert folder.name in listed
     assert f"{steps[-1]:,}" in listed
@@ -85,7 +78,6 @@ def test_same_command_goes_on_from_the_last_step(interrupted: Project) -> None:
     assert runs == {path.name for path in trainer.glob("model/*")}
 
 
-@pytest.mark.prove
 @pytest.mark.timeout(3600)
 def test_run_killed_anywhere_files_the_same_version(tmp_path: Path) -> None:
     """SIGKILL at random moments of a whole run, whatever component they hit."""

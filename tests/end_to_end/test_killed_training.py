@@ -4,14 +4,10 @@ The moments are drawn from a seed that is printed; KILL_SEED=... repeats a serie
 how many there are (`make soak`). `make test` kills at least 5 times, `make prove` at least 20.
 """
 
-import copy
 import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +19,21 @@ import tensorflow as tf
 
 from components.features.table import FeatureTable
 from pipeline.config import Model, Training
-from tests import small
+from tests import small, warm
 from tests.end_to_end.project import Project
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
 TRAINING: dict[str, Any] = {
     "seed": 3,
-    "epochs": 40,
+    "epochs": 20,
     "global_batch_size": 64,
     "learning_rate": {"initial": 0.01, "schedule": "cosine", "warmup_steps": 5, "decay_to": 0.1},
     "evaluate_every_steps": 10,
     "early_stopping": {"metric": "auc", "patience": 30},
     "checkpoints": {"every_steps": 4},
 }
-"""About 560 steps with a partial batch in each epoch, and a checkpoint every 4."""
+"""About 280 steps with a partial batch in each epoch, and a checkpoint every 4."""
 MODEL = {"hidden": [16, 8], "dropout": 0.2, "batch_norm": True}
 MEMORY = {"in memory": 256.0, "from shards": 0.02}
 
@@ -96,23 +92,19 @@ class Trainer:
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)  # as the local runner does with what was killed
         out.mkdir()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.end_to_end.killable", str(self._spec(out))],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "log").open("ab"),
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "training\n", (self.folder / "log").read_text()[-3000:]
+        log = out / "log"
+        module, spec = "tests.end_to_end.killable", str(self._spec(out))
+        process = warm.start(module, ROOT, [spec], os.environ, str(log))
+        while not (log.exists() and "training\n" in log.read_text()):
+            assert process.is_alive(), log.read_text()[-3000:]
+            time.sleep(0.01)
         started = time.monotonic()
-        try:
-            code = process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        process.join(kill_after)
+        if process.is_alive():
+            process.kill()
+            process.join()
             return time.monotonic() - started, False
-        assert code == 0, (self.folder / "log").read_text()[-3000:]
+        assert process.exitcode == 0, log.read_text()[-3000:]
         return time.monotonic() - started, True
 
     def ended(self) -> Ended:
@@ -151,13 +143,6 @@ def _assert_same(killed: Ended, whole: Ended) -> None:
     assert evaluations[0] == evaluations[1]
     np.testing.assert_array_equal(killed.predictions, whole.predictions)
     assert killed.curves == whole.curves == [e["step"] for e in evaluations[0]]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), copy.deepcopy(small.SETTINGS))
-    assert project.run().code == 0
-    return project
 
 
 def _series(project: Project, folder: Path, memory: float, kills: int) -> None:

@@ -21,10 +21,9 @@ def project(lived: tuple[Project, Result]) -> Project:
 def test_predict_prints_what_the_model_says_and_nothing_else(project: Project) -> None:
     loaded = LoadedVersion(choose(str(project.registry)))
     expected = loaded.predict(from_rows(loaded.signature, [ROW]))
-    for wanted in ("champion", "1"):
-        answer = json.loads(project.call("predict", json.dumps(ROW), "--version", wanted).output)
-        assert (answer["model"], answer["version"]) == ("small", 1)
-        assert answer["predictions"] == pytest.approx(expected, abs=1e-6)
+    answer = json.loads(project.call("predict", json.dumps(ROW)).output)
+    assert (answer["model"], answer["version"]) == ("small", 1)
+    assert answer["predictions"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,7 @@ import pytest
 
 from tests.end_to_end.project import Project
 
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which the first run was to start from a champion that is not there yet."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    result = project.run("--set=training.warm_start.version=champion")
-    assert result.code == 0, result.output
-    assert _training(project)["warm_start"] is None
-    return project
+pytestmark = pytest.mark.prove
 
 
 def _training(project: Project) -> dict[str, Any]:
