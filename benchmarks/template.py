@@ -83,9 +83,9 @@ def input_and_fit(folder: Path, steps: int) -> Callable[[], float]:
     import tensorflow as tf
 
     sys.path.insert(0, str(folder))
-    from models.keras_model import model as template_model
+    from models.keras_model import model as template_model  # type: ignore[import-not-found]
 
-    class Clock(tf.keras.callbacks.TensorBoard):  # type: ignore[misc]
+    class Clock(tf.keras.callbacks.TensorBoard):
         began = ended = 0.0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
