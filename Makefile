@@ -27,7 +27,7 @@ MOVE = $(SETTINGS) $(call option,--why,WHY)
 run-local: env ## Run the pipeline on this machine
 	@$(PY) -m pipeline run $(SETTINGS)
 test: env ## Run the tests
-	@$(PY) -m pytest -m "not prove" -n 2 --dist loadfile
+	@$(PY) -m pytest -m "not prove" -n auto --dist loadfile
 lint: env ## Check style, types and who imports whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -66,7 +66,7 @@ gc: env ## Free disk: shows what can go, and asks       [YES=1]
 
 ##@ Proofs
 prove: env ## Run the slower proofs
-	@$(PY) -m pytest -m prove -n 2 --dist loadfile
+	@$(PY) -m pytest -m prove -n auto --dist loadfile
 soak: env ## Kill trainings at random moments, for hours         [KILLS=200]
 	@KILLS=$(call quoted,KILLS) $(PY) -m pytest -m prove -k killed tests/end_to_end
 

@@ -19,7 +19,7 @@ import psutil
 from rich.console import Console
 
 from pipeline import loading
-from pipeline.console import RunLines, output_to, shown, table
+from pipeline.telling import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
 CONFIG = "automated"

@@ -178,6 +178,7 @@ def frame(config: Config, examples: Path) -> pd.DataFrame:
     """
     import tensorflow as tf
 
+    from components.features.dates import part_ids
     from pipeline import schema
 
     absent: dict[str, tuple[Any, Any]] = {
@@ -190,6 +191,13 @@ def frame(config: Config, examples: Path) -> pd.DataFrame:
     spec = {name: tf.io.FixedLenFeature([], *absent[types[name]]) for name in names}
     parts = [tf.io.parse_example(batch, spec) for batch in _batches(examples)]
     made = pd.DataFrame({n: np.concatenate([part[n] for part in parts]) for n in names})
+    dates = {n: f for n, f in config.features.columns.items() if f.kind == "date"}
+    for name, feature in dates.items():
+        column = tf.constant(made[config.features.column_of(name)].to_numpy())
+        made[name] = part_ids(column, feature)[1].numpy()
+    names = sorted({*names} - {config.features.column_of(name) for name in dates} | {*dates})
+    types |= dict.fromkeys(dates, "PART")
+    made = made[names]
     for name in names:
         if types[name] == "BYTES":
             made[name] = made[name].str.decode("utf-8")
@@ -223,7 +231,11 @@ def _batches(examples: Path) -> Iterator[Any]:
 def _categories(config: Config) -> list[str]:
     kinds = config.features.columns.items()
     return sorted(
-        {config.features.column_of(n) for n, f in kinds if f.kind in ("vocabulary", "hashed")}
+        {
+            n if f.kind == "date" else config.features.column_of(n)
+            for n, f in kinds
+            if f.kind in ("vocabulary", "hashed", "date")
+        }
     )
 
 

@@ -19,8 +19,8 @@ from components.continued_evaluation.telling import TITLES, interval, judged
 from components.errors import PipelineStop
 from components.evaluation.thresholds import CANDIDATE, HEURISTIC
 from components.registry import store
-from pipeline.command_line import told
-from pipeline.console import shown
+from pipeline.command_line import ended
+from pipeline.telling import shown
 
 
 class Lived(NamedTuple):
@@ -166,4 +166,4 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     chosen = _arguments()
-    raise SystemExit(told(lambda: main(chosen)))
+    raise SystemExit(ended(lambda: main(chosen)))

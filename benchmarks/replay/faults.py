@@ -19,9 +19,9 @@ from components.continued_evaluation.history import Record
 from components.continued_evaluation.telling import TITLES
 from components.errors import PipelineStop
 from components.files import new_file
-from pipeline.command_line import told
-from pipeline.console import shown
+from pipeline.command_line import ended
 from pipeline.loading import PROJECT
+from pipeline.telling import shown
 
 LABEL = "big_tipper"
 CLEAN = "no fault"
@@ -206,4 +206,4 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     chosen = _arguments()
-    raise SystemExit(told(lambda: main(chosen)))
+    raise SystemExit(ended(lambda: main(chosen)))
