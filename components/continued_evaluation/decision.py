@@ -15,9 +15,9 @@ from typing import Literal
 from components.continued_evaluation.evidence import (
     OVERALL,
     Evidence,
+    Filed,
     Metrics,
     Moved,
-    Record,
     Value,
 )
 from components.continued_evaluation.settings import ContinuedEvaluation, Limit
@@ -30,7 +30,7 @@ _PROMOTION = "below_promotion"
 _FIRST: tuple[Action, ...] = ("investigate", "roll_back", "retrain", "keep")
 
 
-class Reason(Record):
+class Reason(Filed):
     """Something that was found, and what it leads to by itself.
 
     `kind` is one of: anomaly, repeated_rows, one_class, few_rows, prediction_skew, skew,
@@ -47,7 +47,7 @@ class Reason(Record):
     limit: float | None = None
 
 
-class Decision(Record):
+class Decision(Filed):
     """What to do with the champion, and all reasons; none for a plain `keep`."""
 
     action: Action

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict
 OVERALL = "overall"
 
 
-class Record(BaseModel):
+class Filed(BaseModel):
     """Frozen, and whatever else a later version wrote is dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Value(Record):
+class Value(Filed):
     """A metric with its confidence interval (95 %); None where it cannot be computed."""
 
     value: float | None
@@ -30,7 +30,7 @@ Plain = dict[str, dict[str, float | None]]
 """The same, without intervals: from a version's manifest."""
 
 
-class Moved(Record):
+class Moved(Filed):
     """How far a column's distribution is from another's."""
 
     column: str
@@ -40,7 +40,7 @@ class Moved(Record):
     limit: float
 
 
-class Anomaly(Record):
+class Anomaly(Filed):
     """Something in the span that does not fit the schema."""
 
     column: str
@@ -48,7 +48,7 @@ class Anomaly(Record):
     what: str
 
 
-class Rows(Record):
+class Rows(Filed):
     """How many rows there are, and how many of them are no news (as fractions)."""
 
     total: int
@@ -56,7 +56,7 @@ class Rows(Record):
     seen_before: float = 0.0
 
 
-class Joined(Record):
+class Joined(Filed):
     """What became of logged predictions and late labels; rows each.
 
     The predictions read are `joined + unlabelled + repeated_predictions + without_key +
@@ -96,7 +96,7 @@ class Joined(Record):
     without_features: int = 0
 
 
-class Answers(Record):
+class Answers(Filed):
     """Logged predictions beside what the same version answers now.
 
     Attributes:
@@ -110,14 +110,14 @@ class Answers(Record):
     largest: float
 
 
-class Age(Record):
+class Age(Filed):
     """How old the champion is; None where it cannot be told."""
 
     spans: int | None
     days: float
 
 
-class Evidence(Record):
+class Evidence(Filed):
     """A champion on a fresh span.
 
     Attributes:

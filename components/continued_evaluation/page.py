@@ -17,6 +17,7 @@ from components.continued_evaluation import telling
 from components.continued_evaluation.decision import bounds
 from components.continued_evaluation.evidence import OVERALL, Moved, Value
 from components.continued_evaluation.history import Followed, Record
+from components.continued_evaluation.settings import Limit
 from components.evaluation.slices import columns_of
 from components.files import new_file
 
@@ -195,7 +196,7 @@ def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[go.S
     """Each limit as a line with steps."""
     found: dict[str, list[float | None]] = {}
     for number, record in enumerate(records):
-        for limit in telling.limits_of(record):
+        for limit in map(Limit.model_validate, record.settings["limits"]):
             if limit.metric == metric and columns_of(place) == sorted(limit.slices or []):
                 for bound, setting in bounds(limit, place, record.evidence):
                     found.setdefault(setting, [None] * len(records))[number] = bound

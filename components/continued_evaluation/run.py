@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.continued_evaluation import following, history, telling
+from components.continued_evaluation import history, telling
 from components.errors import NothingToDo
 from pipeline import loading
 from pipeline import run as training
@@ -48,7 +48,7 @@ def _main(config_name: str, overrides: list[str], span: int | None) -> int:
     log = workspace.logs / f"{config.name}-continued-evaluation-{started}.log"
     workspace.make()
     model = str(workspace.registry / config.registry.model)
-    following.settle(model)
+    history.settle(model)
     with output_to(log) as console:
         console.print(f"{config.registry.model}: fresh rows of {config.data.path}, {shown(log)}")
         try:
@@ -137,11 +137,11 @@ def follow(
       log: Where everything else goes.
     """
     settings = loading.load(config_name, overrides).part("continued_evaluation")
-    due = following.due(model, record, settings)
+    due = history.due(model, record, settings)
     if due == "retrain":
         return _retrain(record, model, config_name, overrides, console, log)
     if due == "roll_back":
-        to = following.roll_back(model, record)
+        to = history.roll_back(model, record)
         console.print(f"[bold]Rolled back: version {to} is champion again.[/]")
     return LOOK if due == "look" else 0
 
@@ -160,9 +160,9 @@ def _retrain(
     code = training.train(config_name, config, workspace, console, log)
     if code not in (0, training.NOT_BLESSED):
         return LOOK if code == training.REFUSED else code
-    following.settle(model)
+    history.settle(model)
     if history.followed(model, record.id) is None:
-        following.note_version(model, record, None)
+        history.note_version(model, record, None)
     return 0
 
 
@@ -172,7 +172,7 @@ def retraining_overrides(record: history.Record) -> list[str]:
     Its candidate and the champion are compared on the newest span's test rows alone: by the row
     hash those are in nobody's training rows.
     """
-    wanted, found = following.retraining(record), []
+    wanted, found = history.retraining(record), []
     if wanted.spans:
         spans = json.dumps(wanted.spans)
         # Twice: a setting's parts would be merged with those that are there.

@@ -1,9 +1,8 @@
 """What a person sees of evaluations on the terminal, and how they are told in words."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +12,6 @@ from components.continued_evaluation import history
 from components.continued_evaluation.decision import Action
 from components.continued_evaluation.evidence import OVERALL, Evidence, Metrics, Moved, Value
 from components.continued_evaluation.history import Followed, Record
-from components.continued_evaluation.settings import Limit
 from components.registry import store
 from pipeline.config import Config
 from pipeline.telling import make, shown, table, tell_next
@@ -42,11 +40,6 @@ def span_name(record: Record) -> str:
     return str(record.evidence.span)
 
 
-def limits_of(record: Record) -> list[Limit]:
-    """The limits that the champion was judged by."""
-    return [Limit.model_validate(limit) for limit in record.settings["limits"]]
-
-
 def judged(evidence: Evidence) -> Metrics:
     """The metrics that were judged: of the logged predictions, if there are any."""
     return evidence.metrics.get("logged") or evidence.metrics["champion"]
@@ -54,9 +47,10 @@ def judged(evidence: Evidence) -> Metrics:
 
 def metrics_to_show(records: Sequence[Record]) -> list[str]:
     """The metrics that have a limit, the newest evaluation's first; if none has, one metric."""
-    limited = [limit.metric for record in reversed(records) for limit in limits_of(record)]
+    limits = (limit for record in reversed(records) for limit in record.settings["limits"])
     measured = list(judged(records[-1].evidence)[OVERALL])
-    return list(dict.fromkeys(limited)) or (["auc"] if "auc" in measured else measured[:1])
+    limited = list(dict.fromkeys(limit["metric"] for limit in limits))
+    return limited or (["auc"] if "auc" in measured else measured[:1])
 
 
 def interval(value: Value | None) -> str:
@@ -68,9 +62,9 @@ def interval(value: Value | None) -> str:
     return f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})"
 
 
-def worst(moved: Sequence[Moved]) -> Moved | None:
-    """The column that is farthest from another distribution, measured by its limit."""
-    return max(moved, key=lambda one: one.value / one.limit, default=None)
+def farthest(moved: Sequence[Moved]) -> list[Moved]:
+    """The columns that are nearest to their limits or beyond, the farthest first."""
+    return sorted(moved, key=lambda one: one.value / one.limit, reverse=True)
 
 
 def outcome(record: Record, followed: Followed | None) -> str:
@@ -81,23 +75,7 @@ def outcome(record: Record, followed: Followed | None) -> str:
 
 
 def tell(record: Record, model: str, console: Console) -> None:
-    """Prints metrics, drift and the decision with its reasons."""
-    console.print()
-    _tell_metrics(record, console)
-    _tell_moved(record, console)
-    action = record.decision.action
-    console.print(
-        f"\nVersion {record.evidence.champion} on span {record.evidence.span}: "
-        f"[bold {_STYLES[action]}]{TITLES[action].lower()}[/]"
-    )
-    for reason in record.decision.reasons:
-        console.print(f"  {escape(reason.text)} [dim]({reason.leads_to.replace('_', ' ')})[/]")
-    if followed := history.followed(model, record.id):
-        console.print(f"  {followed.time}: {escape(followed.what)}")
-
-
-def _tell_metrics(record: Record, console: Console) -> None:
-    """A row a metric, a column a model, over all rows."""
+    """Prints metrics over all rows, drift, and the decision with its reasons."""
     found = record.evidence
     titles = {
         "logged": f"v{found.champion} as logged",
@@ -106,32 +84,26 @@ def _tell_metrics(record: Record, console: Console) -> None:
         "heuristic": "heuristic",
     }
     models = [model for model in titles if model in found.metrics]
-    heading = f"span {found.span}, {found.rows.total:,} rows"
     promoted = found.promoted.get("champion", {}).get(OVERALL, {})
-    lines = table(heading, *(titles[model] for model in models), "at promotion")
+    heading = f"span {found.span}, {found.rows.total:,} rows"
+    metrics = table(heading, *(titles[model] for model in models), "at promotion")
     for metric in found.metrics[models[0]][OVERALL]:
-        values = [_short(found.metrics[model][OVERALL].get(metric)) for model in models]
-        lines.add_row(metric, *values, _short(Value(value=promoted.get(metric))))
-    console.print(lines)
-
-
-def _short(value: Value | None) -> str:
-    if value is None or value.value is None:
-        return "-"
-    if value.low is None or value.high is None:
-        return f"{value.value:.4f}"
-    return f"{value.value:.4f} ±{(value.high - value.low) / 2:.4f}"
-
-
-def _tell_moved(record: Record, console: Console) -> None:
-    """The columns that are nearest to their limits, or beyond."""
-    moved = sorted(record.evidence.moved, key=lambda m: m.value / m.limit, reverse=True)[:_DRIFTS]
-    if moved:
+        values = [found.metrics[model][OVERALL].get(metric) for model in models]
+        values.append(Value(value=promoted.get(metric)))
+        metrics.add_row(metric, *map(interval, values))
+    drift = table("drift (the largest)", "against", "value", "limit")
+    for one in farthest(found.moved)[:_DRIFTS]:
+        drift.add_row(escape(one.column), one.against, f"{one.value:.3f}", f"{one.limit:g}")
+    for lines in filter(lambda lines: lines.row_count, (metrics, drift)):
         console.print()
-        lines = table("drift (the largest)", "against", "value", "limit")
-        for each in moved:
-            lines.add_row(escape(each.column), each.against, f"{each.value:.3f}", f"{each.limit:g}")
         console.print(lines)
+    action, followed = record.decision.action, history.followed(model, record.id)
+    title = f"[bold {_STYLES[action]}]{TITLES[action].lower()}[/]"
+    console.print(f"\nVersion {found.champion} on span {found.span}: {title}")
+    for reason in record.decision.reasons:
+        console.print(f"  {escape(reason.text)} [dim]({reason.leads_to.replace('_', ' ')})[/]")
+    if followed:
+        console.print(f"  {followed.time}: {escape(followed.what)}")
 
 
 def tell_all(records: Sequence[Record], model: str, console: Console) -> None:
@@ -141,7 +113,7 @@ def tell_all(records: Sequence[Record], model: str, console: Console) -> None:
     for column in lines.columns[3:]:
         column.justify, column.no_wrap, column.overflow = "left", False, "fold"
     for record in records:
-        moved = worst(record.evidence.moved)
+        moved = next(iter(farthest(record.evidence.moved)), None)
         lines.add_row(
             span_name(record),
             f"{record.evidence.rows.total:,}",
@@ -158,9 +130,8 @@ def _decision(record: Record, followed: Followed | None) -> Text:
     action, reasons = record.decision.action, record.decision.reasons
     text = Text.assemble((TITLES[action].lower(), _STYLES[action]))
     if reasons:
-        text.append(f": {textwrap.shorten(reasons[0].text, _REASON, placeholder=' …')}")
-    if len(reasons) > 1:
-        text.append(f" (+{len(reasons) - 1})")
+        more = f" (+{len(reasons) - 1})" if len(reasons) > 1 else ""
+        text.append(f": {textwrap.shorten(reasons[0].text, _REASON, placeholder=' …')}{more}")
     if followed is not None or action != "keep":
         text.append(f"\n-> {outcome(record, followed)}")
     return text
@@ -176,13 +147,13 @@ def tell_last(
     followed = {r.id: f for r in records if (f := history.followed(model, r.id))}
     path = workspace.reports / f"{config.registry.model}-evaluations.html"
     page.write_page(records, followed, config.registry.model, path)
-    console.print(f"\n{shown(Path(model) / history.FOLDER / records[-1].id)} (all that was found)")
+    console.print(f"\n{shown(history.path_of(model, records[-1].id))} (all that was found)")
     console.print(f"{shown(path)} (every evaluation so far, drawn)\n")
     tell_next(console, _commands(records[-1], followed, model, config_name))
 
 
 def _commands(
-    newest: Record, followed: dict[str, Followed], model: str, config_name: str
+    newest: Record, followed: Mapping[str, Followed], model: str, config_name: str
 ) -> dict[str, str]:
     """What to type next, after the newest decision."""
     action, came = newest.decision.action, followed.get(newest.id)
@@ -193,7 +164,7 @@ def _commands(
     if came is None and action == "retrain":
         commands[make("run-local", config_name)] = "train a successor"
     candidate = store.read_labels(model).get(store.CANDIDATE)
-    if came is not None and came.version is not None and came.version == candidate:
+    if came and came.version is not None and came.version == candidate:
         commands[make("promote", config_name, f"VERSION={candidate}")] = "make it the champion"
     commands[f"python3 -m pipeline evaluations --json -c {config_name}"] = "all, for programs"
     commands[make("versions", config_name)] = "all versions and their labels"

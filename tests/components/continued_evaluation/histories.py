@@ -50,11 +50,11 @@ STORY: list[dict[str, Any]] = [
     {"span": 14, "champion": 3, "auc": 0.953, "one_class": True},
     {"span": 15, "champion": 3, "auc": 0.861, "age": 7, "moved": {("fare", "training"): 0.35}},
 ]
-FOLLOWED = {
-    3: history.Followed(time="2026-04-01T07:00:00+00:00", what="version 2 was filed", version=2),
-    5: history.Followed(time="2026-05-20T07:00:00+00:00", what="rolled back to 1", version=1),
-    7: history.Followed(time="2026-07-01T07:00:00+00:00", what=ODD_OUTCOME),
-    9: history.Followed(time="2026-08-01T07:00:00+00:00", what="version 3 was filed", version=3),
+FOLLOWED: dict[int, tuple[str, int | None]] = {
+    3: ("version 2 was filed", 2),
+    5: ("rolled back to 1", 1),
+    7: (ODD_OUTCOME, None),
+    9: ("version 3 was filed", 3),
 }
 """What came of decisions, by the places in the story."""
 
@@ -63,8 +63,8 @@ def file_story(model: Path, source: str = "data/span-{SPAN}/*.csv") -> list[hist
     """Files the evaluations of the story in `registry/<model>`, oldest first."""
     chance = random.Random(18)
     filed = [_file(model, number, event, chance, source) for number, event in enumerate(STORY)]
-    for number, followed in FOLLOWED.items():
-        history.follow(str(model), filed[number].id, followed)
+    for number, (what, version) in FOLLOWED.items():
+        history.note(str(model), filed[number], what, version=version)
     return filed
 
 

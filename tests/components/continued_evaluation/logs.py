@@ -15,7 +15,7 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
-from components.continued_evaluation.joined import LabelledLog, ServedInputs
+from components.continued_evaluation.logged import LabelledLog, ServedInputs
 from components.inference.columns import DTYPES, MISSING
 from components.inference.prediction_log import LogSettings, Predicted, write_named
 from tests.components.evaluation import samples
@@ -75,7 +75,7 @@ class Place:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
-    def labelled_log(self, **changes: Any) -> LabelledLog:
+    def labelled_log(self, **changes: Any) -> BaseComponent:
         """The component, on this place; `labels` and others may be changed."""
         labels = {"path": "labels", "pattern": "*.csv*", "key": "id", "label": "outcome"}
         given = {
@@ -92,7 +92,7 @@ class Place:
         }
         return LabelledLog(**given | changes)
 
-    def served_inputs(self, **changes: Any) -> ServedInputs:
+    def served_inputs(self, **changes: Any) -> BaseComponent:
         """The component, on this place."""
         given = {
             "predictions": str(self.log),

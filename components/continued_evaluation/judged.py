@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
 from typing import Any
 
 from tfx import types
@@ -15,9 +14,9 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import files
-from components.continued_evaluation import answers as logged
 from components.continued_evaluation import history
-from components.continued_evaluation.evidence import Record
+from components.continued_evaluation.evidence import Filed
+from components.continued_evaluation.logged import JUDGED_VERSION
 from components.errors import NothingToDo, PipelineStop
 from components.evaluation.results import BASELINE_FILE
 from components.evaluation.thresholds import HEURISTIC
@@ -32,7 +31,7 @@ TRAINING, BEFORE = "training", "before"
 """The splits of the statistics that a span is compared with."""
 
 
-class Judged(Record):
+class Judged(Filed):
     """Who is judged.
 
     Attributes:
@@ -60,16 +59,12 @@ def find(model: str, span: int, fingerprint: str | None) -> Judged:
     """
     labels, versions = store.read_labels(model), store.list_versions(model)
     champion, previous = labels.get(store.CHAMPION), labels.get(store.PREVIOUS)
-    if champion is None:
+    if champion not in versions:
+        missing = f"The champion is version {champion}, which is not in {model}: restore its folder"
         raise PipelineStop(
-            f"There is no champion in {model} to evaluate. Versions: "
+            f"{missing if champion else f'There is no champion in {model} to evaluate'}. Versions: "
             f"{', '.join(map(str, versions)) or 'none'}. Train one (make run-local "
             "CONFIG=automated), or promote one (make promote)."
-        )
-    if champion not in versions:
-        raise PipelineStop(
-            f"The champion is version {champion}, but {model} has only {versions}. Restore its "
-            "folder, or promote a version that is there."
         )
     if damage := store.damage(model, champion):
         raise store.damaged(model, champion, damage)
@@ -77,7 +72,14 @@ def find(model: str, span: int, fingerprint: str | None) -> Judged:
         previous = None
     if fingerprint is not None:
         _check_fresh(store.read_manifest(model, champion), span, fingerprint)
-    return Judged(champion=champion, previous=previous, before=_before(model, span))
+    # The newest evaluation of an earlier span, without those that are under suspicion.
+    earlier = [
+        (record.evidence.span, record.number, record.id)
+        for record in history.read_all(model)
+        if record.evidence.span < span and record.decision.action != "investigate"
+    ]
+    before = max(earlier)[2] if earlier else None
+    return Judged(champion=champion, previous=previous, before=before)
 
 
 def _is_whole(model: str, previous: int) -> bool:
@@ -87,11 +89,8 @@ def _is_whole(model: str, previous: int) -> bool:
     except PipelineStop as stop:  # its manifest cannot be read
         problems = [str(stop)]
     if problems:
-        _PROGRESS.warning(
-            "Version %s, the champion before, is damaged and passed over: %s",
-            previous,
-            ", ".join(problems),
-        )
+        text = "Version %s, the champion before, is damaged and passed over: %s"
+        _PROGRESS.warning(text, previous, ", ".join(problems))
     return not problems
 
 
@@ -109,16 +108,6 @@ def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:
             )
 
 
-def _before(model: str, span: int) -> str | None:
-    """The newest evaluation of an earlier span, passing over those that are under suspicion."""
-    earlier = [
-        record
-        for record in history.read_all(model)
-        if record.evidence.span < span and record.decision.action != "investigate"
-    ]
-    return max(earlier, key=lambda r: (r.evidence.span, r.number)).id if earlier else None
-
-
 class JudgedDriver(FindingDriver):
     """Looks before the cache is consulted, so that what was found is part of the cache key."""
 
@@ -130,11 +119,11 @@ class JudgedDriver(FindingDriver):
 
 
 def _find(registry: str, model_name: str, examples: types.Artifact) -> Judged:
-    span = examples.get_int_custom_property("span")
-    fingerprint = examples.get_string_custom_property("input_fingerprint")
     # What a version answered is fresh; and the spans of labels are not those of training data.
-    fresh = logged.is_logged(examples)
-    return find(os.path.join(registry, model_name), span, None if fresh else fingerprint)
+    is_logged = examples.has_custom_property(JUDGED_VERSION)
+    fingerprint = None if is_logged else examples.get_string_custom_property("input_fingerprint")
+    span = examples.get_int_custom_property("span")
+    return find(os.path.join(registry, model_name), span, fingerprint)
 
 
 @component
@@ -164,62 +153,48 @@ def JudgedModels(
             outputs' property `fresh` says whether the steps behind are to run.
     """
     del code
-    model = os.path.join(registry, model_name)
-    outputs = (champion, baseline, references)
+    model, outputs = os.path.join(registry, model_name), (champion, baseline, references)
+    for output in outputs:
+        output.set_int_custom_property(FRESH, 1)
     try:
         judged = (
             Judged.model_validate_json(found) if found else _find(registry, model_name, examples)
         )
     except NothingToDo as stop:
-        _leave_out(outputs, str(stop))
+        logging.info(stop)
+        for output in outputs:  # which nobody is to read
+            output.set_int_custom_property(FRESH, 0)
+            files.write_synced(os.path.join(output.uri, "nothing_fresh.txt"), str(stop))
         return
-    for output in outputs:
-        output.set_int_custom_property(FRESH, 1)
     serving = path_utils.serving_model_dir(champion.uri)
     store.copy_version(model, judged.champion, serving)
     extra = os.path.join(serving, store.EXTRA)
-    if not os.path.isdir(os.path.join(extra, "statistics")):
+    training = os.path.join(extra, "statistics", "FeatureStats.pb")
+    if not os.path.isfile(training):
         raise PipelineStop(
             f"Version {judged.champion} was filed without its training statistics, by an older "
             "release of this project. Train and promote a new version."
         )
-    _write_baseline(model, judged, extra, baseline.uri)
-    _write_references(model, judged, extra, references)
-    with open(os.path.join(champion.uri, JUDGED_FILE), "w") as file:
-        file.write(judged.model_dump_json(indent=1))
+    _write_baseline(model, judged.previous, os.path.join(extra, HEURISTIC), baseline.uri)
+    before = judged.before and history.path_of(model, judged.before, history.STATISTICS)
+    references.split_names = artifact_utils.encode_split_names([TRAINING, BEFORE])
+    for split, source in ((TRAINING, training), (BEFORE, before or training)):
+        folder = os.path.join(references.uri, f"Split-{split}")
+        os.makedirs(folder, exist_ok=True)
+        shutil.copyfile(source, os.path.join(folder, "FeatureStats.pb"))
+    files.write_synced(os.path.join(champion.uri, JUDGED_FILE), judged.model_dump_json(indent=1))
 
 
 JudgedModels.DRIVER_CLASS = JudgedDriver
 
 
-def _leave_out(outputs: Iterable[types.Artifact], why: str) -> None:
-    """Outputs that nobody is to read."""
-    logging.info(why)
-    for output in outputs:
-        output.set_int_custom_property(FRESH, 0)
-        with open(os.path.join(output.uri, "nothing_fresh.txt"), "w") as file:
-            file.write(why)
-
-
-def _write_baseline(model: str, judged: Judged, extra: str, to: str) -> None:
-    rule, serving = os.path.join(to, HEURISTIC), path_utils.serving_model_dir(to)
-    files.copy_tree(os.path.join(extra, HEURISTIC), rule)
-    if judged.previous is None:
+def _write_baseline(model: str, previous: int | None, rule: str, to: str) -> None:
+    files.copy_tree(rule, os.path.join(to, HEURISTIC))
+    serving = path_utils.serving_model_dir(to)
+    if previous is None:
         files.copy_tree(rule, serving)
     else:
-        store.copy_version(model, judged.previous, serving)
-    kind = "heuristic" if judged.previous is None else "champion"
-    with open(os.path.join(to, BASELINE_FILE), "w") as file:
-        json.dump({"kind": kind, "version": judged.previous}, file)
-
-
-def _write_references(model: str, judged: Judged, extra: str, references: types.Artifact) -> None:
-    references.split_names = artifact_utils.encode_split_names([TRAINING, BEFORE])
-    training = os.path.join(extra, "statistics", "FeatureStats.pb")
-    before = training
-    if judged.before:
-        before = str(history.path_of(model, judged.before, history.STATISTICS))
-    for split, source in ((TRAINING, training), (BEFORE, before)):
-        folder = os.path.join(references.uri, f"Split-{split}")
-        os.makedirs(folder, exist_ok=True)
-        shutil.copyfile(source, os.path.join(folder, "FeatureStats.pb"))
+        store.copy_version(model, previous, serving)
+    kind = "heuristic" if previous is None else "champion"
+    text = json.dumps({"kind": kind, "version": previous})
+    files.write_synced(os.path.join(to, BASELINE_FILE), text)

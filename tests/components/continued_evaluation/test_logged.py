@@ -1,7 +1,6 @@
 """Real log files, real label files, the real component, its driver and executor, and real SQL."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -16,18 +15,24 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.components.util import examples_utils
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import json_utils
 
 from components.continued_evaluation.evidence import Joined
 from components.errors import PipelineStop
 from components.inference import prediction_log
 from tests.components.continued_evaluation.logs import (
     BEAM,
+    INPUTS,
     Place,
     Row,
+    context,
     drive,
     execute,
     feature_row,
@@ -234,21 +239,6 @@ def test_the_artifact_is_described_as_the_ingest_describes_its_own(place: Place)
     assert os.listdir(Path(made.uri, "Split-test")) == ["data_tfrecord-00000-of-00001.gz"]
 
 
-def test_the_fingerprint_is_that_of_what_was_joined(place: Place) -> None:
-    def fingerprint() -> str:
-        made = execute(place.labelled_log(), place.folder / f"made-{next(numbers)}")
-        return made.get_string_custom_property("input_fingerprint")
-
-    numbers = iter(range(9))
-    place.predict(["a", "b"], [feature_row(0), feature_row(1)])
-    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
-    before = fingerprint()
-    place.predict(["not labelled"], [feature_row(2)])
-    assert fingerprint() == before
-    place.predict(["a"], [feature_row(3)], time="2026-03-10T12:01")
-    assert fingerprint() != before
-
-
 TABLES = {
     "classes of text": (
         {"problem": "multiclass", "label": samples.MOODS, "exclude": {}},
@@ -311,31 +301,26 @@ def test_only_the_last_days_of_the_log_are_read(place: Place) -> None:
     assert joined_of(made) == {**NOTHING, "joined": 2, "foreign_labels": 2}
 
 
-def test_a_column_that_is_not_logged_is_missing(place: Place) -> None:
+def test_a_column_that_is_not_logged_is_missing(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without any, predictions can be judged alone."""
     place.predict(["a"], [feature_row(1)], exclude=["shop"])
     place.predict(["b"], [feature_row(2)], exclude=["hour"])
-    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
+    place.write_labels("1.csv", "id,outcome\na,1\nb,0\nc,1\n")
     made = execute(place.labelled_log(), place.folder / "made")
     by_label = {row["bought"][0]: row for row in read(made, "test")}
     assert "shop" not in by_label[1]
     assert by_label[1]["hour"] == [1]
     assert "hour" not in by_label[0]
     assert json.loads(made.get_string_custom_property("logged_columns")) == ["score"]
-
-
-def test_without_features_predictions_can_be_judged_alone(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    place.predict(["a", "b"], [feature_row(1), feature_row(2)], exclude=["score", "shop", "hour"])
-    place.write_labels("1.csv", "id,outcome\na,1\nb,0\n")
-    with caplog.at_level(logging.WARNING, "progress"):
-        made = execute(place.labelled_log(), place.folder / "made")
-    assert "2 of 2 joined predictions have no logged features" in caplog.text
-    assert sorted(read(made, "test"), key=lambda row: row["bought"]) == [
-        {"bought": [0], "__version": [3], "__prediction": [pytest.approx(0.005)]},
-        {"bought": [1], "__version": [3], "__prediction": [pytest.approx(0.0025)]},
-    ]
-    assert joined_of(made) == {**NOTHING, "joined": 2, "without_features": 2}
+    assert caplog.text == ""
+    place.predict(["c"], [feature_row(3)], exclude=["score", "shop", "hour"])
+    made = execute(place.labelled_log(), place.folder / "again")
+    assert "1 of 3 joined predictions have no logged features" in caplog.text
+    bare = {"bought": [1], "__version": [3], "__prediction": [pytest.approx(0.0075)]}
+    assert bare in read(made, "test")
+    assert joined_of(made) == {**NOTHING, "joined": 3, "without_features": 1}
     assert made.get_string_custom_property("logged_columns") == "[]"
 
 
@@ -361,18 +346,9 @@ def _other_keys(place: Place) -> None:
     place.write_labels("1.csv", "id,outcome\n9,1\n007,1\n007,1\n")
 
 
-def _other_version(place: Place) -> None:
-    place.predict(["a"], [feature_row(1)], version=2)
-    place.write_labels("1.csv", "id,outcome\na,1\n")
-
-
 def _damaged_log(place: Place) -> None:
     _labels_of("id,outcome")(place)
     (place.log / "small" / "2026-03-10" / "x.parquet").write_bytes(b"PAR1")
-
-
-def _other_type(place: Place) -> None:
-    _labels_of("id,outcome")(place)
 
 
 BAD = {
@@ -399,15 +375,24 @@ BAD = {
             "labels of the key '007'."
         ],
     ),
-    "another version": (_other_version, {}, ["The log has no keys of this version", "'a'"]),
     "only empty labels": (
         _labels_of("id,outcome", "a,\n"),
         {},
         ["1 unlabelled, 1 empty labels", "the files have no other labels"],
     ),
+    "other columns": (
+        _labels_of("Id,result"),
+        {},
+        [
+            "continued_evaluation.labels.key is 'id', and the file has no such column; "
+            "continued_evaluation.labels.label is 'outcome', and the file has no such column. "
+            "Its columns: Id, result."
+        ],
+    ),
+    "an open quote": (_labels_of("id,outcome", 'a,"1\nb,1\n'), {}, ["is not closed"]),
     "a damaged log": (_damaged_log, {}, ["x.parquet cannot be read"]),
     "another type": (
-        _other_type,
+        _labels_of("id,outcome"),
         {"columns": json.dumps(samples.TYPES | {"score": "INT", "shop": "FLOAT"})},
         [
             "The log of version 3 does not fit the schema: 'score' is FLOAT and in the schema INT, "
@@ -442,15 +427,6 @@ def test_labels_that_change_after_the_driver_stop_the_run_and_a_growing_log_does
     place.write_labels("1.csv", "id,outcome\na,0\nb,0\n\n")
     with pytest.raises(PipelineStop, match="have changed since the run began"):
         execute(component, place.folder / "again", found)
-
-
-def test_without_the_driver_the_executor_looks_itself(place: Place) -> None:
-    place.predict(["a"], [feature_row(1)])
-    place.write_labels("1.csv", "id,outcome\na,1\n")
-    component = place.labelled_log()
-    made = execute(component, place.folder / "made", dict(component.exec_properties))
-    assert labels_by_row(read(made, "test")) == {1: 1}
-    assert made.get_int_custom_property("judged_version") == 3
 
 
 def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
@@ -490,27 +466,6 @@ def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
     assert judged == [3, 3, 3, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "Id,result\na,1\n",
-            "continued_evaluation.labels.key is 'id', and the file has no such column; "
-            "continued_evaluation.labels.label is 'outcome', and the file has no such column. "
-            "Its columns: Id, result.",
-        ),
-        ("", "1.csv"),
-        ('id,outcome\na,"1\nb,1\nc,1\n', "is not closed"),
-    ],
-)
-def test_a_bad_label_file_is_told(place: Place, content: str, message: str) -> None:
-    place.predict(["a"], [feature_row(1)])
-    place.write_labels("1.csv", content)
-    with pytest.raises(PipelineStop) as stop:
-        execute(place.labelled_log(), place.folder / "made")
-    assert message in str(stop.value)
-
-
 def test_label_files_of_another_form(place: Place) -> None:
     place.predict(["ä", "b"], [feature_row(0), feature_row(1)])
     place.write_labels("1.csv", "id;größe\nä;1\nb;0\n".encode("latin-1"))
@@ -546,13 +501,13 @@ def test_a_killed_executor_leaves_nothing_half_written(place: Place) -> None:
         stderr=subprocess.DEVNULL,
     ) as process:
         deadline = time.monotonic() + 120
-        while not list(made.glob(".parts/**/*.gz")):
+        while not list(made.glob(".tmp-*/*.gz")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert os.listdir(made) == [".parts"]
+    assert os.listdir(made) == [".tmp-Split-test"]
     again = execute(place.labelled_log(), made)
     assert len(read(again, "test")) == rows
     assert sorted(os.listdir(made)) == ["Split-test", "joined.json"]
@@ -566,3 +521,65 @@ def test_what_an_attempt_left_that_was_cut_short_is_replaced(place: Place) -> No
     left.write_text("left")
     made = execute(place.labelled_log(), place.folder / "made")
     assert labels_by_row(read(made, "test")) == {1: 1}
+
+
+def as_row(number: int) -> Row:
+    """How an example of a row reads."""
+    row = feature_row(number)
+    lists = {name: [] if value is None else [value] for name, value in row.items()}
+    return lists | {"shop": [text.encode() for text in lists["shop"]]}
+
+
+def by_score(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row["score"])
+
+
+def test_every_row_of_the_version_is_an_example_of_its_features_alone(place: Place) -> None:
+    place.predict(["a", "a", None], [feature_row(number) for number in range(3)])
+    place.predict(None, [feature_row(3)], time="2026-03-09T00:00")
+    place.predict(["old"], [feature_row(4)], time="2026-03-08T23:59")
+    place.predict(["b"], [feature_row(5)], version=2)
+    made = execute(place.served_inputs(days=2), place.folder / "made")
+    assert by_score(read(made, "served")) == [as_row(number) for number in range(4)]
+    assert json.loads(made.split_names) == ["served"]
+    assert made.get_int_custom_property("rows_served") == 4
+    assert made.get_int_custom_property("judged_version") == 3
+    assert made.get_string_custom_property("file_format") == "tfrecords_gzip"
+    assert os.listdir(made.uri) == ["Split-served"]
+
+
+def test_only_what_is_logged_is_there_and_there_may_be_nothing(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)], version=2)
+    made = execute(place.served_inputs(), place.folder / "nothing")
+    assert read(made, "served") == []
+    assert made.get_int_custom_property("rows_served") == 0
+    place.predict(["a"], [feature_row(1)], exclude=["shop"])
+    place.predict(["b"], [feature_row(2)], exclude=[*INPUTS])
+    made = execute(place.served_inputs(), place.folder / "made")
+    assert read(made, "served") == [{"score": [0.25], "hour": [1]}]
+    assert made.get_int_custom_property("rows_served") == 1
+
+
+@pytest.mark.prove
+def test_statistics_gen_reads_them_also_if_there_are_none(place: Place) -> None:
+    folder, examples = place.folder, execute(place.served_inputs(), place.folder / "nothing")
+    made = samples.artifact(standard_artifacts.ExampleStatistics, folder / "statistics")
+    statistics_gen.Executor(context(folder)).Do(
+        {"examples": [examples]}, {"statistics": [made]}, {"exclude_splits": json_utils.dumps([])}
+    )
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    path = Path(artifact_utils.get_split_uri([made], "served"), "FeatureStats.pb")
+    found.ParseFromString(path.read_bytes())
+    assert found.datasets[0].num_examples == 0
+
+
+def test_what_the_driver_finds_changes_with_log_and_champion_alone(place: Place) -> None:
+    place.predict(["a"], [feature_row(1)])
+    before = drive(place.served_inputs())["found"]
+    place.write_labels("1.csv", "no labels are needed")
+    assert drive(place.served_inputs())["found"] == before
+    assert drive(place.served_inputs(version=2))["found"] != before
+    place.predict(["b"], [feature_row(2)])
+    assert drive(place.served_inputs())["found"] != before
+    with pytest.raises(PipelineStop, match="There are no versions in"):
+        drive(place.served_inputs(version=0))
