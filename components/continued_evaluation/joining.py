@@ -211,9 +211,9 @@ def labelled_rows(
     log: Sequence[str], outcome: Outcome, label: Label, version: int, types: Mapping[str, str]
 ) -> Iterator[pa.RecordBatch]:
     """Yields the joined rows as lists: see `logged_rows`, and the label."""
-    files: np.ndarray = np.arange(len(log) + 1)
-    ends: list[int] = list(np.searchsorted(outcome.joined["file"].to_numpy(), files))
-    for path, begin, end in zip(log, ends[:-1], ends[1:], strict=True):
+    files = outcome.joined["file"].to_numpy()
+    for number, path in enumerate(log):
+        begin, end = (int(np.searchsorted(files, place)) for place in (number, number + 1))
         if begin < end:
             chosen = outcome.joined.slice(begin, end - begin)
             numbers, values = chosen["row"].to_numpy(), chosen["label"].combine_chunks()
