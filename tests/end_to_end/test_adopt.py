@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests import small
 from tests.end_to_end.project import Project
 
@@ -18,6 +20,7 @@ def command(project, *arguments):
     )
 
 
+@pytest.mark.prove
 def test_a_table_is_adopted_and_runs_to_version_1(tmp_path):
     project = Project(tmp_path)
     data = project.folder / "data" / "my shop.csv"

@@ -114,6 +114,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.prove
 def test_what_runs_again(project: Project) -> None:
     assert project.run(1.0) == ("ran", "ran", "ran")
     assert store.read_labels(project.registry) == {"champion": 1}
