@@ -46,6 +46,8 @@ QUARANTINED = "quarantined"
 QUARANTINE = "quarantine"
 """The folder of the lists of bad rows."""
 _EXAMPLES, _REASONS, _REPORTED = 3, 10, 3
+_EARLY = 10_000
+"""Bad rows of a file after which their share tells something, before all is read."""
 Item = tuple[int, list[str], bool]
 """Its number, its files, and whether its test rows are used."""
 Result = dict[str, Any]
@@ -241,6 +243,7 @@ def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: s
             ShardWriter(folder, number) as writer,
         ):
             for batch in rows:
+                _check_early(files[0], rows, settings)
                 if not len(batch):
                     continue
                 chosen = sampled(batch, settings)
@@ -253,6 +256,20 @@ def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: s
             return {"number": number, "shards": writer.finish(), "seen": rows.seen, **bad}
     except PipelineStop as stop:
         return {"number": number, "problem": str(stop)}
+
+
+def _check_early(file: str, rows: Reading, settings: IngestSettings) -> None:
+    """Stops where a file has far more bad rows than are allowed, without reading all of it."""
+    at_most = settings.bad_rows.at_most
+    if not settings.quarantines or rows.bad < _EARLY:
+        return
+    if rows.bad > MOST_LISTED or rows.bad > min(10 * at_most, (1 + at_most) / 2) * rows.seen:
+        examples = "\n".join(map(str, rows.bad_so_far()[:_EXAMPLES]))
+        raise PipelineStop(
+            f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
+            f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:\n"
+            f"{examples}\nCorrect the data, or the columns' types in the schema."
+        )
 
 
 def _check_read(file: str, rows: Reading, settings: IngestSettings) -> None:

@@ -527,6 +527,11 @@ class Reading:
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
+    def bad_so_far(self) -> list[BadRow]:
+        """The first few before all is read; they count rows, without those of other lengths."""
+        found = (BadRow(self._source.file, "row", *row) for row in self._found)
+        return [*self._loaded.bad_rows, *found]
+
     def unsplit(self) -> list[int]:
         """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""
         scanned, rejects = self._tables.scan(self._source)

@@ -1,6 +1,7 @@
 """Bad rows set aside: which, with what reasons, how many are too many, and what stays the same."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,3 +100,13 @@ def test_too_many_bad_rows_stop_the_run_and_leave_their_list(
     folder = tmp_path / "step" / "quarantine" / "7"
     assert f"All of them, with the reasons: {folder}/*.jsonl" in message
     assert len((folder / "rows-00000.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_file_of_bad_rows_is_not_read_to_its_end(write, drive, execute, make_settings):
+    path = write("a.csv", HEADER + "x,1,a\n" * 300_000)
+    few = {"action": "quarantine", "at_most": 0.01}
+    with pytest.raises(PipelineStop) as stop:
+        execute(drive(make_settings(bad_rows=few)))
+    found = re.match(rf"{path}: ([0-9,]+) of the first \1 rows are bad", str(stop.value))
+    assert found
+    assert int(found[1].replace(",", "")) < 150_000
