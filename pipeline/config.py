@@ -40,7 +40,8 @@ class Data(Settings):
 
     path: str = Field(
         description="A folder, relative to the project; 'package:NAME/FOLDER' is one inside an "
-        "installed Python package."
+        "installed Python package; 'python:MODULE:FUNCTION' one that a function fills once: it is "
+        "called with the folder, and writes files into it."
     )
     pattern: str = Field(
         description="Files within it, a glob; {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD} select "
@@ -110,6 +111,29 @@ class Model(Strict):
         description="An ensemble in one network: so many share the kernels and train together; the "
         "prediction is their mean, and their spread its uncertainty.",
     )
+    buckets: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="Regression as a distribution over so many buckets (Reframing): its mean is "
+        "the prediction.",
+    )
+
+
+class Rebalance(Settings):
+    """How rare classes count in training (book pattern: Rebalancing); predictions stay calibrated.
+
+    What changes the classes' shares is made up for in the logits, so a probability is one of the
+    data as it came.
+    """
+
+    weights: Literal["balanced"] | list[PositiveFloat] | None = Field(
+        None, description="Of a row's loss, by class in class order; balanced: all classes alike."
+    )
+    keep: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        None, description="Which share of each class's training rows is used, in class order."
+    )
+    initial_bias: bool = Field(
+        False, description="Start from the classes' shares, not from equal ones."
+    )
 
 
 class LearningRate(Settings):
@@ -177,6 +201,7 @@ class Training(Settings):
         description="Steps between evaluations on the eval split (and lines of progress)."
     )
     early_stopping: EarlyStopping | None = None
+    rebalance: Rebalance | None = None
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of computations; weights stay float32. float16 scales the loss."
     )
@@ -305,6 +330,7 @@ class Config(Settings):
     def problems(self) -> Iterator[Problem]:
         """Yields the contradictions between groups of settings, each with its path."""
         yield from self._early_stopping_problems()
+        yield from self._problem_type_problems()
         columns = self.features.raw_columns()
         for path, text in self.prediction_log.problems(columns):
             yield ("prediction_log", *path), text
@@ -314,6 +340,21 @@ class Config(Settings):
                 yield path, message
         for problems in parts.offers("problems"):
             yield from problems(self)
+
+    def _problem_type_problems(self) -> Iterator[Problem]:
+        """What is for some problem types only."""
+        table, rebalance = self.features, self.training.rebalance
+        if self.model.buckets is not None and table.problem != "regression":
+            yield ("model", "buckets"), f"is for a regression, and the problem is {table.problem}"
+        if rebalance is None:
+            return
+        path, classes = ("training", "rebalance"), len(table.label.classes or (0, 1))
+        if table.problem not in ("binary", "multiclass"):
+            yield path, f"is for binary and multiclass, and the problem is {table.problem}"
+        for name in ("weights", "keep"):
+            values = getattr(rebalance, name)
+            if isinstance(values, list) and len(values) != classes:
+                yield (*path, name), f"has {len(values)} values, and there are {classes} classes"
 
     def _early_stopping_problems(self) -> Iterator[Problem]:
         stopping = self.training.early_stopping
@@ -343,5 +384,6 @@ def config_model() -> type[Config]:
 _WATCHED_METRICS = {
     "binary": ("auc", "accuracy"),
     "multiclass": ("accuracy",),
+    "multilabel": ("auc", "accuracy"),
     "regression": ("mae",),
 }

@@ -31,7 +31,7 @@ from components.trainer.run import version_to_start_from
 from pipeline import parts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
-from pipeline.loading import PROJECT, data_folder, in_package
+from pipeline.loading import PROJECT, data_folder, folder_of
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
@@ -130,7 +130,7 @@ def query_of(config: Config) -> Query | None:
         return None
     tables = {}
     for name, table in data.tables.items():
-        path = PROJECT / in_package(f"data.tables.{name}.path", table.path)
+        path = folder_of(f"data.tables.{name}.path", table.path, PROJECT / config.workspace)
         files = sorted(path.glob(table.pattern)) if path.is_dir() else [path]
         found = [str(file) for file in files if file.is_file()]
         if not found:
@@ -243,7 +243,9 @@ def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
         tolerate=config.gate.tolerate,
         required=table.required_columns(),
         label=table.label.column,
-        classes=None if table.problem == "regression" else table.label.values(kind) or [0, 1],
+        classes=table.label.values(kind) or [0, 1]
+        if table.problem in ("binary", "multiclass")
+        else None,
         schema_file=config.schema_file,
     )
     return Gate(

@@ -14,23 +14,27 @@ from components.settings import Strict
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: the problem it is for, and whether more is better (None: neither way is)."""
+    """A metric: the problems it is for, and whether more is better (None: neither way is)."""
 
-    problem: str
+    problems: tuple[str, ...]
     higher_is_better: bool | None
 
 
+_TWO = ("binary", "multilabel")
 METRICS = {
-    "auc": Metric("binary", True),
-    "log_loss": Metric("binary", False),
-    "accuracy": Metric("binary", True),
-    "auc_precision_recall": Metric("binary", True),
-    "calibration": Metric("binary", None),
-    "categorical_accuracy": Metric("multiclass", True),
-    "categorical_log_loss": Metric("multiclass", False),
-    "rmse": Metric("regression", False),
-    "mae": Metric("regression", False),
-    "squared_correlation": Metric("regression", True),
+    "auc": Metric(_TWO, True),
+    "log_loss": Metric(_TWO, False),
+    "accuracy": Metric(_TWO, True),
+    "auc_precision_recall": Metric(_TWO, True),
+    "calibration": Metric(_TWO, None),
+    "false_positive_rate": Metric(_TWO, False),
+    "false_negative_rate": Metric(_TWO, False),
+    "categorical_accuracy": Metric(("multiclass",), True),
+    "categorical_log_loss": Metric(("multiclass",), False),
+    "rmse": Metric(("regression",), False),
+    "mae": Metric(("regression",), False),
+    "crps": Metric(("regression",), False),
+    "squared_correlation": Metric(("regression",), True),
 }
 """Metrics by the name used in settings, tables and manifests; `metrics` has their formulas."""
 
@@ -87,7 +91,7 @@ class Judgement(Strict):
 
 def metrics_of(problem: str) -> list[str]:
     """The names of the metrics for a problem type."""
-    return [name for name, metric in METRICS.items() if metric.problem == problem]
+    return [name for name, metric in METRICS.items() if problem in metric.problems]
 
 
 def metric_problems(threshold: Threshold, problem: str) -> Iterator[str]:

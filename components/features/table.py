@@ -154,7 +154,10 @@ class Label(Strict):
     classes: Annotated[list[str | int | float] | None, BeforeValidator(_without_booleans)] = Field(
         None,
         description="The label's values in class order. Binary: [negative, positive], 0 and 1 if "
-        "unset. Multiclass: required.",
+        "unset. Multiclass and multilabel: required.",
+    )
+    separator: str = Field(
+        "|", min_length=1, description="Multilabel: between the classes in a row's text, as in 'a|b'."
     )
 
     def values(self, kind: str) -> list[Any]:
@@ -192,7 +195,9 @@ Reason = Literal[
 class FeatureTable(Settings):
     """Every column of the data: a feature, the label, the key, or kept out with the reason."""
 
-    problem: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
+    problem: Literal["binary", "multiclass", "multilabel", "regression"] = Field(
+        description="What is predicted."
+    )
     label: Label
     key: str | None = Field(None, description="The column that identifies a row.")
     columns: Annotated[dict[str, Feature], Removable] = Field(
@@ -228,7 +233,7 @@ class FeatureTable(Settings):
 
     def num_classes(self) -> int:
         """How many outputs the model has: 1 for binary and regression."""
-        return len(self.label.classes or []) if self.problem == "multiclass" else 1
+        return len(self.label.classes or []) if self.problem.startswith("multi") else 1
 
     def problems(self) -> Iterator[Problem]:
         """Yields the table's contradictions, each with the path of the setting within the table."""
@@ -250,6 +255,10 @@ class FeatureTable(Settings):
             yield path, f"binary needs exactly two classes [negative, positive], got {len(classes)}"
         if self.problem == "multiclass" and len(classes or []) < 3:
             yield path, "multiclass needs the list of at least three classes, in class order"
+        if self.problem == "multilabel" and not classes:
+            yield path, "multilabel needs the list of the classes, in the order of the outputs"
+        if self.problem != "multilabel" and "separator" in self.label.model_fields_set:
+            yield ("label", "separator"), f"is for multilabel, and the problem is {self.problem}"
         if self.problem == "regression" and classes is not None:
             yield path, "regression has no classes; remove them"
         if classes and len(set(classes)) != len(classes):

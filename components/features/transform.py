@@ -29,7 +29,7 @@ from components.features.table import (
 )
 
 LABEL = "__label__"
-"""The transformed label: float32 [batch], or int64 class ids [batch] for multiclass."""
+"""The transformed label, as `label_of` has it."""
 
 _KINDS = {tf.string: "BYTES", tf.int64: "INT", tf.float32: "FLOAT"}
 """The schema's types."""
@@ -61,16 +61,29 @@ def label_of(column: Any, table: FeatureTable) -> tf.Tensor:
     """The label as the model learns it, from the raw column.
 
     Returns:
-      float32 [batch] for binary (0 or 1) and regression, int64 [batch] for multiclass; -1 for a
-      value that is not among the classes.
+      float32 [batch] for binary (0 or 1) and regression, int64 [batch] for multiclass, float32
+      [batch, classes] of 0 and 1 for multilabel; -1 for a value that is not among the classes.
     """
     if table.label.classes is None:
         return _numbers(column)
+    if table.problem == "multilabel":
+        return _label_set(_text(column), table)
     classes = tf.constant(table.label.values(_KINDS[column.dtype]), column.dtype)
     matches = tf.equal(_dense(column)[:, None], classes[None, :])
     found = tf.reduce_any(matches, axis=1)
     index = tf.where(found, tf.argmax(matches, axis=1), tf.constant(-1, tf.int64))
     return index if table.problem == "multiclass" else tf.cast(index, tf.float32)
+
+
+def _label_set(text: tf.Tensor, table: FeatureTable) -> tf.Tensor:
+    parts = tf.strings.strip(tf.strings.split(text, table.label.separator))
+    named = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+    classes = table.label.values("BYTES")
+    there = [tf.reduce_any(tf.equal(named, name), axis=1) for name in classes]
+    known = [tf.reduce_sum(tf.cast(tf.equal(named, name), tf.int64), axis=1) for name in classes]
+    is_known = tf.equal(tf.add_n(known), named.row_lengths())
+    labels = tf.cast(tf.stack(there, axis=1), tf.float32)
+    return tf.where(is_known[:, None], labels, -tf.ones_like(labels))
 
 
 class _Learned:

@@ -25,7 +25,7 @@ import tensorflow_transform as tft
 from components.features.names import safe_names
 from components.features.table import FeatureTable
 from components.features.transform import label_of
-from components.trainer.core.heads import HEADS
+from components.trainer.core.heads import Distribution, head_of
 from components.trainer.core.warm_start import weights_by_name
 
 KEY = "key"
@@ -40,7 +40,7 @@ class ServingModule(tf.Module):
         self.weights = weights_by_name(model)
         self._network = model
         self._table = table
-        self._head = HEADS[table.problem]()
+        self._head = head_of(table.problem, model.output_shape[-1])
         self._transform = tf.saved_model.load(transformed.transform_savedmodel_dir)
         self._spec = transformed.raw_feature_spec()
         label = table.label.column
@@ -69,6 +69,9 @@ class ServingModule(tf.Module):
         }
         if len(self._network.output_shape) > 2:
             signatures["uncertain"] = _graph(self._serve_uncertain, columns)
+        if isinstance(self._head, Distribution):
+            signatures["distribution"] = _graph(self._serve_distribution, columns)
+            signatures["quantiles"] = _graph(self._quantiles, examples)
         if self._table.label.classes is not None:
             signatures["label_index"] = _graph(self._label_index, examples)
         return signatures
@@ -86,6 +89,18 @@ class ServingModule(tf.Module):
             "uncertainty": self._head.uncertainty(self._network, logits),
         }
 
+    def _serve_distribution(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return self._distribution(self._logits(self._named(columns)))
+
+    def _distribution(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        made = self._head.distribution(self._network, logits)
+        return {"predictions": self._head.predict(self._network, logits), **made}
+
+    def _quantiles(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = self._logits(tf.io.parse_example(examples, self._columns))
+        made = self._distribution(logits)
+        return {"quantiles": tf.concat([made["predictions"], made["quantiles"]], axis=1)}
+
     def _named(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: columns[safe] for name, safe in self._safe.items()}
 
@@ -96,7 +111,7 @@ class ServingModule(tf.Module):
         label = self._table.label.column
         parsed = tf.io.parse_example(examples, {label: self._all_columns[label]})
         index = tf.cast(label_of(parsed[label], self._table), tf.float32)
-        return {"label_index": index[:, None]}
+        return {"label_index": index if index.shape.rank == 2 else index[:, None]}
 
     @tf.function(autograph=False, reduce_retracing=True)
     def _predict(self, raw: dict[str, Any]) -> tf.Tensor:

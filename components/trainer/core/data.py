@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from components import files
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
     ids: tf.Tensor
     """int32 [rows, categorical features]."""
     labels: tf.Tensor
-    """float32 [rows], or int32 class ids [rows] for multiclass."""
+    """float32 [rows], int32 class ids [rows] for multiclass, or [rows, classes] for multilabel."""
 
     def take(self, order: tf.Tensor) -> "Rows":
         """The rows at these positions, int [n]."""
@@ -57,8 +58,8 @@ class Source(Protocol):
     """How many shards are in memory at a time; divides their number."""
     order: str
     """Stands for the order of the rows, as far as their values do not decide it."""
-    label_mean: float
-    label_deviation: float
+    label: dict[str, Any]
+    """What `described` says of the labels."""
 
     def read(self, numbers: tf.Tensor) -> Rows:
         """The rows of these shards, int [window]. Runs in a graph."""
@@ -74,43 +75,66 @@ class InMemory:
         """Takes the rows, in their order."""
         self._rows = rows
         self.counts = [int(rows.labels.shape[0])]
-        mean, variance = tf.nn.moments(tf.cast(rows.labels, tf.float64), [0])
-        self.label_mean, self.label_deviation = float(mean), float(variance) ** 0.5
+        self.label = described(rows.labels.numpy())
 
     def read(self, numbers: tf.Tensor) -> Rows:
         """All rows."""
         return self._rows
 
 
+def described(labels: np.ndarray) -> dict[str, Any]:
+    """What heads need to know of the training labels: JSON.
+
+    Args:
+      labels: [rows], or [rows, classes].
+
+    Returns:
+      `mean`, `deviation`, and 1001 evenly spaced `quantiles`; `counts` of the class ids 0, 1, ...
+      if these are whole numbers below 1,000, else [].
+    """
+    own = labels.astype(np.float64)
+    are_ids = labels.ndim == 1 and bool(np.all((own >= 0) & (own < 1000) & (own % 1 == 0)))
+    return {
+        "mean": float(own.mean()),
+        "deviation": float(own.std()),
+        "quantiles": np.quantile(own, np.linspace(0, 1, 1001)).tolist(),
+        "counts": np.bincount(labels.astype(np.int64)).tolist() if are_ids else [],
+    }
+
+
 class Layout(NamedTuple):
-    """A row's bytes: float32 numbers, int32 ids, and the label, four bytes each."""
+    """A row's bytes: float32 numbers, int32 ids, and the labels, four bytes each."""
 
     numbers: int
     ids: int
     label: tf.DType
+    labels: int | None = None
+    """How many a row has; None: one, and the labels are [rows]."""
 
     @classmethod
     def of(cls, inputs: dict[str, Any]) -> "Layout":
         """The layout for a feature spec."""
         ids = sum(f["size"] is not None for f in inputs["features"])
         label = tf.int32 if inputs["problem"] == "multiclass" else tf.float32
-        return cls(len(inputs["features"]) - ids, ids, label)
+        labels = inputs["num_classes"] if inputs["problem"] == "multilabel" else None
+        return cls(len(inputs["features"]) - ids, ids, label, labels)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return 4 * (self.numbers + self.ids + 1)
+        return 4 * (self.numbers + self.ids + (self.labels or 1))
 
     def pack(self, rows: Rows) -> tf.Tensor:
         """Rows as int32 [n, columns and label]."""
-        columns = (rows.numbers, rows.ids, rows.labels[:, None])
+        columns = (rows.numbers, rows.ids, tf.reshape(rows.labels, [-1, self.labels or 1]))
         return tf.concat([tf.bitcast(column, tf.int32) for column in columns], axis=1)
 
     def unpack(self, data: tf.Tensor) -> Rows:
         """Rows from the bytes of some shards, string scalar."""
         words = tf.reshape(tf.io.decode_raw(data, tf.int32), [-1, self.row_bytes // 4])
-        numbers, ids, label = tf.split(words, [self.numbers, self.ids, 1], axis=1)
-        return Rows(tf.bitcast(numbers, tf.float32), ids, tf.bitcast(label[:, 0], self.label))
+        numbers, ids, label = tf.split(words, [self.numbers, self.ids, self.labels or 1], axis=1)
+        labels = tf.bitcast(label if self.labels else label[:, 0], self.label)
+        return Rows(tf.bitcast(numbers, tf.float32), ids, labels)
 
 
 class Shards:
@@ -122,8 +146,7 @@ class Shards:
         self._files = [_file(folder, number) for number in range(SHARDS)]
         self.counts: list[int] = written["counts"]
         self.order: str = written["order"]
-        self.label_mean: float = written["label_mean"]
-        self.label_deviation: float = written["label_deviation"]
+        self.label: dict[str, Any] = written["label"]
         limit = memory_mib * MIB / _WINDOWS_IN_MEMORY
         self.window = SHARDS
         while self.window > 1 and self._bytes_a_window() > limit:
@@ -161,7 +184,11 @@ def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
 
 
 def load(
-    patterns: Sequence[str], inputs: dict[str, Any], memory_mib: float, scratch: str
+    patterns: Sequence[str],
+    inputs: dict[str, Any],
+    memory_mib: float,
+    scratch: str,
+    keep: Sequence[float] | None = None,
 ) -> Source:
     """Reads the files once. In memory, the rows' order depends on nothing but the rows.
 
@@ -170,6 +197,7 @@ def load(
       inputs: the feature spec (`components.features.model_inputs`).
       memory_mib: rows that take more are written to shards in `scratch`.
       scratch: a folder for them; shards that are there are taken for those of the same rows.
+      keep: which share of each class's rows, by a hash of the row; all if None.
 
     Raises:
       ValueError: the files hold no rows.
@@ -179,6 +207,8 @@ def load(
     if found := open_shards(scratch, layout, memory_mib):
         return found
     parts = _checked(_parsed(_matching(patterns), inputs), inputs["problem"])
+    if keep is not None:
+        parts = (_thinned(part, layout, keep) for part in parts)
     kept: deque[Rows] = deque()
     count = 0
     for part in parts:
@@ -186,10 +216,18 @@ def load(
         count += int(part.labels.shape[0])
         if count * layout.row_bytes > memory_mib * MIB:
             write_shards(scratch, layout, itertools.chain(_let_go(kept), parts))
-            return load(patterns, inputs, memory_mib, scratch)
+            return load(patterns, inputs, memory_mib, scratch, keep)
     if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
     return InMemory(_sorted(kept, layout))
+
+
+def _thinned(rows: Rows, layout: Layout, keep: Sequence[float]) -> Rows:
+    """The rows whose hash is below their class's share."""
+    hashes = tf.bitcast(tf.fingerprint(layout.pack(rows), "farmhash64"), tf.int64)
+    drawn = tf.cast(hashes & ((1 << 31) - 1), tf.float32) / (1 << 31)
+    shares = tf.gather(tf.constant(keep, tf.float32), tf.cast(rows.labels, tf.int32))
+    return rows.take(tf.where(drawn < shares)[:, 0])
 
 
 def _matching(patterns: Sequence[str]) -> list[str]:
@@ -199,7 +237,7 @@ def _matching(patterns: Sequence[str]) -> list[str]:
 def _checked(parts: Iterable[Rows], problem: str) -> Iterator[Rows]:
     for part in parts:
         labels = part.labels
-        known = (labels == 0) | (labels == 1) if problem == "binary" else labels >= 0
+        known = labels >= 0 if problem == "multiclass" else (labels == 0) | (labels == 1)
         unknown = int(tf.math.count_nonzero(~known))
         if unknown and problem != "regression":
             raise RowsError(
@@ -225,10 +263,12 @@ def _parsed(names: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
     """Yields some rows at a time."""
     numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
     ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
-    multiclass = inputs["problem"] == "multiclass"
+    layout = Layout.of(inputs)
+    is_id = layout.label == tf.int32
+    shape = [layout.labels] if layout.labels else []
     spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in numbers}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
-    spec[inputs["label"]] = tf.io.FixedLenFeature([], tf.int64 if multiclass else tf.float32)
+    spec[inputs["label"]] = tf.io.FixedLenFeature(shape, tf.int64 if is_id else tf.float32)
 
     def parse(batch: tf.Tensor) -> Rows:
         parsed = tf.io.parse_example(batch, spec)
@@ -237,7 +277,7 @@ def _parsed(names: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
         return Rows(
             _stacked([parsed[name] for name in numbers], tf.float32, rows),
             _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
-            tf.cast(label, tf.int32) if multiclass else label,
+            tf.cast(label, tf.int32) if is_id else label,
         )
 
     records = tf.data.TFRecordDataset(names, compression_type="GZIP", buffer_size=MIB)
@@ -266,7 +306,8 @@ def write_shards(folder: str, layout: Layout, parts: Iterable[Rows]) -> None:
     """Writes rows; they are complete when `counts.json` is there."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    counts, labels, squares, order = [0] * SHARDS, 0.0, 0.0, hashlib.sha256()
+    counts, order = [0] * SHARDS, hashlib.sha256()
+    labels: list[np.ndarray] = []
     with ExitStack() as stack:
         names = [_file(folder, number) for number in range(SHARDS)]
         opened = [stack.enter_context(open(name, "wb", buffering=1 << 16)) for name in names]
@@ -274,13 +315,10 @@ def write_shards(folder: str, layout: Layout, parts: Iterable[Rows]) -> None:
             packed = layout.pack(rows)
             order.update(packed.numpy().data)
             _append(opened, counts, packed)
-            label = tf.cast(rows.labels, tf.float64)
-            labels += float(tf.reduce_sum(label))
-            squares += float(tf.reduce_sum(label * label))
-    mean = labels / sum(counts)
-    deviation = max(0.0, squares / sum(counts) - mean * mean) ** 0.5
-    written = {"label_mean": mean, "label_deviation": deviation, "order": order.hexdigest()}
-    files.write_atomically(os.path.join(folder, _COUNTS), json.dumps({"counts": counts} | written))
+            labels.append(rows.labels.numpy())
+    label = described(np.concatenate(labels))
+    written = {"counts": counts, "label": label, "order": order.hexdigest()}
+    files.write_atomically(os.path.join(folder, _COUNTS), json.dumps(written))
 
 
 def _append(opened: list[Any], counts: list[int], packed: tf.Tensor) -> None:

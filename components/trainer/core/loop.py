@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from components.trainer.core import model as network
 from components.trainer.core.batches import Batch, Feed
-from components.trainer.core.data import Source
-from components.trainer.core.heads import HEADS
+from components.trainer.core.data import Source, described
+from components.trainer.core.heads import head_of
 from components.trainer.core.learning_rate import Schedule
 from components.trainer.core.strategy import precision, sum_over_workers
 
@@ -114,8 +115,9 @@ class Training:
 
     def _build(self, train: Source, inputs: dict[str, Any], settings: dict[str, Any]) -> None:
         options = self.options
-        self.head = HEADS[inputs["problem"]]()
-        self.model = build_model(inputs, settings, train.label_mean, train.label_deviation)
+        self.model = build_model(inputs, settings, train.label)
+        self.head = head_of(inputs["problem"], self.model.output_shape[-1])
+        self._weigh(options["rebalance"], train.label)
         self._freeze(options["warm_start"])
         rate = options["learning_rate"]
         if rate["scale_by_replicas"]:
@@ -127,6 +129,20 @@ class Training:
         watched = self.model.variables if options["early_stopping"] else []
         self.best_weights = [tf.Variable(v.value, trainable=False) for v in watched]
         self.metrics = self.head.metrics()
+
+    def _weigh(self, rebalance: dict[str, Any] | None, label: dict[str, Any]) -> None:
+        """Sets loss weights by class, and what makes up for them."""
+        self.class_weights, self.offsets = None, 0.0
+        if rebalance is None:
+            return
+        counts = label["counts"]
+        weights = rebalance["weights"] or [1.0] * len(counts)
+        if weights == "balanced":
+            weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
+        keep = rebalance["keep"] or [1.0] * len(weights)
+        self.class_weights = tf.constant(weights, tf.float32)
+        ratios = [weight * share for weight, share in zip(weights, keep, strict=True)]
+        self.offsets = tf.constant(self.head.offsets(ratios))
 
     def _freeze(self, warm_start: dict[str, Any] | None) -> None:
         if warm_start and warm_start["freeze"]:
@@ -231,7 +247,9 @@ class Training:
         """
         with tf.GradientTape() as tape:
             logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=True)
-            losses = self.head.losses(self.model, batch.labels, logits)
+            losses = self.head.losses(self.model, batch.labels, logits + self.offsets)
+            if self.class_weights is not None:
+                losses *= tf.gather(self.class_weights, tf.cast(batch.labels, tf.int32))
             penalties = [tf.cast(loss, tf.float32) / self.replicas for loss in self.model.losses]
             loss = tf.add_n([tf.reduce_sum(losses * batch.weights) / count, *penalties])
             scaled = self.optimizer.scale_loss(loss)
@@ -266,7 +284,7 @@ class Training:
         logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=False)
         predictions = self.head.predict(self.model, logits)
         for metric in self.metrics.values():
-            metric.update_state(batch.labels[:, None], predictions, batch.weights)
+            metric.update_state(*self.head.measured(batch.labels, predictions, batch.weights))
         losses = self.head.losses(self.model, batch.labels, logits)
         return tf.reduce_sum(losses * batch.weights)
 
@@ -316,14 +334,24 @@ def _finite_together(gradients: list[Any]) -> list[Any]:
 
 
 def build_model(
-    inputs: dict[str, Any], settings: dict[str, Any], label_mean: float, label_deviation: float
+    inputs: dict[str, Any], settings: dict[str, Any], label: dict[str, Any] | None = None
 ) -> keras.Model:
-    """The untrained model: layers, and what its head must know of the training labels."""
+    """The untrained model: layers, and what its head must know of the training labels.
+
+    Args:
+      inputs: the feature spec (`components.features.model_inputs`).
+      settings: `model` and `training` as in `configs/*.yaml`.
+      label: see `data.described`; None where all weights come from a checkpoint.
+    """
     options = settings["training"]
     keras.utils.set_random_seed(options["seed"])
     with precision(options["precision"]):
         model = network.build(inputs, settings["model"], options["seed"])
-    HEADS[inputs["problem"]]().prepare(model, label_mean, label_deviation)
+    head = head_of(inputs["problem"], model.output_shape[-1])
+    head.prepare(model, label or described(np.zeros(1)))
+    if label and (options["rebalance"] or {}).get("initial_bias"):
+        bias = model.get_layer("deep").bias
+        bias.assign(np.broadcast_to(head.first_bias(label), bias.shape))
     return model
 
 

@@ -21,8 +21,7 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
 
     Args:
       inputs: the feature spec (`components.features.model_inputs`).
-      settings: `hidden`, `dropout`, `batch_norm`, `wide`, `l2` and `members` as in
-        `configs/*.yaml`.
+      settings: `model` as in `configs/*.yaml`.
       seed: of the dropout masks and the members.
 
     Returns:
@@ -46,7 +45,7 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
     deep = _joined([unfolded, *one_hots, *embedded])
     for layer, units in enumerate(settings["hidden"]):
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
-    outputs, members = max(1, inputs["num_classes"]), settings["members"]
+    outputs, members = settings["buckets"] or inputs["num_classes"], settings["members"]
     if members == 1:
         logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
     else:
