@@ -14,7 +14,9 @@ from components.features.table import (
     Date,
     FeatureTable,
     Hashed,
+    Image,
     Numeric,
+    Text,
     Vocabulary,
 )
 from components.features.transform import LABEL
@@ -24,9 +26,10 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
     """Describes the transformed examples.
 
     Returns:
-      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "bins"}]}`;
-      `name` is the feature's safe one, `size` the number of ids, or None for a number; `bins` is
-      there if the number is a position among so many bins, -1 if it is missing.
+      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", ...}]}`; `name` is
+      the feature's safe one, `size` the number of ids, or None for numbers. There may be `bins`: the
+      number is a position among so many, -1 if it is missing; `tokens`: so many ids; `pixels`: so
+      many numbers, [height, width, channels], with the `filters` of the convolutions over them.
     """
     features: list[dict[str, Any]] = []
     safe = table.safe_names()
@@ -34,6 +37,14 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
         if isinstance(feature, Numeric):
             bins = {"bins": feature.bins} if feature.scale == "quantile" else {}
             features.append({"name": safe[name], "size": None, **bins})
+        elif isinstance(feature, Image):
+            shape = [*feature.size, feature.channels]
+            image = {"pixels": shape, "filters": feature.filters}
+            features.append({"name": safe[name], "size": None, **image})
+        elif isinstance(feature, Text):
+            words = feature.buckets or transformed.vocabulary_size_by_name(safe[name]) + 1
+            text = {"size": int(words) + 1, "embed": feature.embed, "tokens": feature.tokens}
+            features.append({"name": safe[name], **text})
         else:
             size = _num_ids(safe[name], feature, transformed) + (feature.missing == "own")
             features.append({"name": safe[name], "size": size, "embed": feature.embed})

@@ -107,6 +107,43 @@ class Hashed(_Categorical):
     )
 
 
+class Text(_Column):
+    """Words, each with a learned embedding, of which a row has the mean (book pattern 4)."""
+
+    kind: Literal["text"]
+    tokens: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        32, description="So many of the first words are read; a word is of letters and digits."
+    )
+    top_k: PositiveInt | None = Field(
+        None, description="Words from a vocabulary of the most frequent ones in the training data."
+    )
+    buckets: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Or hashed into so many ids."
+    )
+    embed: PositiveInt = Field(16, description="Width of a word's embedding.")
+    missing: Literal["own"] = Field("own", description="A missing text has no words.")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (setting, mistake) for contradictions within the feature."""
+        if (self.top_k is None) == (self.buckets is None):
+            yield "kind", "a text needs either 'top_k: N' or 'buckets: N'"
+
+
+class Image(_Column):
+    """A picture, as PNG, JPEG, GIF or BMP, read by a small convolution (book pattern 4)."""
+
+    kind: Literal["image"]
+    size: list[Annotated[int, Field(ge=4, le=1024)]] = Field(
+        [32, 32], min_length=2, max_length=2, description="Height and width that it is resized to."
+    )
+    channels: Literal[1, 3] = Field(3, description="1: grey; 3: red, green and blue.")
+    source: Literal["base64", "path"] = Field(
+        "base64", description="What the column holds: the file in base64, as in JSON; or its path."
+    )
+    filters: list[PositiveInt] = Field([16, 32], description="Of the convolutions, 3 by 3 each.")
+    missing: Literal["own"] = Field("own", description="A missing picture is black.")
+
+
 DATE_PARTS = {"month": 12, "weekday": 7, "hour": 24}
 """The parts of a date, and how many values each has."""
 
@@ -128,7 +165,9 @@ class Date(_Categorical):
     )
 
 
-Feature = Annotated[Numeric | Bucketized | Vocabulary | Hashed | Date, Field(discriminator="kind")]
+Feature = Annotated[
+    Numeric | Bucketized | Vocabulary | Hashed | Date | Text | Image, Field(discriminator="kind")
+]
 
 
 class Cross(Strict):
@@ -274,7 +313,7 @@ class FeatureTable(Settings):
             if column in self.exclude:
                 reason = self.exclude[column]
                 yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
-            if isinstance(feature, Bucketized | Numeric):
+            if isinstance(feature, Bucketized | Numeric | Text):
                 for setting, message in feature.problems():
                     yield ("columns", name, setting), message
         if self.label.column in self.exclude:
@@ -283,8 +322,9 @@ class FeatureTable(Settings):
     def _cross_part_problems(self, name: str, part: str) -> Iterator[Problem]:
         if part not in self.columns:
             yield ("crosses", name, "of"), f"'{part}' is not a feature of the table"
-        elif isinstance(self.columns[part], Numeric):
+        elif isinstance(self.columns[part], Numeric | Text | Image):
             yield (
                 ("crosses", name, "of"),
-                f"'{part}' is numeric; cross a bucketized feature of it instead",
+                f"'{part}' is {self.columns[part].kind}; cross a category, such as a bucketized "
+                "number, instead",
             )

@@ -24,7 +24,9 @@ from components.features.table import (
     Date,
     FeatureTable,
     Hashed,
+    Image,
     Numeric,
+    Text,
     Vocabulary,
 )
 
@@ -45,8 +47,9 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> T
       custom_config: `{"table": FeatureTable as a dict}`.
 
     Returns:
-      By the feature's safe name float32 [batch] for numeric features, int64 ids [batch] for the
-      others and for crosses; the label under `LABEL`.
+      By the feature's safe name float32 [batch] for numeric features, int64 ids [batch] for
+      categories and crosses, int64 [batch, tokens] for texts (0 behind the last word), float32
+      [batch, height * width * channels] in [0, 1] for images; the label under `LABEL`.
     """
     table = FeatureTable.model_validate(custom_config["table"])
     learned = _Learned(table, inputs)
@@ -130,10 +133,15 @@ class _Learned:
         return dict(zip(self._vocabularies, files, strict=True))
 
     def transformed(self, name: str) -> tf.Tensor:
-        """The feature as the network sees it: float32 or int64, [batch]."""
+        """The feature as the network sees it."""
         feature = self._table.columns[name]
         if isinstance(feature, Numeric):
             return self._scaled[name]
+        if isinstance(feature, Text):
+            safe = self._table.safe_names()[name]
+            return _words(_text(self._inputs[self._table.column_of(name)]), feature, safe)
+        if isinstance(feature, Image):
+            return _pixels(_dense(self._inputs[self._table.column_of(name)]), feature)
         if isinstance(feature, Bucketized):
             missing, ids = self._bucketized(name, feature)
         elif isinstance(feature, Date):
@@ -167,6 +175,43 @@ class _Learned:
         if isinstance(feature, Hashed):
             return tft.hash_strings(text, feature.buckets)
         return tft.apply_vocabulary(text, self._files[name], num_oov_buckets=feature.oov_buckets)
+
+
+def _words(text: tf.Tensor, feature: Text, file: str) -> tf.Tensor:
+    """The ids of the first words from 1 on, int64 [batch, tokens]; 0 behind the last one."""
+    plain = tf.strings.regex_replace(
+        tf.strings.lower(text, encoding="utf-8"), r"[^\p{L}\p{N}]+", " "
+    )
+    words = tf.strings.split(tf.strings.strip(plain))[:, : feature.tokens]
+    if feature.buckets is not None:
+        ids = tft.hash_strings(words.flat_values, feature.buckets)
+    else:
+        learned = tft.vocabulary(words.flat_values, top_k=feature.top_k, vocab_filename=file)
+        ids = tft.apply_vocabulary(words.flat_values, learned, num_oov_buckets=1)
+    made = words.with_flat_values(ids + 1).to_tensor(0, shape=[None, feature.tokens])
+    return tf.ensure_shape(made, [None, feature.tokens])
+
+
+def _pixels(column: tf.Tensor, feature: Image) -> tf.Tensor:
+    """The resized pictures, float32 [batch, height * width * channels] in [0, 1]."""
+    height, width = feature.size
+
+    def resized(content: tf.Tensor) -> tf.Tensor:
+        if feature.source == "path":
+            content = tf.io.read_file(content)
+        else:
+            safe = tf.strings.regex_replace(content, r"\+", "-")
+            content = tf.io.decode_base64(tf.strings.regex_replace(safe, "/", "_"))
+        image = tf.io.decode_image(content, feature.channels, expand_animations=False)
+        image.set_shape([None, None, feature.channels])
+        return tf.image.resize(image, [height, width], antialias=True) / 255.0
+
+    def one(content: tf.Tensor) -> tf.Tensor:
+        shape = [height, width, feature.channels]
+        return tf.cond(tf.equal(content, ""), lambda: tf.zeros(shape), lambda: resized(content))
+
+    made = tf.map_fn(one, column, fn_output_signature=tf.float32)
+    return tf.reshape(made, [-1, height * width * feature.channels])
 
 
 def _columns_of(table: FeatureTable, kinds: Any) -> list[str]:

@@ -25,6 +25,8 @@ import tensorflow_transform as tft
 from components.features.names import safe_names
 from components.features.table import FeatureTable
 from components.features.transform import label_of
+from components.features.model_inputs import model_inputs
+from components.trainer.core.data import by_kind, stacked
 from components.trainer.core.heads import Distribution, head_of
 from components.trainer.core.warm_start import weights_by_name
 
@@ -47,6 +49,7 @@ class ServingModule(tf.Module):
         self._columns = {name: self._spec[name] for name in table.raw_columns()}
         self._safe = safe_names(self._columns)
         self._all_columns = self._columns | {label: self._spec[label]}
+        self._inputs = model_inputs(table, transformed)["features"]
         self._features = [*table.safe_names().values()]
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
@@ -120,16 +123,8 @@ class ServingModule(tf.Module):
     def _logits(self, raw: dict[str, Any]) -> tf.Tensor:
         transformed = self._transformed(raw)
         features = {name: transformed[name] for name in self._features}
-        numbers = [v for v in features.values() if v.dtype == tf.float32]
-        ids = [tf.cast(v, tf.int32) for v in features.values() if v.dtype != tf.float32]
-        rows = tf.shape(next(iter(features.values())))[0]
-        return self._network(
-            {
-                "numbers": tf.stack(numbers, 1) if numbers else tf.zeros([rows, 0]),
-                "ids": tf.stack(ids, 1) if ids else tf.zeros([rows, 0], tf.int32),
-            },
-            training=False,
-        )
+        numbers, ids = stacked(features, self._inputs)
+        return self._network(by_kind(numbers, ids, self._inputs), training=False)
 
     def _transformed(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
         """Runs Transform's graph; columns that no feature needs are missing."""

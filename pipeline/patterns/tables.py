@@ -3,6 +3,7 @@
 Each function is a `data.path: python:pipeline.patterns.tables:NAME`; it writes files into a folder.
 """
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,13 @@ def storms(folder: Path) -> None:
 
 
 def digits(folder: Path) -> None:
-    """1,797 handwritten digits of 8 x 8 pixels as PNG, with the ink in each of four quarters."""
+    """1,797 handwritten digits of 8 x 8 pixels, as PNG in base64."""
     import tensorflow as tf
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()
     pixels = (found.images * 255 / 16).astype("uint8")
-    rows = {"image": [tf.io.encode_png(image[:, :, None]).numpy() for image in pixels]}
-    rows["digit"] = [int(number) for number in found.target]
-    pd.DataFrame(rows).to_parquet(folder / "digits.parquet", index=False)
+    files = [tf.io.encode_png(image[:, :, None]).numpy() for image in pixels]
+    images = [base64.b64encode(file).decode() for file in files]
+    table = pd.DataFrame({"image": images, "digit": found.target})
+    table.to_parquet(folder / "digits.parquet", index=False)

@@ -38,9 +38,9 @@ class Rows(NamedTuple):
     """Examples column-wise; the first dimension of each is the number of rows."""
 
     numbers: tf.Tensor
-    """float32 [rows, numeric features]."""
+    """float32 [rows, numeric features and then pixels]."""
     ids: tf.Tensor
-    """int32 [rows, categorical features]."""
+    """int32 [rows, categorical features and then tokens]."""
     labels: tf.Tensor
     """float32 [rows], int32 class ids [rows] for multiclass, or [rows, classes] for multilabel."""
 
@@ -102,6 +102,50 @@ def described(labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+KINDS = ("numbers", "pixels", "ids", "tokens")
+"""What the model's inputs are called."""
+
+
+def grouped(features: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The features of a spec by `KINDS`, in the order of their columns in `Rows`."""
+    numbers, ids = ([f for f in features if (f["size"] is None) == n] for n in (True, False))
+    return [
+        [f for f in numbers if "pixels" not in f],
+        [f for f in numbers if "pixels" in f],
+        [f for f in ids if "tokens" not in f],
+        [f for f in ids if "tokens" in f],
+    ]
+
+
+def width(feature: dict[str, Any]) -> int:
+    """How many columns a feature has."""
+    return int(feature.get("tokens") or np.prod(feature.get("pixels", [])))
+
+
+def stacked(columns: dict[str, tf.Tensor], features: Sequence[dict[str, Any]]) -> Any:
+    """The columns of `Rows` from transformed features by name: float32 and int32, [rows, ...]."""
+    numbers, pixels, ids, tokens = grouped(features)
+    rows = tf.shape(next(iter(columns.values())))[0]
+    made = []
+    for kind, group in ((tf.float32, [*numbers, *pixels]), (tf.int32, [*ids, *tokens])):
+        parts = [tf.reshape(tf.cast(columns[f["name"]], kind), [rows, width(f)]) for f in group]
+        made.append(tf.concat(parts, axis=1) if parts else tf.zeros([rows, 0], kind))
+    return made
+
+
+def by_kind(
+    numbers: tf.Tensor, ids: tf.Tensor, features: Sequence[dict[str, Any]]
+) -> dict[str, tf.Tensor]:
+    """The model's inputs by `KINDS`, each [rows, columns]; pixels and tokens only if there are."""
+    widths = [sum(map(width, group)) for group in grouped(features)]
+    parts = [*tf.split(numbers, widths[:2], axis=1), *tf.split(ids, widths[2:], axis=1)]
+    return {
+        kind: part
+        for kind, part, count in zip(KINDS, parts, widths, strict=True)
+        if count or kind in ("numbers", "ids")
+    }
+
+
 class Layout(NamedTuple):
     """A row's bytes: float32 numbers, int32 ids, and the labels, four bytes each."""
 
@@ -114,10 +158,10 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, inputs: dict[str, Any]) -> "Layout":
         """The layout for a feature spec."""
-        ids = sum(f["size"] is not None for f in inputs["features"])
+        widths = [sum(map(width, group)) for group in grouped(inputs["features"])]
         label = tf.int32 if inputs["problem"] == "multiclass" else tf.float32
         labels = inputs["num_classes"] if inputs["problem"] == "multilabel" else None
-        return cls(len(inputs["features"]) - ids, ids, label, labels)
+        return cls(widths[0] + widths[1], widths[2] + widths[3], label, labels)
 
     @property
     def row_bytes(self) -> int:
@@ -261,32 +305,27 @@ def _sorted(parts: Iterable[Rows], layout: Layout) -> Rows:
 
 def _parsed(names: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
     """Yields some rows at a time."""
-    numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
-    ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
     layout = Layout.of(inputs)
     is_id = layout.label == tf.int32
     shape = [layout.labels] if layout.labels else []
-    spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in numbers}
-    spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
+    spec = {
+        f["name"]: tf.io.FixedLenFeature(
+            [width(f)] if "pixels" in f or "tokens" in f else [],
+            tf.float32 if f["size"] is None else tf.int64,
+        )
+        for f in inputs["features"]
+    }
     spec[inputs["label"]] = tf.io.FixedLenFeature(shape, tf.int64 if is_id else tf.float32)
 
     def parse(batch: tf.Tensor) -> Rows:
         parsed = tf.io.parse_example(batch, spec)
-        rows = tf.shape(batch)[0]
         label = parsed[inputs["label"]]
-        return Rows(
-            _stacked([parsed[name] for name in numbers], tf.float32, rows),
-            _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
-            tf.cast(label, tf.int32) if is_id else label,
-        )
+        numbers, ids = stacked(parsed, inputs["features"])
+        return Rows(numbers, ids, tf.cast(label, tf.int32) if is_id else label)
 
     records = tf.data.TFRecordDataset(names, compression_type="GZIP", buffer_size=MIB)
     batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     yield from batches.prefetch(2)
-
-
-def _stacked(columns: list[tf.Tensor], dtype: tf.DType, rows: tf.Tensor) -> tf.Tensor:
-    return tf.stack(columns, axis=1) if columns else tf.zeros([rows, 0], dtype)
 
 
 def open_shards(folder: str, layout: Layout, memory_mib: float) -> Shards | None:

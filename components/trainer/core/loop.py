@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from components.trainer.core import model as network
 from components.trainer.core.batches import Batch, Feed
-from components.trainer.core.data import Source, described
+from components.trainer.core.data import Source, by_kind, described
 from components.trainer.core.heads import head_of
 from components.trainer.core.learning_rate import Schedule
 from components.trainer.core.strategy import precision, sum_over_workers
@@ -93,6 +93,7 @@ class Training:
           TrainingError: the batch cannot be divided, or a layer to freeze is not there.
         """
         options = settings["training"]
+        self.features = inputs["features"]
         self.options, self.strategy = options, strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         self.feed = Feed(train, options["global_batch_size"], options["seed"])
@@ -246,7 +247,7 @@ class Training:
           This replica's share of the loss; the shares of all replicas add up to it.
         """
         with tf.GradientTape() as tape:
-            logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=True)
+            logits = self.model(by_kind(batch.numbers, batch.ids, self.features), training=True)
             losses = self.head.losses(self.model, batch.labels, logits + self.offsets)
             if self.class_weights is not None:
                 losses *= tf.gather(self.class_weights, tf.cast(batch.labels, tf.int32))
@@ -281,7 +282,7 @@ class Training:
 
     def evaluate_step(self, batch: Batch) -> tf.Tensor:
         """One replica's part of an evaluation: updates the metrics, returns the sum of losses."""
-        logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=False)
+        logits = self.model(by_kind(batch.numbers, batch.ids, self.features), training=False)
         predictions = self.head.predict(self.model, logits)
         for metric in self.metrics.values():
             metric.update_state(*self.head.measured(batch.labels, predictions, batch.weights))
