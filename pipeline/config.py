@@ -116,6 +116,9 @@ class Model(Strict):
         description="Regression as a distribution over so many buckets (Reframing): its mean is "
         "the prediction.",
     )
+    explain: bool = Field(
+        False, description="A signature that says what each column adds (Explainable Predictions)."
+    )
 
 
 class Rebalance(Settings):

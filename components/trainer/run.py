@@ -62,7 +62,8 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
         raise KeyboardInterrupt(str(error)) from error
     except FAILURES as error:
         raise PipelineStop(str(error)) from error
-    export(done.model, transformed, table, fn_args.serving_model_dir)
+    explain = job.settings["model"]["explain"]
+    export(done.model, transformed, table, fn_args.serving_model_dir, explain)
     record = _record(job, done, config) | {
         "fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)
     }

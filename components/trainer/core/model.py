@@ -29,8 +29,8 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
 
     Returns:
       A model from `data.by_kind`'s inputs, "numbers" and "pixels" in float32, "ids" and "tokens" in
-      int32, to logits float32 [n, outputs], or [n, members, outputs] with several members (a standardised value for
-      regression).
+      int32, to logits float32 [n, outputs], or [n, members, outputs] with several members (a
+      standardised value for regression).
     """
     plain, images, categorical, texts = grouped(inputs["features"])
     numbers = keras.Input([len(plain)], name="numbers")
@@ -42,15 +42,18 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         given["tokens"] = keras.Input([sum(map(width, texts))], name="tokens", dtype="int32")
     unfolded = _unfolded(numbers, [f.get("bins") for f in plain])
     one_hots = [
-        keras.ops.one_hot(ids[:, i], f["size"]) for i, f in enumerate(categorical) if not f["embed"]
+        _block(f["name"], keras.ops.one_hot(ids[:, i], f["size"]))
+        for i, f in enumerate(categorical)
+        if not f["embed"]
     ]
     embedded = [
-        keras.layers.Embedding(f["size"], f["embed"], name=f"embedding_{f['name']}")(ids[:, i])
+        _block(f["name"], _embedding(f)(ids[:, i]))
         for i, f in enumerate(categorical)
         if f["embed"]
     ]
-    words = [_pooled(part, f) for part, f in _parts(given.get("tokens"), texts)]
-    pictures = [_convolved(part, f) for part, f in _parts(given.get("pixels"), images)]
+    words = [_block(f["name"], _pooled(p, f)) for p, f in _parts(given.get("tokens"), texts)]
+    pictures = [_block(f["name"], _convolved(p, f)) for p, f in _parts(given.get("pixels"), images)]
+    unfolded = _block("numbers", unfolded)
     deep = _joined([unfolded, *one_hots, *embedded, *words, *pictures])
     for layer, units in enumerate(settings["hidden"]):
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
@@ -66,6 +69,17 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
     return keras.Model(given, logits, name="wide_and_deep")
 
 
+def _block(name: str, values: Any) -> Any:
+    """What the network reads of one feature, or of all numbers: a layer that can be found again."""
+    return keras.layers.Identity(name=f"block_{name}")(values)
+
+
+def _embedding(feature: dict[str, Any]) -> keras.layers.Layer:
+    return keras.layers.Embedding(
+        feature["size"], feature["embed"], name=f"embedding_{feature['name']}"
+    )
+
+
 def _parts(columns: Any, features: list[dict[str, Any]]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yields the columns of each feature."""
     start = 0
@@ -77,9 +91,7 @@ def _parts(columns: Any, features: list[dict[str, Any]]) -> Iterator[tuple[Any, 
 
 def _pooled(tokens: Any, feature: dict[str, Any]) -> Any:
     """The mean embedding of a text's words, [n, embed]; zeros of a text without any."""
-    table = keras.layers.Embedding(
-        feature["size"], feature["embed"], name=f"embedding_{feature['name']}"
-    )
+    table = _embedding(feature)
     there = keras.ops.cast(keras.ops.expand_dims(tokens > 0, -1), table.compute_dtype)
     total = keras.ops.sum(table(tokens) * there, axis=1)
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1)
@@ -147,6 +159,14 @@ class MemberLogits(keras.layers.Layer):
 
 def _uniform(units: int, seed: int) -> keras.initializers.Initializer:
     return keras.initializers.RandomUniform(-(units**-0.5), units**-0.5, seed)
+
+
+def owners(bins: list[int | None]) -> list[int]:
+    """To which number each column of `_unfolded` belongs."""
+    by_position = [(i, count) for i, count in enumerate(bins) if count is not None]
+    plain = [i for i, count in enumerate(bins) if count is None]
+    of_bins = [i for i, count in by_position for _ in range(count)]
+    return [*plain, *of_bins, *(i for i, _ in by_position)]
 
 
 def _unfolded(numbers: Any, bins: list[int | None]) -> Any:
