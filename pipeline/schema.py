@@ -119,7 +119,7 @@ def _named_columns(table: FeatureTable) -> Iterator[tuple[tuple[str, ...], str]]
     if table.key is not None:
         yield ("key",), table.key
     for name in table.columns:
-        yield ("columns", name), table.column_of(name)
+        yield from ((("columns", name), column) for column in table.columns_of(name))
     for column in table.exclude:
         yield ("exclude", column), column
     for index, columns in enumerate(table.slices):

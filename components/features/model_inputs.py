@@ -16,6 +16,7 @@ from components.features.table import (
     Hashed,
     Image,
     Numeric,
+    Prediction,
     Text,
     Vocabulary,
 )
@@ -34,12 +35,14 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
     features: list[dict[str, Any]] = []
     safe = table.safe_names()
     for name, feature in table.columns.items():
-        if isinstance(feature, Numeric):
+        if isinstance(feature, Numeric | Prediction):
             bins = {"bins": feature.bins} if feature.scale == "quantile" else {}
             features.append({"name": safe[name], "size": None, **bins})
         elif isinstance(feature, Image):
             shape = [*feature.size, feature.channels]
-            image = {"pixels": shape, "filters": feature.filters}
+            image: dict[str, Any] = {"pixels": shape, "filters": feature.filters}
+            if feature.pretrained is not None:
+                image["pretrained"] = feature.pretrained.model_dump(mode="json")
             features.append({"name": safe[name], "size": None, **image})
         elif isinstance(feature, Text):
             words = feature.buckets or transformed.vocabulary_size_by_name(safe[name]) + 1

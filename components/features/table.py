@@ -129,6 +129,21 @@ class Text(_Column):
             yield "kind", "a text needs either 'top_k: N' or 'buckets: N'"
 
 
+class Pretrained(Strict):
+    """Layers that were trained elsewhere (book pattern 13, Transfer Learning)."""
+
+    file: str = Field(
+        description="A Keras file (.keras), or a SavedModel's folder, which stays frozen; relative to "
+        "the project, or 'python:MODULE:FUNCTION/NAME' in a folder that a function fills once. It "
+        "takes pictures [n, height, width, channels] in [0, 1]."
+    )
+    freeze: bool = Field(True, description="Leave the weights as they are.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="If not frozen: this share of the training's rate."
+    )
+    digest: str | None = Field(None, description="Of the content; filled in for a run.")
+
+
 class Image(_Column):
     """A picture, as PNG, JPEG, GIF or BMP, read by a small convolution (book pattern 4)."""
 
@@ -141,7 +156,32 @@ class Image(_Column):
         "base64", description="What the column holds: the file in base64, as in JSON; or its path."
     )
     filters: list[PositiveInt] = Field([16, 32], description="Of the convolutions, 3 by 3 each.")
+    pretrained: Pretrained | None = Field(None, description="Layers in place of the convolutions.")
     missing: Literal["own"] = Field("own", description="A missing picture is black.")
+
+
+class Prediction(_Column):
+    """What another model of the registry predicts for the row (book pattern 8, Cascade).
+
+    The version is pinned when a run begins, and travels inside Transform's graph, and so inside
+    every export.
+    """
+
+    kind: Literal["prediction"]
+    model: str = Field(description="Its folder in the registry (`registry.model`).")
+    version: PositiveInt | str = Field("champion", description="A number, or a label.")
+    columns: Annotated[list[str], Field(min_length=1)] = Field(
+        description="The raw columns that it reads, all of them."
+    )
+    output: Annotated[int, Field(ge=0)] = Field(0, description="Of several classes, which one.")
+    scale: Literal["standard", "quantile", "none"] = Field("quantile", description="As of numbers.")
+    bins: Annotated[int, Field(ge=2, le=1000)] = Field(48, description="As of numbers.")
+    missing: Literal["mean"] = Field("mean", description="None is: the other model knows what to do.")
+    trained_by: str | None = Field(
+        None, description="The configuration that is run before, where there is no such version."
+    )
+    folder: str | None = Field(None, description="Of the pinned version; filled in for a run.")
+    digest: str | None = Field(None, description="Of its weights; filled in for a run.")
 
 
 DATE_PARTS = {"month": 12, "weekday": 7, "hour": 24}
@@ -166,7 +206,8 @@ class Date(_Categorical):
 
 
 Feature = Annotated[
-    Numeric | Bucketized | Vocabulary | Hashed | Date | Text | Image, Field(discriminator="kind")
+    Numeric | Bucketized | Vocabulary | Hashed | Date | Text | Image | Prediction,
+    Field(discriminator="kind"),
 ]
 
 
@@ -257,9 +298,14 @@ class FeatureTable(Settings):
         """The raw column that feature `name` reads."""
         return self.columns[name].column or name
 
+    def columns_of(self, name: str) -> list[str]:
+        """The raw columns that feature `name` reads: one, but for another model's prediction."""
+        feature = self.columns[name]
+        return feature.columns if isinstance(feature, Prediction) else [self.column_of(name)]
+
     def raw_columns(self) -> list[str]:
         """The raw columns that the model reads, each once, sorted: the serving inputs."""
-        return sorted({self.column_of(name) for name in self.columns})
+        return sorted({column for name in self.columns for column in self.columns_of(name)})
 
     def safe_names(self) -> dict[str, str]:
         """What features and crosses are called within TensorFlow and in files."""
@@ -267,8 +313,8 @@ class FeatureTable(Settings):
 
     def required_columns(self) -> list[str]:
         """The raw columns of which a missing value is an error, the label among them."""
-        required = {self.column_of(n) for n, f in self.columns.items() if f.missing == "error"}
-        return sorted(required | {self.label.column})
+        required = [self.columns_of(n) for n, f in self.columns.items() if f.missing == "error"]
+        return sorted({self.label.column, *(column for columns in required for column in columns)})
 
     def num_classes(self) -> int:
         """How many outputs the model has: 1 for binary and regression."""
@@ -305,14 +351,14 @@ class FeatureTable(Settings):
 
     def _column_problems(self) -> Iterator[Problem]:
         for name, feature in self.columns.items():
-            column = self.column_of(name)
-            if column == self.label.column:
-                yield ("columns", name), f"reads '{column}', which is the label"
-            if column == self.key:
-                yield ("columns", name), f"reads '{column}', which is the key"
-            if column in self.exclude:
-                reason = self.exclude[column]
-                yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
+            for column in self.columns_of(name):
+                if column == self.label.column:
+                    yield ("columns", name), f"reads '{column}', which is the label"
+                if column == self.key:
+                    yield ("columns", name), f"reads '{column}', which is the key"
+                if column in self.exclude:
+                    reason = self.exclude[column]
+                    yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
             if isinstance(feature, Bucketized | Numeric | Text):
                 for setting, message in feature.problems():
                     yield ("columns", name, setting), message
@@ -322,7 +368,7 @@ class FeatureTable(Settings):
     def _cross_part_problems(self, name: str, part: str) -> Iterator[Problem]:
         if part not in self.columns:
             yield ("crosses", name, "of"), f"'{part}' is not a feature of the table"
-        elif isinstance(self.columns[part], Numeric | Text | Image):
+        elif isinstance(self.columns[part], Numeric | Text | Image | Prediction):
             yield (
                 ("crosses", name, "of"),
                 f"'{part}' is {self.columns[part].kind}; cross a category, such as a bucketized "

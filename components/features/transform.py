@@ -17,6 +17,7 @@ from components.features.analysis import (
 )
 from components.features.dates import part_ids
 from components.features.missing import MISSING
+from components.features.names import safe_names
 from components.features.scaling import scaled
 from components.features.table import (
     Bucketized,
@@ -26,6 +27,7 @@ from components.features.table import (
     Hashed,
     Image,
     Numeric,
+    Prediction,
     Text,
     Vocabulary,
 )
@@ -101,7 +103,11 @@ class _Learned:
         self._texts = {
             column: _text(inputs[column]) for column in _columns_of(table, Vocabulary | Hashed)
         }
-        numeric = {n: f for n, f in features.items() if isinstance(f, Numeric)}
+        numeric = {n: f for n, f in features.items() if isinstance(f, Numeric | Prediction)}
+        for name, feature in numeric.items():
+            if isinstance(feature, Prediction):
+                columns = {column: _dense(inputs[column]) for column in feature.columns}
+                self._numbers[name] = _predicted(columns, feature, table.safe_names()[name])
         numbers = [self._numbers[table.column_of(name)] for name in numeric]
         plans = {
             n: RangePlan(f.buckets)
@@ -135,7 +141,7 @@ class _Learned:
     def transformed(self, name: str) -> tf.Tensor:
         """The feature as the network sees it."""
         feature = self._table.columns[name]
-        if isinstance(feature, Numeric):
+        if isinstance(feature, Numeric | Prediction):
             return self._scaled[name]
         if isinstance(feature, Text):
             safe = self._table.safe_names()[name]
@@ -190,6 +196,17 @@ def _words(text: tf.Tensor, feature: Text, file: str) -> tf.Tensor:
         ids = tft.apply_vocabulary(words.flat_values, learned, num_oov_buckets=1)
     made = words.with_flat_values(ids + 1).to_tensor(0, shape=[None, feature.tokens])
     return tf.ensure_shape(made, [None, feature.tokens])
+
+
+def _predicted(columns: Tensors, feature: Prediction, name: str) -> tf.Tensor:
+    """What another version predicts, float32 [batch]; it becomes a part of Transform's graph."""
+    folder = str(feature.folder)
+    model = tft.make_and_track_object(lambda: tf.saved_model.load(folder), name=f"model_{name}")
+    raw = model.signatures["raw"]
+    specs = raw.structured_input_signature[1]
+    safe = safe_names(columns)
+    given = {safe[c]: tf.cast(v, specs[safe[c]].dtype) for c, v in columns.items()}
+    return raw(**given)["predictions"][:, feature.output]
 
 
 def _pixels(column: tf.Tensor, feature: Image) -> tf.Tensor:

@@ -105,6 +105,7 @@ def _owner(block: str, parts: int, inputs: dict[str, Any], features: list[str]) 
 def _shares(table: FeatureTable) -> np.ndarray:
     """[features and crosses, raw columns]: which share of a feature is a column's."""
     columns = table.raw_columns()
-    parts = {name: [table.column_of(name)] for name in table.columns}
-    parts |= {n: [table.column_of(part) for part in c.of] for n, c in table.crosses.items()}
+    parts = {name: table.columns_of(name) for name in table.columns}
+    for name, cross in table.crosses.items():
+        parts[name] = [table.column_of(part) for part in cross.of]
     return np.array([[of.count(column) / len(of) for column in columns] for of in parts.values()])

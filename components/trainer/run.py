@@ -174,6 +174,11 @@ def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
         "replicas": done.progress["replicas"],
         "checkpoints": done.progress["checkpoints"],
         "warm_start": job.weights and job.weights["version"],
+        "cascade": {
+            name: {key: feature[key] for key in ("model", "version", "digest")}
+            for name, feature in config["table"]["columns"].items()
+            if feature["kind"] == "prediction"
+        },
         "library_versions": job.identity["libraries"] | {"tensorflow": done.progress["tensorflow"]},
     }
 

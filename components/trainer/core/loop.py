@@ -123,7 +123,7 @@ class Training:
         rate = options["learning_rate"]
         if rate["scale_by_replicas"]:
             rate = rate | {"initial": rate["initial"] * self.replicas}
-        self.optimizer = keras.optimizers.Adam(Schedule(rate, self.steps))
+        self.optimizer = Adam(Schedule(rate, self.steps), rate_shares(self.model, self.features))
         if options["precision"] == "float16":
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
@@ -321,6 +321,36 @@ class Training:
     def _keep_best(self) -> None:
         for kept, variable in zip(self.best_weights, self.model.variables, strict=True):
             kept.assign(variable.value)
+
+
+class Adam(keras.optimizers.Adam):
+    """Adam with a learning rate of its own for some variables."""
+
+    def __init__(self, rate: Any, shares: dict[str, float]):
+        """Takes the rate, and by a variable's path which share of it is the variable's."""
+        super().__init__(rate)
+        self._shares = shares
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See Keras."""
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        share = self._shares.get(own.path, 1.0)
+        super().update_step(gradient, variable, learning_rate * share)
+
+
+def rate_shares(model: keras.Model, features: list[dict[str, Any]]) -> dict[str, float]:
+    """The share of the learning rate of the variables of pretrained layers."""
+    shares = {
+        f"pretrained_{f['name']}": f["pretrained"]["learning_rate"]
+        for f in features
+        if "pretrained" in f
+    }
+    return {
+        weight.path: shares[layer.name]
+        for layer in model.layers
+        if layer.name in shares
+        for weight in layer.trainable_weights
+    }
 
 
 def _finite_together(gradients: list[Any]) -> list[Any]:

@@ -97,9 +97,22 @@ def _pooled(tokens: Any, feature: dict[str, Any]) -> Any:
     return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1)
 
 
+def _pretrained(feature: dict[str, Any]) -> keras.layers.Layer:
+    """Layers of the user's file, called `pretrained_<feature>`."""
+    source, name = feature["pretrained"], f"pretrained_{feature['name']}"
+    if not source["file"].endswith(".keras"):
+        return keras.layers.TFSMLayer(source["file"], "serving_default", name=name)
+    loaded = keras.saving.load_model(source["file"], compile=False)
+    layers = keras.Model(loaded.inputs, loaded.outputs[0], name=name)
+    layers.trainable = not source["freeze"]
+    return layers
+
+
 def _convolved(pixels: Any, feature: dict[str, Any]) -> Any:
     """What a few convolutions, each but for small pictures halved, see in a picture, [n, units]."""
     image = keras.layers.Reshape(feature["pixels"])(pixels)
+    if "pretrained" in feature:
+        return keras.layers.Flatten()(_pretrained(feature)(image))
     for number, filters in enumerate(feature["filters"]):
         name = f"convolution_{feature['name']}_{number}"
         image = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(image)
