@@ -18,7 +18,7 @@ from pydantic import (
 
 from components.errors import did_you_mean
 from components.evaluation.thresholds import Threshold, metric_problems
-from components.features.table import FeatureTable
+from components.features.table import Bucketized, FeatureTable, Numeric
 from components.inference.prediction_log import LogSettings
 from components.ingest.settings import BadRows, CsvFormat, Kind, Spans, Split
 from components.settings import Problem, Removable, Settings, Strict
@@ -96,6 +96,18 @@ class Gate(Strict):
     )
 
 
+class FirstPhase(Strict):
+    """A small model for devices, which leaves to the full one what it is not sure of."""
+
+    features: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Names of numeric and bucketized features that it reads."
+    )
+    hidden: list[PositiveInt] = Field([16], description="Units of its layers.")
+    at_least: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="Its accuracy on the eval rows that it answers alone."
+    )
+
+
 class Model(Strict):
     """The shape of the wide-and-deep network."""
 
@@ -115,6 +127,9 @@ class Model(Strict):
         None,
         description="Regression as a distribution over so many buckets (Reframing): its mean is "
         "the prediction.",
+    )
+    first_phase: FirstPhase | None = Field(
+        None, description="A LiteRT model beside the full one (Two-Phase Predictions)."
     )
     explain: bool = Field(
         False, description="A signature that says what each column adds (Explainable Predictions)."
@@ -349,6 +364,13 @@ class Config(Settings):
         table, rebalance = self.features, self.training.rebalance
         if self.model.buckets is not None and table.problem != "regression":
             yield ("model", "buckets"), f"is for a regression, and the problem is {table.problem}"
+        if self.model.first_phase is not None:
+            if table.problem not in ("binary", "multiclass"):
+                yield ("model", "first_phase"), f"is for classes, and this is {table.problem}"
+            for name in self.model.first_phase.features:
+                if not isinstance(table.columns.get(name), Numeric | Bucketized):
+                    path = ("model", "first_phase", "features")
+                    yield path, f"'{name}' is no numeric or bucketized feature of the table"
         if rebalance is None:
             return
         path, classes = ("training", "rebalance"), len(table.label.classes or (0, 1))

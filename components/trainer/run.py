@@ -20,6 +20,7 @@ from components.trainer.core import data
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
+from components.trainer.first_phase import add_first_phase
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
@@ -64,7 +65,11 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
         raise PipelineStop(str(error)) from error
     explain = job.settings["model"]["explain"]
     export(done.model, transformed, table, fn_args.serving_model_dir, explain)
-    record = _record(job, done, config) | {
+    extra = {}
+    if job.settings["model"]["first_phase"]:
+        small = add_first_phase(fn_args.serving_model_dir, done.model, job, table, transformed)
+        extra["first_phase"] = small
+    record = _record(job, done, config) | extra | {
         "fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)
     }
     path = os.path.join(os.path.dirname(fn_args.serving_model_dir), "training.json")

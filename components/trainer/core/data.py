@@ -266,6 +266,12 @@ def load(
     return InMemory(_sorted(kept, layout))
 
 
+def gathered(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
+    """All rows, in the order of a hash of them and so whatever the files' order."""
+    layout = Layout.of(inputs)
+    return _sorted(list(_parsed(_matching(patterns), inputs)), layout)
+
+
 def _thinned(rows: Rows, layout: Layout, keep: Sequence[float]) -> Rows:
     """The rows whose hash is below their class's share."""
     hashes = tf.bitcast(tf.fingerprint(layout.pack(rows), "farmhash64"), tf.int64)
