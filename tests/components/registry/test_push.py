@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfx.types import standard_artifacts
 
 from components.registry import labels, store
-from components.registry.push import PushExecutor, hash_tree
+from components.registry.push import RegistryPush, hash_tree
 from tests.components.evaluation import samples
 
 CONFIG = {"name": "small", "features": samples.TABLE.model_dump(mode="json")}
@@ -64,7 +64,8 @@ class Run:
             "evaluation": [evaluation],
             "baseline": [compared],
         }
-        PushExecutor(samples.context(here)).Do(inputs, {"pushed": [pushed]}, self.settings(promote))
+        executor = RegistryPush.EXECUTOR_SPEC.executor_class()
+        executor.Do(inputs, {"pushed": [pushed]}, self.settings(promote))
         outcome = json.loads((here / "pushed" / "push.json").read_text())
         assert pushed.get_int_custom_property("version") == (outcome["version"] or 0)
         assert pushed.get_int_custom_property("pushed") == outcome["pushed"]
@@ -79,6 +80,8 @@ class Run:
             "config_hash": "hash",
             "code": "fingerprint",
             "git_commit": "commit",
+            "run_id": "" if promote == "manual" else "run-1",
+            "found": '"run-1"',
         }
 
 

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from tests.components.serving.servers import BREAKS, MODEL, Server
+from tests.components.inference.small_versions import BREAKS
+from tests.components.serving.servers import MODEL, Server
 
 V1, V2 = f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer"
 SHAPE = "its shape must be [rows] or [rows, 1]"
