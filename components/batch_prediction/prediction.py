@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.batch_prediction.job import Form
+from components.errors import PipelineStop
 from components.inference.columns import DTYPES, MISSING
 from components.inference.columns import Columns as Inputs
 from components.inference.model import LoadedVersion, likeliest
@@ -69,6 +70,9 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
         batch: The columns of `columns_of`.
         names: The rows' keys, if the form names no column of them.
         form: What is written.
+
+    Raises:
+        PipelineStop: If a query makes keys that are numbers with a fraction.
     """
     read = version.signature["inputs"]
     inputs = {name: _as_input(batch[name], column["type"]) for name, column in read.items()}
@@ -83,6 +87,8 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
     labels = likeliest(version.signature, predictions)
     carried = {name: _as_text(batch[_named(name, read)]) for name in form.columns}
     key = batch[_named(form.key, read)] if form.key else pa.array(names, pa.string())
+    if pa.types.is_floating(key.type):  # of a query; of files it is known before
+        raise PipelineStop(f"The key '{form.key}' is {key.type}, and must be a text or an integer.")
     columns = {
         "key": key if pa.types.is_integer(key.type) else key.cast(pa.string()),
         "prediction": _as_column(predictions),

@@ -99,36 +99,6 @@ def test_rollback_goes_back_and_further_back(
     assert store.read_labels(three) == back[-1]
 
 
-def test_labels_of_the_users_own_and_the_candidate(three: str) -> None:
-    promote(three, 1)
-    for version in (2, 3):
-        labels.assign(three, "shadow", version, ANN)
-    labels.assign(three, "candidate", 3, ANN)
-    assert store.read_labels(three) == {"champion": 1, "shadow": 3, "candidate": 3}
-    promote(three, 3)
-    assert store.read_labels(three) == {"champion": 3, "previous": 1, "shadow": 3}
-    labels.assign(three, "shadow", None, ANN)
-    assert store.read_labels(three) == {"champion": 3, "previous": 1}
-    assert labels.read_history(three)[-1]["moves"] == {"shadow": {"from": 3, "to": None}}
-
-
-@pytest.mark.parametrize(
-    ("label", "version", "message"),
-    [
-        ("champion", 1, "'champion' is not set by hand: `versions promote`"),
-        ("a b", 1, "'a b' cannot be a label: small letters"),
-        ("mine", 9, "no version 9"),
-        ("mine", None, "no label 'mine'"),
-    ],
-)
-def test_a_label_that_cannot_be_set(
-    three: str, label: str, version: int | None, message: str
-) -> None:
-    with pytest.raises(PipelineStop, match=message):
-        labels.assign(three, label, version, ANN)
-    assert store.read_labels(three) == {}
-
-
 def test_what_breaks_the_champions_callers_is_refused_without_force(
     registry: str, model: str
 ) -> None:
@@ -339,12 +309,6 @@ def test_labels_outlive_a_lost_journal_and_a_lost_copy(three: str) -> None:
     Path(three, "labels.json").write_text("[]")
     assert store.read_labels(three) == {"champion": 1}
     assert labels.mend(three) == ["labels.json"]
-
-
-def test_an_empty_registry_has_no_moves(registry: str) -> None:
-    assert labels.read_history(registry) == labels.mend(registry) == []
-    with pytest.raises(PipelineStop, match=r"no earlier champion .*Versions: none"):
-        labels.rollback(registry, ANN)
 
 
 def edit(path: Path, old: str, new: str) -> None:
