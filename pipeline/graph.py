@@ -347,6 +347,7 @@ def _provenance(config: Config, workspace: Workspace) -> dict[str, str]:
         "config_hash": hashlib.sha256(settings.encode()).hexdigest(),
         "code": code_fingerprint("pipeline.graph"),
         "git_commit": _git_commit(),
+        "run_id": "",
     }
 
 

@@ -1,18 +1,20 @@
 """What a run of batch prediction does, in a file in its output, so that a killed one can go on.
 
 `job.json` says version, input files and form; it is there before the first shard. `_SUCCESS` says
-the counts; it is there after the last.
+the counts; it is there after the last. What is being written lies in a folder of the run's own
+until it is whole; the next run removes that, so a worker that outlived its run adds nothing to it.
 """
 
 import contextlib
 import fcntl
 import json
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import Field
 
@@ -26,18 +28,17 @@ from components.settings import Strict
 
 JOB, SUCCESS, PREDICTIONS, REJECTED = "job.json", "_SUCCESS", "predictions", "rejected"
 _LOCK = ".lock"
-Format = Literal["parquet", "jsonl"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+State = tuple["Job | None", dict[str, int] | None]
+"""The job whose output it is, and its counts if it is finished."""
 
 
 class Form(Strict):
-    """How rows are read, and how predictions are written."""
+    """How rows are read, and what is written."""
 
     key: str | None = None
     """The column that identifies a row; the feature table's if unset."""
     columns: list[str] = Field(default_factory=list)
     """Columns to carry into the output."""
-    format: Format = "parquet"
     uncertainty: bool = False
     """Whether it is written beside the prediction; of a network with several members."""
     csv: CsvFormat = CsvFormat()
@@ -94,40 +95,22 @@ class Job(Strict):
         return Chosen(self.registry, self.version)
 
 
-@dataclass(frozen=True)
-class Begun:
-    """What an output folder holds, and the job that is to be done there."""
-
-    job: Job
-    before: Job | None
-    """The job that was there."""
-    counts: dict[str, int] | None
-    """What came of it, if it is finished."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to do."""
-        return self.counts is not None and self.job == self.before
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether an unfinished job is taken up."""
-        return self.counts is None and self.job == self.before
-
-
 def begin(
     options: Options, registry: str, inputs: list[InputFile], others: list[InputFile]
-) -> Begun:
+) -> tuple[Job, State]:
     """Decides what is to be done; nothing is written.
 
     An unfinished job goes on with its own version, also if the label it was asked for has moved. A
     finished one is the same only if it would predict with the same version again.
 
+    Returns:
+        The job, and what is there; it is finished if that is the same job, with counts.
+
     Raises:
         PipelineStop: If the output holds something else.
     """
     output = Path(options.output)
-    before, counts = _state(output)
+    there = before, counts = state(output)
     new = Job(
         id=uuid.uuid4().hex,
         started=store.now(),
@@ -142,19 +125,22 @@ def begin(
         _check_empty(output)
     elif not options.overwrite:
         _check_same(output, before, new, finished=counts is not None)
-        return Begun(before, before, counts)
-    return Begun(new, before, counts)
+        return before, there
+    return new, there
 
 
 @contextlib.contextmanager
-def opened(output: Path, begun: Begun) -> Iterator[None]:
+def opened(output: Path, job: Job, there: State) -> Iterator[Path]:
     """Keeps other runs out of an output folder, and makes it ready for the job's shards.
 
     Old shards go before the new job's file comes: killed in between, the folder holds the old job,
     unfinished. A new job's file comes before anything else: killed then, the folder is known.
 
+    Yields:
+        A new folder for what is not whole yet.
+
     Raises:
-        PipelineStop: If a run is in it, or has been since `begun` was made, or it can't be made.
+        PipelineStop: If a run is in it, or has been since it was looked at, or it can't be made.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -164,22 +150,23 @@ def opened(output: Path, begun: Begun) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_free = _state(output) == (begun.before, begun.counts)
+            is_free = state(output) == there
         except BlockingIOError:
             is_free = False
         if not is_free:
             raise PipelineStop(f"Another run writes to {output} now. Wait for it, then run again.")
         folders = (output / PREDICTIONS, output / REJECTED)
-        if not begun.goes_on:
+        if job != there[0]:
             (output / SUCCESS).unlink(missing_ok=True)
-            for folder in filter(Path.exists, folders):
-                shutil.rmtree(folder)
-            files.write_atomically(str(output / JOB), begun.job.model_dump_json(indent=1))
-        for folder in (output, *folders):
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            files.write_atomically(str(output / JOB), job.model_dump_json(indent=1))
+        for folder in folders:
             folder.mkdir(exist_ok=True)
-            for left in folder.glob(f"{TEMPORARY}*"):
-                left.unlink()
-        yield
+        for left in output.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=output) as temporary:
+            yield Path(temporary)
 
 
 def finish(output: Path, counts: dict[str, int]) -> None:
@@ -188,19 +175,12 @@ def finish(output: Path, counts: dict[str, int]) -> None:
     files.write_atomically(str(output / SUCCESS), json.dumps(counts) + "\n")
 
 
-def check_current(output: Path, job: Job) -> None:
-    """Stops a worker that outlived its run.
+def state(output: Path) -> State:
+    """What an output folder holds.
 
     Raises:
-        PipelineStop: If the output is another job's by now.
+        PipelineStop: If they cannot be read.
     """
-    there, _ = _state(output)
-    if there is None or there.id != job.id:
-        raise PipelineStop(f"{output} has been taken over by another run.")
-
-
-def _state(output: Path) -> tuple[Job | None, dict[str, int] | None]:
-    """The job whose output it is, and its counts if it is finished."""
     try:
         there = _read(output / JOB)
         return (None if there is None else Job.model_validate(there)), _read(output / SUCCESS)
@@ -230,20 +210,19 @@ def _check_empty(output: Path) -> None:
 
 
 def _check_same(output: Path, there: Job, new: Job, finished: bool) -> None:
-    found = []
-    if there.registry != new.registry:
-        found.append(f"the model is {new.registry}, and was {there.registry}")
-    if there.version != new.version and (finished or there.wanted != new.wanted):
-        found.append(f"the version is {new.version}, and was {there.version}")
-    for name in Form.model_fields:
-        now, before = (getattr(job.form, name) for job in (new, there))
-        if now != before:
-            option = f"--{name}" if name not in ("csv", "query", "types") else f"the setting {name}"
-            found.append(f"{option} is {_shown(now)}, and was {_shown(before)}")
+    """Compares two jobs; an unfinished one keeps its version while it is asked for alike."""
+    goes_on = not finished and there.wanted == new.wanted
+    was, now = (
+        {"registry": job.registry, "version": job.version, **dict(job.form)} for job in (there, new)
+    )
+    found = [
+        f"{name} is {_shown(now[name])}, and was {_shown(was[name])}"
+        for name in was
+        if now[name] != was[name] and not (name == "version" and goes_on)
+    ]
     changed = sorted({f.path for f in {*there.files, *there.others} ^ {*new.files, *new.others}})
     if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        found.append(f"other or changed input files: {', '.join(changed[:3])}{more}")
+        found.append(f"other or changed input files: {', '.join(changed[:3])}")
     if found:
         go_on = "" if finished else "go on with it by the options it was started with, "
         raise PipelineStop(
@@ -254,6 +233,4 @@ def _check_same(output: Path, there: Job, new: Job, finished: bool) -> None:
 
 
 def _shown(value: Any) -> str:
-    if not value:
-        return "not given"
-    return (",".join(value) if isinstance(value, list) else str(value))[:200]
+    return str(value)[:200] if value else "not given"

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,26 +46,19 @@ def batch_predict(
     columns: Annotated[
         str, typer.Option(metavar="A,B", help="Columns to carry into the output, quoted as in CSV.")
     ] = "",
-    format_: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="parquet or jsonl.")
-    ] = "parquet",
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> int:
     """Predict files of rows with Beam; killed and run again, each key is there once."""
-    from components.batch_prediction.job import FORMATS, Form, Options
-    from components.errors import PipelineStop
+    from components.batch_prediction.job import Form, Options
     from pipeline import loading
 
-    if format_ not in FORMATS:
-        raise PipelineStop(f"--format is '{format_}'; it can be {' or '.join(FORMATS)}.")
     loaded = loading.load(config, set_ or [])
     form = Form(
         key=key,
         columns=list(filter(None, next(csv.reader([columns], skipinitialspace=True), ()))),
-        format=format_,
         uncertainty=uncertainty,
         csv=loaded.data.csv,
         **_query(loaded),
@@ -102,6 +96,7 @@ def _predict(config: "Config", options: "Options") -> int:
 
             from components.batch_prediction.run import run
 
+        began = time.monotonic()
         with lines.step("BatchPredict"):
             result = run(
                 options,
@@ -110,19 +105,19 @@ def _predict(config: "Config", options: "Options") -> int:
                 config.prediction_log,
                 str(workspace.predictions),
             )
-    _tell(result, model)
+    _tell(result, model, options.output, time.monotonic() - began)
     return 1 if result.rejected and not result.rows else 0
 
 
-def _tell(result: "Result", model: str) -> None:
-    rate = f", {result.rows / result.seconds:,.0f} rows a second"
-    took = "done before" if result.done_before else f"{result.seconds:.1f} s{rate}"
+def _tell(result: "Result", model: str, folder: str, seconds: float) -> None:
+    rate = f", {result.rows / seconds:,.0f} rows a second"
+    took = "done before" if result.done_before else f"{seconds:.1f} s{rate}"
     files = "1 file" if result.files == 1 else f"{result.files:,} files"
     print(
         f"\n{result.rows:,} rows predicted by {model}, version {result.version} ({files}, {took})"
     )
-    print(f"  {result.folder}/predictions")
+    print(f"  {folder}/predictions")
     if result.rejected:
-        print(f"  {result.rejected:,} rows set aside with the reasons: {result.folder}/rejected")
+        print(f"  {result.rejected:,} rows set aside with the reasons: {folder}/rejected")
     if result.done_before:
         print("This very job was finished already: nothing was predicted anew (--overwrite does).")

@@ -1,15 +1,14 @@
-"""A batch of rows, predicted; and the file of what came of all batches of a file."""
+"""A batch of rows, predicted; and the file of what came of all batches of an item."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.batch_prediction.job import Form, Format
+from components.batch_prediction.job import Form
 from components.errors import PipelineStop
 from components.inference.columns import DTYPES, MISSING
 from components.inference.columns import Columns as Inputs
@@ -52,14 +51,15 @@ def columns_of(signature: Signature, form: Form) -> Columns:
 
 def blocks(rows: Reading) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Yields the rows of a file in batches that depend on it alone, with their numbers."""
-    parts: list[tuple[pa.RecordBatch, np.ndarray]] = []
+    parts: list[pa.RecordBatch] = []
+    numbers: list[np.ndarray] = []
     for batch in rows:
-        parts.append((batch, rows.numbers))
-        if sum(len(part) for part, _ in parts) >= _BATCH:
-            yield _joined(parts)
-            parts = []
+        parts, numbers = [*parts, batch], [*numbers, rows.numbers]
+        if sum(map(len, parts)) >= _BATCH:
+            yield pa.Table.from_batches(parts), np.concatenate(numbers)
+            parts, numbers = [], []
     if parts:
-        yield _joined(parts)
+        yield pa.Table.from_batches(parts), np.concatenate(numbers)
 
 
 def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: Form) -> Predicted:
@@ -70,6 +70,9 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
         batch: The columns of `columns_of`.
         names: The rows' keys, if the form names no column of them.
         form: What is written.
+
+    Raises:
+        PipelineStop: If a query makes keys that are numbers with a fraction.
     """
     read = version.signature["inputs"]
     inputs = {name: _as_input(batch[name], column["type"]) for name, column in read.items()}
@@ -83,11 +86,11 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
     predictions = found[:, 0] if form.uncertainty else found
     labels = likeliest(version.signature, predictions)
     carried = {name: _as_text(batch[_named(name, read)]) for name in form.columns}
-    key = (
-        _key(batch[_named(form.key, read)], form.key) if form.key else pa.array(names, pa.string())
-    )
+    key = batch[_named(form.key, read)] if form.key else pa.array(names, pa.string())
+    if pa.types.is_floating(key.type):  # of a query; of files it is known before
+        raise PipelineStop(f"The key '{form.key}' is {key.type}, and must be a text or an integer.")
     columns = {
-        "key": key,
+        "key": key if pa.types.is_integer(key.type) else key.cast(pa.string()),
         "prediction": _as_column(predictions),
         **({"uncertainty": _as_column(found[:, 1])} if form.uncertainty else {}),
         **({"predicted_label": pa.array(map(str, labels), pa.string())} if labels else {}),
@@ -96,13 +99,8 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
     return Predicted(pa.table(columns | carried), inputs, predictions)
 
 
-def write(path: str, form: Format, tables: Iterator[pa.Table]) -> None:
+def write(path: str, tables: Iterator[pa.Table]) -> None:
     """Writes tables, of which there is one at least, as they come."""
-    if form == "jsonl":
-        with open(path, "wb") as file:
-            for table in tables:
-                file.writelines(_lines(table))
-        return
     first = next(tables)
     with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
         for table in chain([first], tables):
@@ -111,11 +109,6 @@ def write(path: str, form: Format, tables: Iterator[pa.Table]) -> None:
 
 def _named(name: str, inputs: Mapping[str, Any]) -> str:
     return _FILES + name if name in inputs else name
-
-
-def _joined(parts: list[tuple[pa.RecordBatch, np.ndarray]]) -> tuple[pa.Table, np.ndarray]:
-    batch = pa.Table.from_batches([batch for batch, _ in parts])
-    return batch, np.concatenate([numbers for _, numbers in parts])
 
 
 def _as_input(column: pa.ChunkedArray, kind: str) -> np.ndarray:
@@ -128,38 +121,9 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
 
 
-def bad_key(name: str, kind: Any) -> str:
-    """What is said of a column that cannot be the key."""
-    return (
-        f"the key '{name}' is {kind}, and must be a text or an integer. Name another column with "
-        "--key, or write it as a text."
-    )
-
-
-def _key(column: pa.ChunkedArray, name: str) -> pa.Array:
-    if pa.types.is_integer(column.type):
-        return column
-    if pa.types.is_floating(column.type) or pa.types.is_nested(column.type):
-        raise PipelineStop(bad_key(name, column.type))
-    return column.cast(pa.string())
-
-
 def _as_column(values: np.ndarray) -> pa.Array:
     """A number a row, or of several outputs a list."""
     if values.shape[1] == 1:
         return pa.array(np.ascontiguousarray(values[:, 0]))
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
-
-
-def _lines(table: pa.Table) -> Iterator[bytes]:
-    """The rows as JSON, a number as short as float32 allows; what JSON has no type for as text."""
-    columns = [
-        column.to_numpy() if pa.types.is_float32(column.type) else column.to_pylist()
-        for column in table.columns
-    ]
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
-    for row in zip(*columns, strict=True):
-        yield orjson.dumps(
-            dict(zip(table.column_names, row, strict=True)), default=str, option=options
-        )

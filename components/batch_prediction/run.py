@@ -4,17 +4,16 @@ A file is a work item, or all files together if the query sees a span whole. Wha
 is one shard, which appears whole, so that an item that is predicted twice is there once.
 """
 
+import contextlib
 import glob
-import json
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -27,11 +26,10 @@ from apache_beam.utils.shared import Shared
 
 from components import files
 from components.batch_prediction import job as jobs
-from components.batch_prediction.job import Begun, Form, InputFile, Job, Options
+from components.batch_prediction.job import Form, InputFile, Job, Options, State
 from components.batch_prediction.prediction import (
     OWN_COLUMNS,
     Predicted,
-    bad_key,
     blocks,
     columns_of,
     predict,
@@ -57,7 +55,6 @@ from components.registry.signature import Signature
 
 PROGRESS = logging.getLogger("progress")
 _ENDING = re.compile(r"\.(csv|tsv|jsonl|ndjson|json|parquet)(\.gz|\.zst)?$")
-_REPORT = ".report.json"
 _SHOWN = 10
 
 
@@ -70,9 +67,7 @@ class Result:
     rejected: int
     """Set aside."""
     files: int
-    seconds: float
     version: int
-    folder: str
     done_before: bool
     """Whether the very same job was finished already, and nothing was done."""
 
@@ -85,13 +80,24 @@ class Item(NamedTuple):
     name: str
     """In the keys of rows that have none, unlike the other items'."""
 
+    @property
+    def part(self) -> str:
+        """The name of the files that come of it, without their ending."""
+        return f"part-{self.number:05d}"
 
-class Place(NamedTuple):
-    """Where a job writes."""
 
+class Work(NamedTuple):
+    """What every worker knows."""
+
+    job: Job
+    form: Form
+    """With the key."""
+    columns: Columns
     output: Path
-    log: LogSettings = LogSettings()
-    log_folder: Path = Path()
+    temporary: Path
+    """The run's own folder for what is not whole yet, and for what went wrong."""
+    log: LogSettings
+    log_folder: Path
 
 
 def run(
@@ -115,113 +121,105 @@ def run(
     Raises:
         PipelineStop: If it can't be done; nothing is written unless the message says so.
     """
-    began = time.monotonic()
     inputs, others = _files(options)
-    begun = jobs.begin(options, registry, inputs, others)
-    counts = begun.counts
-    if counts is None or not begun.is_done:
-        place = Place(Path(options.output), log or LogSettings(), Path(log_folder))
-        counts = _do(options, begun, place, beam_flags)
-    return Result(
-        rows=counts["rows"],
-        rejected=counts["rejected"],
-        files=len(inputs),
-        seconds=time.monotonic() - began,
-        version=begun.job.version,
-        folder=options.output,
-        done_before=begun.is_done,
-    )
+    job, there = jobs.begin(options, registry, inputs, others)
+    counts = there[1] if job == there[0] else None
+    done_before = counts is not None
+    if counts is None:
+        counts = _do(options, job, there, beam_flags, log or LogSettings(), Path(log_folder))
+    return Result(counts["rows"], counts["rejected"], len(inputs), job.version, done_before)
 
 
-def _do(options: Options, begun: Begun, place: Place, beam_flags: Sequence[str]) -> dict[str, int]:
-    job = begun.job
+def _do(
+    options: Options,
+    job: Job,
+    there: State,
+    beam_flags: Sequence[str],
+    log: LogSettings,
+    log_folder: Path,
+) -> dict[str, int]:
     form, of = _form(job)
     warnings = _check_inputs(job, form, of)
-    predicting = PredictItem(job, form, columns_of(of, form), place)
-    with jobs.opened(place.output, begun):
+    output, items = Path(options.output), [*_items(job)]
+    with jobs.opened(output, job, there) as temporary:
         for warning in warnings:
             PROGRESS.warning("%s", warning)
-        if begun.goes_on:
+        if job == there[0]:
             PROGRESS.warning("goes on with version %s, as begun on %s", job.version, job.started)
-        report = place.output / _REPORT
+        work = Work(job, form, columns_of(of, form), output, temporary, log, log_folder)
         with beam.Pipeline(options=PipelineOptions([*beam_flags])) as pipeline:
-            items = pipeline | "Items" >> beam.Create([*_items(job)]) | beam.Reshuffle()
-            found = items | "Predict" >> beam.ParDo(predicting)
-            found | beam.combiners.ToList() | "Report" >> beam.Map(_write_json, str(report))
-        results = json.loads(report.read_text())
-        report.unlink()
-        _stop_at(sorted({result["problem"] for result in results if "problem" in result}))
+            created = pipeline | "Items" >> beam.Create(items) | beam.Reshuffle()
+            created | "Predict" >> beam.ParDo(PredictItem(work))
+        _stop_at(sorted({path.read_text() for path in temporary.glob("*.problem")}))
         if (job.files, job.others) != _files(options):
             raise PipelineStop(
                 f"Input files have changed since the job began. What is in {options.output} may be "
                 "a mix: run again with --overwrite when they no longer change."
             )
-        counts = {name: sum(result[name] for result in results) for name in ("rows", "rejected")}
-        jobs.finish(place.output, counts)
+        shards = [output / jobs.PREDICTIONS / f"{item.part}.parquet" for item in items]
+        if not all(map(Path.exists, shards)):
+            _stop_at([f"Not all of {output} could be written. Make room, then run again."])
+        counts = {"rows": sum(pq.read_metadata(shard).num_rows for shard in shards)}
+        counts["rejected"] = sum(map(_lines, (output / jobs.REJECTED).glob("part-*.jsonl")))
+        jobs.finish(output, counts)
     return counts
 
 
 class PredictItem(beam.DoFn):
-    """An item -> its counts, or {"problem"}; an item whose shard is there is not done again.
+    """Makes the shard of an item; one whose shard is there is not done again.
 
-    A problem is a result and no exception: runners wrap exceptions beyond recognition.
+    A problem is a file and no exception: runners wrap exceptions beyond recognition.
     """
 
-    def __init__(self, job: Job, form: Form, columns: Columns, place: Place):
-        """Takes the job, with its form complete, what is read of a row, and where it goes."""
+    def __init__(self, work: Work):
+        """Takes what every worker knows."""
         super().__init__()
-        self._job, self._form, self._columns, self._place = job, form, columns, place
-        self._shared = Shared()
+        self._work, self._shared = work, Shared()
 
-    def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """Yields what came of an item."""
-        name, output = f"part-{item.number:05d}", self._place.output
-        shard = output / jobs.PREDICTIONS / f"{name}.{self._form.format}"
-        rejected = output / jobs.REJECTED / f"{name}.jsonl"
+    def process(self, item: Item) -> None:
+        """Predicts an item; its shard appears last."""
         try:
-            if not shard.exists():
-                self._predict(item, shard, rejected)
+            if not (self._work.output / jobs.PREDICTIONS / f"{item.part}.parquet").exists():
+                self._predict(item)
                 PROGRESS.info("%s: predicted", item.name)
-            yield {"rows": _count(shard), "rejected": _count(rejected)}
+            return
         except PipelineStop as stop:
-            yield {"problem": str(stop)}
+            problem = str(stop)
         except OSError as error:
-            yield {
-                "problem": f"The predictions can't be written: {error}. Make room or correct the "
-                "rights, then run again: what is there stays."
-            }
+            problem = (
+                f"The predictions can't be written: {error}. Make room or correct the rights, then "
+                "run again: what is there stays."
+            )
+        with contextlib.suppress(OSError):  # there may be no room for it; the shard is missing too
+            (self._work.temporary / f"{item.part}.problem").write_text(problem)
 
-    def _predict(self, item: Item, shard: Path, rejected: Path) -> None:
-        """Writes the shard last: when it is there, the item is done."""
-        form, job, read = self._form, self._job, self._columns
-        with (
-            query.used_rows(
-                item.files, form.csv, read, form.query, MOST_LISTED, form.types
-            ) as rows,
-            files.new_file(str(shard), ".part") as temporary,
-        ):
-            write(temporary, form.format, self._tables(item, rows))
+    def _predict(self, item: Item) -> None:
+        _, form, columns, output, temporary, *_ = self._work
+        shard, lines = temporary / f"{item.part}.parquet", temporary / f"{item.part}.jsonl"
+        with query.used_rows(
+            item.files, form.csv, columns, form.query, MOST_LISTED, form.types
+        ) as rows:
+            write(str(shard), self._tables(item, rows))
             check_not_many(item.name, rows.bad, rows.bad_rows)
-            jobs.check_current(self._place.output, job)
-            if rows.bad_rows:
-                with files.new_file(str(rejected), ".part") as lines:
-                    Path(lines).write_text("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
+        if rows.bad_rows:
+            lines.write_text("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
+            _put(lines, output / jobs.REJECTED)
+        _put(shard, output / jobs.PREDICTIONS)
 
     def _tables(self, item: Item, rows: Reading) -> Iterator[pa.Table]:
-        job, chosen = self._job, self._job.chosen
+        form, chosen = self._work.form, self._work.job.chosen
         # Held here, or it would be forgotten: Shared only remembers what somebody uses.
         self._version = self._shared.acquire(lambda: LoadedVersion(chosen), tag=str(chosen))
-        unsplit = [] if self._form.key else rows.unsplit()
+        unsplit = [] if form.key else rows.unsplit()
         for number, (batch, numbers) in enumerate(blocks(rows)):
-            names = [] if self._form.key else _names(item, numbers, unsplit)
-            found = predict(self._version, batch, names, self._form)
-            if self._place.log.enabled:
-                jobs.check_current(self._place.output, job)
-                self._log(f"batch-{job.id}-part-{item.number:05d}-{number:05d}", found)
+            names = [] if form.key else _names(item, numbers, unsplit)
+            found = predict(self._version, batch, names, form)
+            if self._work.log.enabled:
+                self._log(f"{item.part}-{number:05d}", found)
             yield found.table
 
     def _log(self, name: str, found: Predicted) -> None:
-        job, place = self._job, self._place
+        job, *_, log, log_folder = self._work
         predicted = prediction_log.Predicted(
             version=job.version,
             microseconds=int(datetime.fromisoformat(job.started).timestamp() * 1e6),
@@ -229,8 +227,14 @@ class PredictItem(beam.DoFn):
             columns=found.inputs,
             predictions=found.predictions,
         )
-        model = job.chosen.name
-        prediction_log.write_named(place.log_folder, model, name, predicted, place.log)
+        name = f"batch-{job.id}-{name}"
+        prediction_log.write_named(log_folder, job.chosen.name, name, predicted, log)
+
+
+def _put(path: Path, folder: Path) -> None:
+    """Moves a file that is whole into a folder."""
+    files.sync(str(path))
+    path.rename(folder / path.name)
 
 
 def find(pattern: str, output: str) -> list[InputFile]:
@@ -319,13 +323,17 @@ def _check_inputs(job: Job, form: Form, of: Signature) -> list[str]:
     for path in paths:
         try:
             with tables([path], form.csv) as reader:
-                problems += _slips(of, path, [*reader.columns(path)])
+                for problem in unknown_problems(of, [{*reader.columns(path)}]):
+                    problems.append(f"{path}: {problem.removeprefix('row 0').lstrip(': ')}")
                 reader.read(path, columns)
                 there = reader.columns(path)
             for name in {*of["inputs"]} - {*there}:
                 absent.setdefault(name, []).append(path)
             if form.key and kind_of(there[form.key]) not in ("INT", "BYTES"):
-                problems.append(f"{path}: {bad_key(form.key, there[form.key])}")
+                problems.append(
+                    f"{path}: the key '{form.key}' is {there[form.key]}, and must be a text or an "
+                    "integer. Name another column with --key, or write it as a text."
+                )
         except PipelineStop as stop:
             problems.append(str(stop))
     _stop_at(problems)
@@ -335,16 +343,9 @@ def _check_inputs(job: Job, form: Form, of: Signature) -> list[str]:
     ]
 
 
-def _slips(of: Signature, path: str, names: list[str]) -> Iterator[str]:
-    """Yields which columns are misspelt, as callers of the server are told."""
-    for problem in unknown_problems(of, [{*names}]):
-        yield f"{path}: {problem.replace('row 0', 'it', 1).replace('it: no', 'it has no', 1)}"
-
-
 def _stop_at(problems: Sequence[str]) -> None:
     if problems:
-        more = len(problems) - _SHOWN
-        rest = [f"and {more} more"] if more > 0 else []
+        rest = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise PipelineStop("\n".join([*problems[:_SHOWN], *rest]))
 
 
@@ -363,21 +364,11 @@ def _names(item: Item, numbers: np.ndarray, unsplit: Sequence[int]) -> list[str]
     return [f"{item.name}:{number}" for number in among_all(numbers, unsplit).tolist()]
 
 
-def _count(path: Path) -> int:
-    """The rows of a shard or of a file of rejected rows; 0 if it is not there."""
-    if not path.exists():
-        return 0
-    if path.suffix == ".parquet":
-        rows: int = pq.read_metadata(path).num_rows
-        return rows
+def _lines(path: Path) -> int:
     with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+        return sum(1 for _ in file)
 
 
 def _listed(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return f"{', '.join(paths[:3])}{more}"
-
-
-def _write_json(results: list[dict[str, Any]], path: str) -> None:
-    Path(path).write_text(json.dumps(results))

@@ -65,9 +65,7 @@ class LoadedVersion:
         self._model = _load(store.version_folder(chosen.folder, chosen.version))
         self._raw = self._model.signatures["raw"]
         self._uncertain = self._model.signatures.get("uncertain")
-        specs = self._raw.structured_input_signature[1]
         self._safe = safe_names(self.signature["inputs"])
-        self._dtypes = {name: specs[safe].dtype for name, safe in self._safe.items()}
         self.predict(self.missing_row())
 
     @property
@@ -121,7 +119,7 @@ class LoadedVersion:
         import tensorflow as tf
 
         return {
-            safe: tf.constant(columns[name], self._dtypes[name])
+            safe: tf.constant(columns[name], tf.as_dtype(columns[name].dtype))
             for name, safe in self._safe.items()
         }
 

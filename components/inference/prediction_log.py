@@ -19,7 +19,6 @@ A file appears whole, by a rename: what a killed process had not written yet is 
 import contextlib
 import hashlib
 import logging
-import operator
 import os
 import socket
 import threading
@@ -27,7 +26,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,9 +102,6 @@ class Predicted(NamedTuple):
         )
 
 
-_PLACE = operator.attrgetter("place")
-
-
 class PredictionLog:
     """Takes predictions without ever stopping the one who predicts, and writes them in a thread.
 
@@ -179,8 +174,8 @@ class PredictionLog:
                 came, self._waiting, self._waiting_rows = self._waiting, [], 0
             if came and not tables:
                 due = time.monotonic() + self._settings.seconds_per_file
-            for place, group in groupby(sorted(came, key=_PLACE), _PLACE):
-                tables[place] += self._tables([*group])
+            for place in {predicted.place for predicted in came}:
+                tables[place] += self._tables([one for one in came if one.place == place])
             rows = sum(len(table) for found in tables.values() for table in found)
             if closed or rows >= _ROWS_PER_FILE or time.monotonic() >= due:
                 for (day, version), found in tables.items():

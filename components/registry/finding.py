@@ -12,10 +12,6 @@ from tfx.proto.orchestration import driver_output_pb2
 class FindingDriver(base_driver.BaseDriver, portable_driver.BaseDriver):
     """Looks at the world before the cache is consulted."""
 
-    def __init__(self, metadata_handle: Any) -> None:
-        """Takes the metadata connection, which it does not need."""
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
-
     def find(self, info: data_types.ExecutionInfo) -> dict[str, Any]:
         """What is there, as JSON's values.
 

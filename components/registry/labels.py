@@ -1,18 +1,18 @@
 """Labels: `champion`, `previous`, `candidate` and the user's own, and the moves between versions.
 
-A move is one line that is appended to the journal under the lock and synced: it is whole, or it
+A move is one more line of the journal, which is replaced whole, under the lock: it is there, or it
 did not happen. `labels.json`, for people, and `models.config`, for TF Serving, are copies of what
 the last line says. A process that was killed before it wrote them is caught up with by the next
 command (`mend`).
 """
 
 import contextlib
-import errno
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from components import files
 from components.errors import PipelineStop
@@ -69,7 +69,7 @@ def promote(
                 f"{champion}. Run again to compare them, or promote it by hand."
             )
         if champion == version:
-            return dict(state.labels)
+            return state.labels
         _check_whole(folder, version)
         if champion is not None and not force:
             _check_callers(folder, champion, version)
@@ -123,7 +123,7 @@ def assign(folder: str, label: str, version: int | None, mover: Mover) -> Labels
             raise PipelineStop(f"There is no label '{label}' in {folder}.")
         if labels == state.labels:
             return labels
-        return _move(folder, state, State(labels, state.champions, None), mover, "label")
+        return _move(folder, state, labels, state.champions, mover, "label")
 
 
 def mend(folder: str) -> list[str]:
@@ -135,7 +135,7 @@ def mend(folder: str) -> list[str]:
     if not _stale(folder, store.read_state(folder)):
         return []
     with store.writing(folder):
-        return _write_copies(folder, store.read_state(folder))
+        return _write_copies(folder)
 
 
 def moves(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Step]:
@@ -150,11 +150,8 @@ def read_history(folder: str) -> list[Entry]:
     Raises:
         PipelineStop: A line is damaged.
     """
-    damaged: list[str] = []
-    entries = _entries(folder, damaged)
-    if damaged:
-        raise PipelineStop(damaged[0])
-    return entries
+    lines = enumerate(store.journal_lines(folder), start=1)
+    return [store.parse_line(folder, number, line) for number, line in lines]
 
 
 def moves_of(folder: str, version: int) -> list[Entry]:
@@ -177,12 +174,12 @@ def verify(folder: str) -> dict[str, list[str]]:
     problems[store.LAST_VERSION] = store.counter_problems(folder)
     try:
         state = store.read_state(folder)
-        problems["labels"] = [*_label_problems(folder, state), *_history_problems(folder, state)]
+        problems["labels"] = [*_label_problems(folder, state)]
         for name in _stale(folder, state):
-            where = CONFIG_FILE if name == CONFIG_FILE else "labels"
-            problems[where].append(f"{name} is not what the labels say, and cannot be written")
+            problems[CONFIG_FILE].append(f"{name} is not what the labels say")
+        problems["labels"] += _history_problems(read_history(folder))
     except PipelineStop as stop:
-        problems["labels"] = [str(stop)]
+        problems["labels"].append(str(stop))
     return problems
 
 
@@ -194,33 +191,28 @@ def models_config(model: str, labels: Mapping[str, int]) -> str:
     Args:
         model: The model's name; its folder is `/models/<model>` where TF Serving runs, which is
             where its image looks.
-        labels: The version of each label. Without any, TF Serving takes the newest version.
+        labels: The version of each label.
     """
+    # TF Serving moves a label only to a version that is loaded, and checks that before it loads
+    # what a new file names: a list of versions would never get a version without a label in.
     lines = [
         "model_config_list {",
         "  config {",
         f'    name: "{model}"',
         f'    base_path: "/models/{model}"',
         '    model_platform: "tensorflow"',
+        "    model_version_policy { all {} }",
+        *(f'    version_labels {{ key: "{k}" value: {v} }}' for k, v in sorted(labels.items())),
     ]
-    if labels:
-        # TF Serving moves a label only to a version that is loaded, and checks that before it loads
-        # what a new file names: a list of versions would never get a version without a label in.
-        lines.append("    model_version_policy { all {} }")
-    lines += [
-        f'    version_labels {{ key: "{label}" value: {version} }}'
-        for label, version in sorted(labels.items())
-    ]
-    return "\n".join([*lines, "  }", "}"]) + "\n"
+    return "\n".join([*lines, "  }", "}", ""])
 
 
 @contextlib.contextmanager
 def _moving(folder: str) -> Iterator[State]:
     """Keeps other writers out, catches up with a killed move, and yields what holds now."""
     with store.writing(folder):
-        state = store.read_state(folder)
-        _write_copies(folder, state)
-        yield state
+        _write_copies(folder)
+        yield store.read_state(folder)
 
 
 def _check_there(folder: str, version: int) -> None:
@@ -261,96 +253,57 @@ def _crown(
     """Moves with `champion` and `previous` as the list of champions says."""
     others = {name: v for name, v in labels.items() if name not in (CHAMPION, PREVIOUS)}
     leading = dict(zip((CHAMPION, PREVIOUS), reversed(champions[-2:]), strict=False))
-    after = State({**leading, **others}, champions[-_MOST_CHAMPIONS:], None)
-    return _move(folder, state, after, mover, action)
+    return _move(folder, state, {**leading, **others}, champions, mover, action)
 
 
-def _move(folder: str, before: State, after: State, mover: Mover, action: str) -> Labels:
-    """Appends the move, which decides, then writes the copies."""
+def _move(
+    folder: str, before: State, labels: Labels, champions: list[int], mover: Mover, action: str
+) -> Labels:
+    """Adds the move to the journal, which decides, then writes the copies."""
     entry: Entry = {
         "n": before.last["n"] + 1 if before.last else 1,
         "time": store.now(),
         "who": mover.who,
         "why": mover.why,
         "action": action,
-        "moves": moves(before.labels, after.labels),
-        "labels": after.labels,
-        "champions": after.champions,
+        "moves": moves(before.labels, labels),
+        "labels": labels,
+        "champions": champions[-_MOST_CHAMPIONS:],
     }
-    _append(folder, before, entry)
+    lines = [line.decode(errors="replace") for line in store.journal_lines(folder)]
+    text = "".join(f"{line}\n" for line in [*lines, json.dumps(entry)])
+    files.write_atomically(os.path.join(folder, JOURNAL), text)
     try:
-        _write_copies(folder, State(after.labels, after.champions, entry))
+        _write_copies(folder)
     except OSError as error:
         raise PipelineStop(
-            f"The labels are moved ({after.labels}), but not for TF Serving: "
+            f"The labels are moved ({labels}), but not for TF Serving: "
             f"{store.unwritable(folder, error)} Then `versions verify` writes it."
         ) from error
-    return after.labels
-
-
-def _append(folder: str, before: State, entry: Entry) -> None:
-    """Appends a line to the journal and syncs it; where the disk refuses, nothing is changed."""
-    path, lines = os.path.join(folder, JOURNAL), store.journal_lines(folder)
-    last = [store.parse_line(folder, len(lines), line) for line in lines[-1:]]
-    text = "".join(json.dumps(e) + "\n" for e in [*_unwritten(before, last), entry]).encode()
-    with open(path, "a+b", buffering=0) as file:
-        file.seek(0)
-        end = file.read().rfind(b"\n") + 1  # what a killed process left half begins there
-        try:
-            file.truncate(end)
-            if file.write(text) != len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
-
-
-def _entries(folder: str, damaged: list[str]) -> list[Entry]:
-    """The moves that can be read, oldest first; adds a sentence for each line that cannot."""
-    entries = []
-    for number, line in enumerate(store.journal_lines(folder), start=1):
-        try:
-            entries.append(store.parse_line(folder, number, line))
-        except PipelineStop as stop:
-            damaged.append(str(stop))
-    return entries + _unwritten(store.read_state(folder), entries[-1:])
-
-
-def _unwritten(state: State, last: list[Entry]) -> list[Entry]:
-    """The last move of an older registry, if it was killed before it stood in the history."""
-    if state.last is None or (last and last[0]["n"] >= state.last["n"]):
-        return []
-    return [state.last]
-
-
-def _copies(folder: str, state: State) -> dict[str, str]:
-    """What follows from the labels: the text of each file, in the order of writing."""
-    if state.last is None and not state.labels:
-        return {}
-    copies = {}
-    if state.last and "labels" in state.last:
-        after = {"labels": state.labels, "champions": state.champions}
-        last = {name: value for name, value in state.last.items() if name not in after}
-        copies[store.LABELS] = json.dumps({**after, "last": last}, indent=1)
-    name = os.path.basename(os.path.normpath(folder))
-    return {**copies, CONFIG_FILE: models_config(name, state.labels)}
+    return labels
 
 
 def _stale(folder: str, state: State) -> dict[str, str]:
-    """The copies that are not what they should be."""
-    stale = {}
-    for name, text in _copies(folder, state).items():
-        path = os.path.join(folder, name)
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-            if file.read() == text.encode():
-                continue
-        stale[name] = text
-    return stale
+    """The text of each copy that is not what it should be."""
+    copies = {}
+    if state.last and "labels" in state.last:
+        shown = state.model_dump(exclude={"last": {"labels", "champions"}})
+        copies[store.LABELS] = json.dumps(shown, indent=1)
+    if state.last or state.labels:
+        name = os.path.basename(os.path.normpath(folder))
+        copies[CONFIG_FILE] = models_config(name, state.labels)
+    return {name: text for name, text in copies.items() if _text(folder, name) != text}
 
 
-def _write_copies(folder: str, state: State) -> list[str]:
-    stale = _stale(folder, state)
+def _text(folder: str, name: str) -> str | None:
+    path = os.path.join(folder, name)
+    with contextlib.suppress(FileNotFoundError), open(path, errors="replace") as file:
+        return file.read()
+    return None
+
+
+def _write_copies(folder: str) -> list[str]:
+    stale = _stale(folder, store.read_state(folder))
     for name, text in stale.items():
         files.write_atomically(os.path.join(folder, name), text)
     return list(stale)
@@ -370,17 +323,8 @@ def _label_problems(folder: str, state: State) -> Iterator[str]:
             yield f"'{label}' is version {version}, which is not there"
 
 
-def _history_problems(folder: str, state: State) -> Iterator[str]:
-    """Each move must begin where the one before it ended, and the last end at the labels."""
-    damaged: list[str] = []
-    held: dict[str, int | None] = {}
-    for entry in _entries(folder, damaged):
-        for label, step in entry["moves"].items():
-            if step["from"] != held.get(label):
-                text = f"{JOURNAL}: move {entry['n']} took '{label}' from {step['from']}"
-                yield f"{text}, and it was {held.get(label)}"
-            held[label] = step["to"]
-    yield from damaged
-    led_to = {label: version for label, version in held.items() if version is not None}
-    if led_to != state.labels:
-        yield f"{JOURNAL} leads to {led_to}, and the labels are {state.labels}"
+def _history_problems(history: list[Entry]) -> Iterator[str]:
+    """Each move must lead from the labels of the line before it to its own."""
+    for before, after in pairwise(history):
+        if "labels" in before and moves(before["labels"], after["labels"]) != after["moves"]:
+            yield f"{JOURNAL}: move {after['n']} does not begin where the one before it ended"

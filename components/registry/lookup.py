@@ -60,14 +60,6 @@ def choose_baseline(
     return Baseline("champion", champion)
 
 
-def find_baseline(folder: str, fingerprint: str) -> Baseline:
-    """Reads the registry and decides; see `choose_baseline`."""
-    own = store.find_by_fingerprint(folder, fingerprint)
-    judged = _judged(store.read_manifest(folder, own)) if own else None
-    champion = store.read_labels(folder).get(store.CHAMPION)
-    return choose_baseline(own, judged, champion, store.list_versions(folder))
-
-
 def _judged(manifest: store.Manifest) -> Baseline | None:
     """What a version was judged against; None if its manifest does not say so."""
     try:
@@ -83,8 +75,12 @@ def read_training(uri: str) -> dict[str, Any]:
 
 
 def _find(registry: str, model_name: str, model: types.Artifact) -> Baseline:
-    fingerprint = read_training(model.uri)["fingerprint"]
-    return find_baseline(os.path.join(registry, model_name), fingerprint)
+    """Reads the registry and decides; see `choose_baseline`."""
+    folder = os.path.join(registry, model_name)
+    own = store.find_by_fingerprint(folder, read_training(model.uri)["fingerprint"])
+    judged = _judged(store.read_manifest(folder, own)) if own else None
+    champion = store.read_labels(folder).get(store.CHAMPION)
+    return choose_baseline(own, judged, champion, store.list_versions(folder))
 
 
 class BaselineDriver(FindingDriver):

@@ -3,15 +3,15 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from tfx import types
 from tfx.components.evaluator import constants
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
 from components.errors import PipelineStop
@@ -20,6 +20,7 @@ from components.evaluation.thresholds import HEURISTIC
 from components.features.table import FeatureTable
 from components.hashing import hash_transform, hash_tree
 from components.registry import labels, signature, store
+from components.registry.finding import FindingDriver
 from components.registry.lookup import read_training
 
 PUSH_FILE = "push.json"
@@ -38,49 +39,116 @@ class Outcome:
     reason: str
 
 
-class PushExecutor(base_executor.BaseExecutor):
-    """Files the model if it is blessed and new."""
+class RunDriver(FindingDriver):
+    """Tells the component which run it is in."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes what happened to `push.json`, and to the artifact's properties."""
-        run = exec_properties.get("run_id") or (self._context and self._context.pipeline_run_id)
-        outcome = _push(input_dict, exec_properties, str(run or "unknown"))
-        artifact = artifact_utils.get_single_instance(output_dict["pushed"])
-        artifact.set_int_custom_property("version", outcome.version or 0)
-        artifact.set_int_custom_property("pushed", int(outcome.pushed))
-        artifact.set_int_custom_property("promoted", int(outcome.promoted))
-        with open(os.path.join(artifact.uri, PUSH_FILE), "w") as file:
-            json.dump(asdict(outcome), file, indent=1)
-        logging.info("version %s: %s", outcome.version or "none", outcome.reason)
+    def find(self, info: data_types.ExecutionInfo) -> Any:
+        """The id of the pipeline run."""
+        return info.pipeline_run_id
 
 
-def _push(
-    input_dict: dict[str, list[types.Artifact]], settings: dict[str, Any], run: str
-) -> Outcome:
-    folder = os.path.join(settings["registry"], settings["model_name"])
-    model = artifact_utils.get_single_uri(input_dict["model"])
-    training = read_training(model)
+@component
+def RegistryPush(
+    model: InputArtifact[standard_artifacts.Model],
+    blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    baseline: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    schema: InputArtifact[standard_artifacts.Schema],
+    transform_graph: InputArtifact[standard_artifacts.TransformGraph],
+    pushed: OutputArtifact[standard_artifacts.PushedModel],
+    registry: Parameter[str],
+    model_name: Parameter[str],
+    promote: Parameter[str],
+    config: Parameter[str],
+    config_hash: Parameter[str],
+    code: Parameter[str],
+    git_commit: Parameter[str],
+    run_id: Parameter[str],
+    found: Parameter[str] = "",
+) -> None:
+    """Files a blessed model as the next version; a model that is a version already, not again.
+
+    Must not be cached.
+
+    Args:
+        model: The candidate, with `training.json`.
+        blessing: The Evaluator's.
+        evaluation: With `metrics.json`.
+        baseline: What it was judged against, with the heuristic.
+        examples: The raw examples.
+        statistics: Theirs; those of the split `train` are filed.
+        schema: Of the raw examples.
+        transform_graph: What the model transforms with.
+        pushed: `push.json` {version, pushed, promoted, reason}, and the custom properties version
+            (0: none), pushed and promoted.
+        registry: The folder of all registered models.
+        model_name: The model's folder in it.
+        promote: 'automatic' or 'manual'.
+        config: The whole configuration as JSON.
+        config_hash: Its hash.
+        code: Fingerprint of the project's code.
+        git_commit: The commit that it is from.
+        run_id: The pipeline run; "" if a driver finds it.
+        found: What the driver found.
+    """
+    folder, training = os.path.join(registry, model_name), read_training(model.uri)
     labels.mend(folder)
     known = store.find_by_fingerprint(folder, training["fingerprint"])
     if known and labels.moves_of(folder, known):
-        return Outcome(known, False, False, f"this model is version {known} already")
-    if not is_blessed(artifact_utils.get_single_instance(input_dict["blessing"])):
-        return Outcome(None, False, False, "not blessed: see the Evaluator's failures")
-    manifest = _manifest(input_dict, settings, training, folder, run)
-    # A version that no label has ever pointed to was filed by a run that was killed right then.
-    version = known or store.add_version(
-        folder, path_utils.serving_model_dir(model), manifest, _extra(input_dict)
-    )
+        outcome = Outcome(known, False, False, f"this model is version {known} already")
+    elif not os.path.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME)):
+        outcome = Outcome(None, False, False, "not blessed: see the Evaluator's failures")
+    else:
+        with open(os.path.join(evaluation.uri, METRICS_FILE)) as file:
+            measured = json.load(file)
+        described = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
+        settings, judged = json.loads(config), read_baseline(baseline.uri)
+        table = FeatureTable.model_validate(settings["features"])
+        manifest = {
+            "model": model_name,
+            "time": store.now(),
+            "run_id": run_id or json.loads(found),
+            "signature": signature.describe(table, signature.column_types(described)),
+            "config": settings,
+            "config_hash": config_hash,
+            "code": code,
+            "git_commit": git_commit,
+            "data": [describe_data(examples)],
+            "schema_hash": hash_tree(schema.uri),
+            "transform_hash": hash_transform(transform_graph.uri),
+            **{key: training[key] for key in _OF_TRAINING},
+            "training": {key: v for key, v in training.items() if key not in _OF_TRAINING},
+            "metrics": measured["metrics"],
+            "rows_by_slice": measured["rows"],
+            "baseline": {key: judged[key] for key in ("kind", "version")},
+            "heuristic": judged["heuristic"],
+            "parent": store.read_labels(folder).get(store.CHAMPION),
+        }
+        # A version that no label has ever pointed to was filed by a run that was killed right then.
+        version = known or store.add_version(
+            folder, path_utils.serving_model_dir(model.uri), manifest, _extra(statistics, baseline)
+        )
+        outcome = _promote(folder, version, manifest, promote)
+    pushed.set_int_custom_property("version", outcome.version or 0)
+    pushed.set_int_custom_property("pushed", int(outcome.pushed))
+    pushed.set_int_custom_property("promoted", int(outcome.promoted))
+    with open(os.path.join(pushed.uri, PUSH_FILE), "w") as file:
+        json.dump(asdict(outcome), file, indent=1)
+    logging.info("version %s: %s", outcome.version or "none", outcome.reason)
+
+
+RegistryPush.DRIVER_CLASS = RunDriver
+
+
+def _promote(folder: str, version: int, manifest: dict[str, Any], promote: str) -> Outcome:
+    """Makes a new version the champion, or the candidate, with the reason."""
     over = manifest["baseline"]["version"]
     beaten = f"version {over}" if over else "the heuristic"
-    mover = labels.Mover(f"run {run}", f"blessed against {beaten}")
+    mover = labels.Mover(f"run {manifest['run_id']}", f"blessed against {beaten}")
     reason = "blessed; promotion is manual"
-    if settings["promote"] == "automatic":
+    if promote == "automatic":
         try:
             labels.promote(folder, version, mover, over)
             return Outcome(version, True, True, mover.why)
@@ -90,123 +158,20 @@ def _push(
     return Outcome(version, True, False, reason)
 
 
-def _extra(input_dict: dict[str, list[types.Artifact]]) -> dict[str, str]:
+def _extra(statistics: types.Artifact, baseline: types.Artifact) -> dict[str, str]:
     """What later evaluations compare with: the training rows' statistics, and the heuristic."""
     return {
-        "statistics": artifact_utils.get_split_uri(input_dict["statistics"], "train"),
-        HEURISTIC: os.path.join(_uri(input_dict, "baseline"), HEURISTIC),
+        "statistics": artifact_utils.get_split_uri([statistics], "train"),
+        HEURISTIC: os.path.join(baseline.uri, HEURISTIC),
     }
 
 
-def is_blessed(blessing: types.Artifact) -> bool:
-    """Whether the Evaluator blessed the model."""
-    return os.path.exists(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME))
+def describe_data(artifact: types.Artifact) -> dict[str, Any]:
+    """The properties of an examples artifact: spans, fingerprint, rows by split.
 
-
-def _manifest(
-    input_dict: dict[str, list[types.Artifact]],
-    settings: dict[str, Any],
-    training: dict[str, Any],
-    folder: str,
-    run: str,
-) -> dict[str, Any]:
-    with open(os.path.join(_uri(input_dict, "evaluation"), METRICS_FILE)) as file:
-        evaluation = json.load(file)
-    baseline = read_baseline(_uri(input_dict, "baseline"))
-    config = json.loads(settings["config"])
-    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(_uri(input_dict, "schema")))
-    table = FeatureTable.model_validate(config["features"])
-    return {
-        "model": settings["model_name"],
-        "time": store.now(),
-        "run_id": run,
-        "signature": signature.describe(table, signature.column_types(schema)),
-        "config": config,
-        "config_hash": settings["config_hash"],
-        "code": settings["code"],
-        "git_commit": settings["git_commit"],
-        "data": describe_data(input_dict["examples"]),
-        "schema_hash": hash_tree(_uri(input_dict, "schema")),
-        "transform_hash": hash_transform(_uri(input_dict, "transform_graph")),
-        **{key: training[key] for key in _OF_TRAINING},
-        "training": {key: value for key, value in training.items() if key not in _OF_TRAINING},
-        "metrics": evaluation["metrics"],
-        "rows_by_slice": evaluation["rows"],
-        "baseline": {key: baseline[key] for key in ("kind", "version")},
-        "heuristic": baseline["heuristic"],
-        "parent": store.read_labels(folder).get(store.CHAMPION),
-    }
-
-
-def _uri(input_dict: dict[str, list[types.Artifact]], name: str) -> str:
-    return artifact_utils.get_single_uri(input_dict[name])
-
-
-def describe_data(examples: Sequence[types.Artifact]) -> list[dict[str, Any]]:
-    """The properties of each examples artifact: spans, fingerprint, rows by split.
-
-    Where an artifact is read elsewhere than it is kept, its property `uri` says where it is kept.
+    Where it is read elsewhere than it is kept, its property `uri` says where it is kept.
     """
-    described = []
-    for artifact in examples:
-        properties = artifact.mlmd_artifact.properties, artifact.mlmd_artifact.custom_properties
-        values = {
-            name: getattr(value, value.WhichOneof("value"))
-            for found in properties
-            for name, value in sorted(found.items())
-        }
-        described.append({"uri": artifact.uri, **values})
-    return described
-
-
-class RegistryPushSpec(ComponentSpec):
-    """See `RegistryPush`."""
-
-    INPUTS: ClassVar = {
-        "model": ChannelParameter(type=standard_artifacts.Model),
-        "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
-        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
-        "baseline": ChannelParameter(type=standard_artifacts.Model),
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "statistics": ChannelParameter(type=standard_artifacts.ExampleStatistics),
-        "schema": ChannelParameter(type=standard_artifacts.Schema),
-        "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
-    }
-    OUTPUTS: ClassVar = {"pushed": ChannelParameter(type=standard_artifacts.PushedModel)}
-    PARAMETERS: ClassVar = {
-        "registry": ExecutionParameter(type=str),
-        "model_name": ExecutionParameter(type=str),
-        "promote": ExecutionParameter(type=str),
-        "config": ExecutionParameter(type=str),
-        "config_hash": ExecutionParameter(type=str),
-        "code": ExecutionParameter(type=str),
-        "git_commit": ExecutionParameter(type=str),
-        "run_id": ExecutionParameter(type=str, optional=True),
-    }
-
-
-class RegistryPush(base_component.BaseComponent):
-    """Files a blessed model as the next version; a model that is a version already, not again.
-
-    Output `pushed`: `push.json` {version, pushed, promoted, reason} and the custom properties
-    version (0: none), pushed and promoted. Must not be cached.
-    """
-
-    SPEC_CLASS = RegistryPushSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(PushExecutor)
-
-    def __init__(self, *, run_id: str | None = None, **channels_and_settings: Any) -> None:
-        """Takes the channels and settings of `RegistryPushSpec`, by name.
-
-        Args:
-            run_id: The pipeline run, where the executor's context doesn't know it.
-            channels_and_settings: model, blessing, evaluation, baseline, examples, statistics,
-                schema, transform_graph (channels); registry, model_name, promote ('automatic' or
-                'manual'), config (JSON), config_hash, code, git_commit (str).
-        """
-        spec = RegistryPushSpec(
-            **channels_and_settings,
-            run_id=run_id,
-            pushed=types.Channel(type=standard_artifacts.PushedModel),
-        )
-        super().__init__(spec=spec)
+    own = artifact.mlmd_artifact
+    found = [*sorted(own.properties.items()), *sorted(own.custom_properties.items())]
+    values = {name: getattr(value, value.WhichOneof("value")) for name, value in found}
+    return {"uri": artifact.uri, **values}

@@ -15,11 +15,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from components import files
@@ -68,29 +67,21 @@ class Entry(TypedDict):
     champions: NotRequired[list[int]]
 
 
-class _Older(TypedDict):
-    """`labels.json`, where it is not yet a copy of what the journal says."""
+class State(BaseModel):
+    """What holds, as the journal's last line says. `labels.json` is a copy of it."""
 
     labels: Labels
-    champions: NotRequired[list[int]]
-    last: NotRequired[Entry | None]
+    champions: list[int] = Field(
+        default_factory=lambda known: [
+            known["labels"][label] for label in (PREVIOUS, CHAMPION) if label in known["labels"]
+        ]
+    )
+    """Those that a rollback goes back through, the present one last."""
+    last: Entry | None = None
+    """The move that led there."""
 
 
-_ENTRY, _OLDER = TypeAdapter(Entry), TypeAdapter(_Older)
-
-
-@dataclass(frozen=True)
-class State:
-    """The version of each label, the champions, and the move that led there, if there was one."""
-
-    labels: Labels
-    champions: list[int]
-    last: Entry | None
-
-
-def next_version(existing: Iterable[int]) -> int:
-    """The number after the highest; `existing` includes numbers that were used and deleted."""
-    return max(existing, default=0) + 1
+_ENTRY = TypeAdapter(Entry)
 
 
 def list_versions(folder: str) -> list[int]:
@@ -170,7 +161,7 @@ def add_version(
         if (known := find_by_fingerprint(folder, manifest["fingerprint"])) is not None:
             return known
         _sweep(folder)
-        version = next_version([*list_versions(folder), _last_version(folder)])
+        version = max([*list_versions(folder), _last_version(folder)]) + 1
         files.write_atomically(os.path.join(folder, LAST_VERSION), str(version))
         temporary = os.path.join(folder, f"{files.TEMPORARY}{version}")
         hashes = files.copy_tree(saved_model, temporary)
@@ -244,17 +235,28 @@ def read_labels(folder: str) -> Labels:
 
 
 def read_state(folder: str) -> State:
-    """The labels and champions, as the journal's last whole line says.
+    """What holds: what the journal's last whole line says, or `labels.json` where none does.
+
+    An older state of the project kept the labels in `labels.json` alone.
 
     Raises:
-        PipelineStop: That line is damaged, or the file of an older registry is.
+        PipelineStop: That line, or that file, is damaged.
     """
     lines = journal_lines(folder)
-    if lines:
-        last = parse_line(folder, len(lines), lines[-1])
-        if "labels" in last and "champions" in last:
-            return State(last["labels"], last["champions"], last)
-    return _older_state(folder)
+    last = parse_line(folder, len(lines), lines[-1]) if lines else None
+    if last and "labels" in last and "champions" in last:
+        return State(labels=last["labels"], champions=last["champions"], last=last)
+    path = os.path.join(folder, LABELS)
+    try:
+        with open(path, "rb") as file:
+            return State.model_validate_json(file.read(), strict=True)
+    except FileNotFoundError:
+        return State(labels={})
+    except ValidationError as error:
+        raise PipelineStop(
+            f"{path} is damaged ({_first(error)}), and it says what the labels are. Restore it "
+            f"from a copy; or delete it and {JOURNAL} beside it, and promote a version again."
+        ) from error
 
 
 def journal_lines(folder: str) -> list[bytes]:
@@ -313,24 +315,6 @@ def counter_problems(folder: str) -> list[str]:
     if versions and _counted(folder) < versions[-1]:
         return [f"does not say that number {versions[-1]} was given out"]
     return []
-
-
-def _older_state(folder: str) -> State:
-    """What an older state of the project left; nothing in a new registry."""
-    path = os.path.join(folder, LABELS)
-    try:
-        with open(path, "rb") as file:
-            older = _OLDER.validate_json(file.read(), strict=True)
-    except FileNotFoundError:
-        return State({}, [], None)
-    except ValidationError as error:
-        raise PipelineStop(
-            f"{path} is damaged ({_first(error)}), and it says what the labels are. Restore it "
-            f"from a copy; or delete it and {JOURNAL} beside it, and promote a version again."
-        ) from error
-    labels = older["labels"]
-    before = [labels[label] for label in (PREVIOUS, CHAMPION) if label in labels]
-    return State(labels, older.get("champions", before), older.get("last"))
 
 
 def _first(error: ValidationError) -> str:

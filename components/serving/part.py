@@ -34,7 +34,22 @@ def serve(
     ] = "champion",
 ) -> int:
     """Serve the champion over HTTP and gRPC (KServe's model server), and follow it."""
-    return _serve(config, set_ or [], version)
+    from components.inference.prediction_log import PredictionLog
+    from pipeline import loading
+    from pipeline.telling import output_to
+    from pipeline.workspace import Workspace
+
+    loaded = loading.load(config, set_ or [])
+    workspace, model = Workspace(loading.PROJECT / loaded.workspace), loaded.registry.model
+    sys.argv[1:] = []  # KServe parses it on import, and takes `--config` for its own
+    with output_to():  # TensorFlow's words on starting
+        from components.serving import run
+
+    log = PredictionLog(workspace.predictions, model, loaded.prediction_log)
+    try:
+        return run.run(str(workspace.registry / model), version, loaded.part("serving"), log)
+    finally:
+        log.close()
 
 
 def inference_service(
@@ -46,34 +61,10 @@ def inference_service(
     set_: Overrides = None,
 ) -> int:
     """Print the KServe InferenceService that runs this server on a cluster."""
-    return _inference_service(config, set_ or [], image, claim)
-
-
-def _serve(config_name: str, overrides: list[str], version: str) -> int:
-    from components.inference.prediction_log import PredictionLog
-    from pipeline import loading
-    from pipeline.telling import output_to
-    from pipeline.workspace import Workspace
-
-    config = loading.load(config_name, overrides)
-    workspace = Workspace(loading.PROJECT / config.workspace)
-    sys.argv[1:] = []  # KServe parses it on import, and takes `--config` for its own
-    with output_to():  # TensorFlow's words on starting
-        from components.serving import run
-
-    log = PredictionLog(workspace.predictions, config.registry.model, config.prediction_log)
-    try:
-        folder = workspace.registry / config.registry.model
-        return run.run(str(folder), version, config.part("serving"), log)
-    finally:
-        log.close()
-
-
-def _inference_service(config_name: str, overrides: list[str], image: str, claim: str) -> int:
     from pipeline import loading
 
-    model = loading.load(config_name, overrides).registry.model
-    chosen = ["serve", f"--config={config_name}", *(f"--set={one}" for one in overrides)]
+    model = loading.load(config, set_ or []).registry.model
+    chosen = ["serve", f"--config={config}", *(f"--set={one}" for one in set_ or [])]
     values = {
         "NAME": re.sub("[^a-z0-9]+", "-", model.lower()).strip("-"),
         "IMAGE": image,

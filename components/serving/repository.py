@@ -24,7 +24,7 @@ from components.serving.served import ServedVersion
 
 _LOG = logging.getLogger(__name__)
 _UNLABELLED = 2
-"""So many versions without a label stay in memory: those asked for last."""
+"""So many versions without a label stay in memory: those loaded last."""
 _RETRY_SECONDS = 30.0
 """A version that could not be loaded is not tried again sooner."""
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -94,52 +94,44 @@ class Versions:
                     f"{', '.join(map(str, versions))}. Labels: {', '.join(self._pointed)}",
                 )
             served = await asyncio.shield(self._bring(number))  # a caller that goes stops it not
-            self._asked_for.append(number)
+            self._asked_for = [*self._asked_for, number][-_UNLABELLED:]
             self._switch(self._pointed)
             return served
-        if number in self._asked_for:
-            self._asked_for.sort(key=number.__eq__)  # it is the last that goes
         return self._loaded[number]
 
     async def follow(self, seconds: float) -> None:
         """Looks at the labels now and then, until it is cancelled."""
         said = ""
         while True:
+            again = False
             try:
-                await self._look()
+                again = await self._look()
                 said = ""
             except Exception as error:  # labels can be damaged in many ways
                 self._show({})
                 if str(error) != said:
                     _LOG.error("The labels of %s are not followed: %s", self.name, error)
                     said = str(error)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(0 if again else seconds)
 
-    async def _look(self) -> None:
-        """Switches to what is in memory, then loads one version after the other.
+    async def _look(self) -> bool:
+        """Makes labels serve what is in memory, then loads one version, the default's first.
 
-        The default's comes first. After each the labels are looked at again: a rollback does not
-        wait for the others.
+        Returns:
+            Whether to look again at once: a rollback does not wait for the versions of others.
         """
-        failed: set[int] = set()
-        while missing := [
-            number
-            for number in (await self._switch_to_registry()).values()
-            if number not in self._loaded and number not in failed
-        ]:
-            with contextlib.suppress(HTTPException):
-                await self._bring(missing[0])
-            failed.add(missing[0])
-
-    async def _switch_to_registry(self) -> Labels:
-        """Reads the labels, and makes them serve what is in memory."""
         pointed = await asyncio.to_thread(store.read_labels, self._folder)
         if not pointed and not self._default.isdecimal():
             raise PipelineStop(f"{self._folder} has no labels any more.")
         # The default stays what it is while no label says otherwise.
-        pointed = {self._default: self.serves[self._default], **pointed}
-        self._switch(pointed)
-        return pointed
+        self._switch({self._default: self.serves[self._default], **pointed})
+        now = time.monotonic()
+        for number in self._pointed.values():
+            if number not in self._loaded and now >= self._not_before.get(number, 0):
+                with contextlib.suppress(HTTPException):
+                    await self._bring(number)
+                return True
+        return False
 
     def _switch(self, pointed: Labels) -> None:
         """Makes labels serve what they point to, as far as it is in memory; frees the rest."""
@@ -151,7 +143,6 @@ class Versions:
         for label in self.serves.keys() - pointed.keys():
             del self.serves[label]
             _LOG.info("%s: there is no %s any more", self.name, label)
-        self._asked_for = self._asked_for[-_UNLABELLED:]
         for number in self._loaded.keys() - {*self.serves.values(), *self._asked_for}:
             del self._loaded[number]
             # A SavedModel refers to itself, and the collector is made seldom.

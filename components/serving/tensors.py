@@ -24,14 +24,6 @@ from components.registry.signature import Signature
 
 PREDICTIONS, UNCERTAINTY, LABEL = "predictions", "uncertainty", "label"
 
-_INTEGERS = [f"{sign}{bits}" for sign in ("INT", "UINT") for bits in (8, 16, 32, 64)]
-_FLOATS = ["FP16", "FP32", "FP64"]
-_ACCEPTED = {
-    "FLOAT": [*_FLOATS, *_INTEGERS],
-    "INT": [*_INTEGERS, *_FLOATS],
-    "BYTES": ["BYTES"],
-    KEY: ["BYTES", "INT64"],
-}
 _DATATYPE = {"FLOAT": "FP32", "INT": "INT64", "BYTES": "BYTES"}
 
 
@@ -108,35 +100,32 @@ def read(signature: Signature, request: InferRequest) -> tuple[Columns, Keys | N
     for tensor in request.inputs:
         if tensor.name in values:
             problems.append(f"there are two tensors '{tensor.name}'")
-        kind = signature["inputs"].get(tensor.name, {}).get("type")
-        kind = KEY if tensor.name == KEY and has_keys(signature) else kind
-        values[tensor.name] = _checked(kind, tensor, rows, problems)
+        values[tensor.name] = _column(tensor, rows, problems)
     keys = values.pop(KEY, None) if has_keys(signature) else None
+    if keys is not None:
+        keys = [v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in keys]
+        problems += key_problems(keys)
+        if len({*map(type, keys)}) > 1:
+            problems.append(f"tensor '{KEY}' has texts and integers; it can have one of them")
     if problems:
         raise InvalidRows(problems)
-    return from_values(signature, values, rows), keys
+    columns = {n: [None if _is_missing(v) else v for v in each] for n, each in values.items()}
+    return from_values(signature, columns, rows), keys
 
 
 def _is_shape(shape: list[int]) -> bool:
     return len(shape) in (1, 2) and shape[0] > 0 and shape[1:] in ([], [1])
 
 
-def _checked(kind: str | None, tensor: InferInput, rows: int, problems: list[str]) -> list[Any]:
-    """A tensor's values, [rows]; none of one that the model does not read."""
-    name, shape, datatype = tensor.name, tensor.shape, tensor.datatype
-    if kind is not None and datatype not in _ACCEPTED[kind]:
-        accepted = " or ".join(_ACCEPTED[kind])
-        problems.append(f"tensor '{name}' must be {accepted}, got '{datatype[:40]}'")
-        return []
-    values = _values(tensor) if _is_shape(shape) and shape[0] == rows else []
+def _column(tensor: InferInput, rows: int, problems: list[str]) -> list[Any]:
+    """A tensor's values, [rows]; whether they fit its column is seen later, as in V1."""
+    values = _values(tensor) if _is_shape(tensor.shape) and tensor.shape[0] == rows else []
     if len(values) != max(rows, 1) or any(isinstance(value, list) for value in values):
         problems.append(
-            f"tensor '{name}': its shape must be [rows] or [rows, 1], with as many rows as the "
-            f"first tensor, and its data one value for each; got {str(shape)[:40]}"
+            f"tensor '{tensor.name}': its shape must be [rows] or [rows, 1], with as many rows as "
+            f"the first tensor, and its data one value for each; got {str(tensor.shape)[:40]}"
         )
-    elif kind == KEY:
-        return _keys(datatype, values, problems)
-    return [None if _is_missing(value) else value for value in values]
+    return values
 
 
 def _is_missing(value: Any) -> bool:
@@ -156,18 +145,6 @@ def _values(tensor: InferInput) -> list[Any]:
     if tensor.shape[1:] and all(isinstance(value, list) and len(value) == 1 for value in values):
         return [value[0] for value in values]
     return list(values)
-
-
-def _keys(datatype: str, values: list[Any], problems: list[str]) -> Keys:
-    """Keys as texts or integers; gRPC and raw tensors have texts as bytes."""
-    kind = str if datatype == "BYTES" else int
-    keys = [v.decode(errors="surrogateescape") if isinstance(v, bytes) else v for v in values]
-    problems += key_problems(keys) or [
-        f"tensor '{KEY}' is {datatype}, and its data is not"
-        for key in keys[:1]
-        if {type(key) for key in keys} != {kind}
-    ]
-    return keys
 
 
 def outputs(

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs
@@ -80,12 +81,11 @@ def test_bulk_predictions_are_the_same(project: Project) -> None:
     hostile.write_rows(project.folder / "fresh" / "rows.csv", [{**empty, **row} for row in rows])
     carried = ",".join('"' + name.replace('"', '""') + '"' for name in (hostile.OVER, " padded "))
     result = project.call(
-        *("batch-predict", "--input", "fresh/*.csv", "--output", "out", "--format", "jsonl"),
+        *("batch-predict", "--input", "fresh/*.csv", "--output", "out"),
         *("--key", KEY, "--columns", carried),
     )
     assert result.code == 0, result.output
-    (file,) = (project.folder / "out" / "predictions").glob("*.jsonl")
-    answers = [json.loads(line) for line in file.read_text().splitlines()]
+    answers = pq.read_table(project.folder / "out" / "predictions").to_pylist()
     assert [a["key"] for a in answers] == [row[KEY] for row in rows]
     assert [a[hostile.OVER] for a in answers] == [row.get(hostile.OVER) for row in rows]
     assert [[a["prediction"]] for a in answers] == pytest.approx(expected(project, rows), abs=1e-5)

@@ -67,13 +67,8 @@ def predict(registry: Path, pattern: Path, output: Path, **options: Any) -> Resu
 
 def predicted(output: Path) -> list[Row]:
     """The rows of all shards."""
-    found: list[Row] = []
-    for path in sorted(output.glob("predictions/*")):
-        if path.suffix == ".parquet":
-            found += pq.read_table(path).to_pylist()
-        elif path.suffix == ".jsonl":
-            found += [json.loads(line) for line in path.read_text().splitlines()]
-    return found
+    shards = sorted(output.glob("predictions/*.parquet"))
+    return [row for shard in shards for row in pq.read_table(shard).to_pylist()]
 
 
 def rejected(output: Path) -> list[Row]:

@@ -13,8 +13,9 @@ import pytest
 from components.batch_prediction import job
 from components.batch_prediction.job import Job
 from components.batch_prediction.prediction import columns_of
-from components.batch_prediction.run import Item, Place, PredictItem, Result
+from components.batch_prediction.run import Item, PredictItem, Result, Work
 from components.errors import PipelineStop
+from components.inference.prediction_log import LogSettings
 from components.registry import labels, signature, store
 from components.registry.labels import Mover
 from tests.components.batch_prediction import samples
@@ -46,8 +47,9 @@ class Case:
         (self.output / job.SUCCESS).unlink()
         lost = sorted((self.output / "predictions").iterdir())[1]
         lost.unlink()
-        for left in (self.output / ".tmp-job.json", self.output / "predictions" / ".tmp-left"):
-            left.write_text("half")
+        (self.output / ".tmp-run").mkdir()
+        for left in (".tmp-job.json", ".tmp-run/part-00001.parquet"):
+            (self.output / left).write_text("half")
         return lost
 
     def files(self) -> dict[str, tuple[int, bytes]]:
@@ -102,10 +104,9 @@ def test_an_unfinished_job_with_other_options_is_refused(case):
     case.interrupt()
     before = case.files()
     for options, told in (
-        ({"key": "hour"}, "--key is hour, and was id"),
-        ({"columns": ["hour", "fare"]}, "--columns is hour,fare, and was not given"),
-        ({"format": "jsonl"}, "--format is jsonl"),
-        ({"version": 2}, "the version is 2, and was 1"),
+        ({"key": "hour"}, "key is hour, and was id"),
+        ({"columns": ["hour", "fare"]}, r"columns is \['hour', 'fare'\], and was not given"),
+        ({"version": 2}, "version is 2, and was 1"),
     ):
         with pytest.raises(PipelineStop, match=f"unfinished job of .*{told}.* go on with it"):
             case.run(**options)
@@ -171,10 +172,9 @@ def test_a_worker_that_outlived_its_run_writes_nothing_into_the_next_one(case):
     for shard in (case.output / "predictions").iterdir():
         shard.unlink()
     of = signature.of(store.read_manifest(str(case.registry), 1))
-    old = there.model_copy(update={"id": "old"})
-    late = PredictItem(old, old.form, columns_of(of, old.form), Place(case.output))
-    (found,) = late.process(Item(0, [there.files[0].path], "0.parquet"))
-    assert "taken over by another run" in found["problem"]
+    columns, gone = columns_of(of, there.form), case.output / ".tmp-of-a-run-that-was-killed"
+    late = Work(there, there.form, columns, case.output, gone, LogSettings(), Path())
+    PredictItem(late).process(Item(0, [there.files[0].path], "0.parquet"))
     assert not [*(case.output / "predictions").iterdir()]
 
 

@@ -57,6 +57,13 @@ def add(registry: str, model: str, fingerprint: str, **manifest: Any) -> int:
     return store.add_version(registry, model, filled)
 
 
+def filled(registry: str, model: str, count: int = 3) -> str:
+    """The registry, with so many versions."""
+    for number in range(count):
+        add(registry, model, "abcde"[number])
+    return registry
+
+
 def promote(registry: str, *versions: int) -> None:
     """Makes them champion, one after the other."""
     for version in versions:
@@ -74,7 +81,11 @@ def move(registry: str, versions: list[int]) -> None:
 
 def move_and_die(registry: str, version: int) -> None:
     """Promotes a version, and is killed right after its line stands in the journal."""
-    labels.files.write_atomically = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)
+    labels._write_copies = lambda folder: (
+        os.kill(os.getpid(), signal.SIGKILL)
+        if store.read_labels(folder)["champion"] == version
+        else []
+    )
     promote(registry, version)
 
 

@@ -17,8 +17,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Champion 3, previous 2; 1 and 4 without a label; 4's classes have names; 5 is damaged."""
     folder = tmp_path_factory.mktemp("workspace") / "registry" / MODEL
     for version in range(1, 6):
-        classes = ["evening", "noon"] if version == 4 else None
-        servers.add(folder, version, {**servers.SIGNATURE, "classes": classes})
+        servers.add(folder, version, ["evening", "noon"] if version == 4 else None)
     for version in (2, 3):
         servers.promote(folder, version)
     (folder / "5" / "saved_model.pb").write_bytes(b"damaged")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import tensorflow as tf
 
 from components.registry import labels, store
+from tests.components.inference import small_versions
 
 MODEL = "shop-model"
 SIGNATURE: dict[str, Any] = {
@@ -29,53 +29,19 @@ SIGNATURE: dict[str, Any] = {
 }
 MEMBERS = 4
 """This version's network has several members: a quarter of a prediction is its uncertainty."""
-BREAKS = 666.0
-"""The model fails for a row with this amount."""
 
 
 def expected(version: int, row: dict[str, Any]) -> float:
     """What a version of the small model predicts; every number is exact in float32."""
     amount, hour, shop = row.get("amount"), row.get("hour"), row.get("shop") or ""
-    value = 10_000 * version + (0.5 if amount is None else amount)
+    value = 10_000 * version + (1.0 if amount is None else amount)
     return value + hour + 100 * len(shop.encode())
 
 
-_COLUMNS = [
-    tf.TensorSpec([None], tf.float32, "amount"),
-    tf.TensorSpec([None], tf.int64, "hour"),
-    tf.TensorSpec([None], tf.string, "shop"),
-]
-
-
-class _Model(tf.Module):
-    def __init__(self, version: int) -> None:
-        super().__init__()
-        self.base = tf.Variable(10_000.0 * version)
-
-    @tf.function(input_signature=_COLUMNS)
-    def raw(self, amount: tf.Tensor, hour: tf.Tensor, shop: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([tf.debugging.assert_none_equal(amount, BREAKS)]):
-            filled = tf.where(tf.math.is_nan(amount), 0.5, amount)
-        hours = tf.where(hour == tf.int64.min, 0.0, tf.cast(hour, tf.float32))
-        length = tf.cast(tf.strings.length(shop), tf.float32)
-        return {"predictions": (self.base + filled + hours + 100 * length)[:, None]}
-
-    @tf.function(input_signature=_COLUMNS)
-    def uncertain(self, amount: tf.Tensor, hour: tf.Tensor, shop: tf.Tensor) -> dict[str, Any]:
-        answer: dict[str, Any] = self.raw(amount, hour, shop)
-        return {**answer, "uncertainty": answer["predictions"] / 4}
-
-
-def add(registry: Path, version: int, signature: dict[str, Any] = SIGNATURE) -> None:
+def add(registry: Path, version: int, classes: list[str] | None = None) -> None:
     """Files the small model as the next version, which must be this one."""
-    with tempfile.TemporaryDirectory() as folder:
-        module = _Model(version)
-        signatures = {"raw": module.raw}
-        if version == MEMBERS:
-            signatures["uncertain"] = module.uncertain
-        tf.saved_model.save(module, folder, signatures=signatures)
-        manifest = {"fingerprint": f"version {version}", "signature": signature, "config": {}}
-        assert store.add_version(str(registry), folder, manifest) == version
+    signature, members = {**SIGNATURE, "classes": classes}, 2 if version == MEMBERS else 1
+    assert small_versions.add(registry, 1.0, 10_000.0 * version, signature, members) == version
 
 
 def promote(registry: Path, version: int) -> None:

@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 
 from components.inference.columns import Columns
 from components.serving.batching import Batcher
-from tests.components.serving.servers import BREAKS, Server, expected
+from tests.components.inference.small_versions import BREAKS
+from tests.components.serving.servers import Server, expected
 
 UNLUCKY = 13
 
@@ -86,12 +87,14 @@ def test_in_a_server_a_request_that_breaks_the_model_hurts_nobody(server: Server
         return np.array([server.metric(name, version="3") or 0 for name in names])
 
     def one(number: int) -> None:
-        row = {"hour": number, "amount": BREAKS if number % 50 == 0 else 1.0}
+        amount = BREAKS if number % 50 == 0 else 1.0
+        row = {"hour": number, "amount": amount, "key": f"number {number}"}
         found = server.predict([row])
-        if row["amount"] == BREAKS:
+        if amount == BREAKS:
             assert (found.status_code, found.text[:20]) == (500, '{"error":"version 3 ')
         else:
-            assert found.json() == {"predictions": [[expected(3, row)]]}
+            answer = {"key": row["key"], "predictions": [expected(3, row)]}
+            assert found.json() == {"predictions": [answer]}
 
     before = counts()
     with ThreadPoolExecutor(16) as pool:
