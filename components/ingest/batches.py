@@ -28,10 +28,8 @@ from tfx.dsl.io import fileio
 from tfx_bsl.coders import example_coder
 from tfx_bsl.tfxio import record_based_tfxio, tensor_representation_util, tf_example_record
 
-_ROWS = 4096
 SHARD_ROWS = 1 << 15
 """A shard is closed by the batch that reaches so many rows, some 5 MB compressed."""
-_PENDING = 2
 
 
 class BatchedExamples(tf_example_record.TFExampleRecord):
@@ -41,19 +39,36 @@ class BatchedExamples(tf_example_record.TFExampleRecord):
         """A PTransform from a pipeline to Arrow record batches of `batch_size` rows."""
         schema = self._schema.SerializeToString() if self._schema is not None else None
         patterns = [tf.compat.as_str(pattern) for pattern in self._file_pattern]
-        read = _ReadFile(schema, self._raw_record_column_name, batch_size or _ROWS)
-        return _ReadBatches(patterns, read)
+        return _ReadBatches(patterns, schema, self._raw_record_column_name, batch_size or 4096)
 
     def _ProjectImpl(self, tensor_names: list[str]) -> "BatchedExamples":
-        schema = tensor_representation_util.ProjectTensorRepresentationsInSchema(
-            self._schema, tensor_names
-        )
+        project = tensor_representation_util.ProjectTensorRepresentationsInSchema
         return BatchedExamples(
             file_pattern=self._file_pattern,
-            schema=schema,
+            schema=project(self._schema, tensor_names),
             raw_record_column_name=self.raw_record_column_name,
             telemetry_descriptors=self.telemetry_descriptors,
         )
+
+
+@beam.ptransform_fn
+def _ReadBatches(pipeline: Any, patterns: list[str], *arguments: Any) -> Any:
+    """The files of some patterns, each read by one worker."""
+    files = pipeline | beam.Create(patterns)
+    files |= "Files" >> beam.FlatMap(lambda pattern: sorted(tf.io.gfile.glob(pattern)))
+    read = beam.FlatMap(_read, *arguments).with_output_types(pa.RecordBatch)
+    return files | beam.Reshuffle() | "Read" >> read
+
+
+def _read(file: str, schema: bytes | None, raw: str | None, rows: int) -> Iterator[pa.RecordBatch]:
+    decoder = example_coder.ExamplesToRecordBatchDecoder(schema)
+    packing = "GZIP" if file.endswith(".gz") else None
+    records = tf.data.TFRecordDataset(file, compression_type=packing).batch(rows)
+    for examples in records.prefetch(1).as_numpy_iterator():
+        batch = decoder.DecodeBatch(examples)
+        if raw is not None:
+            batch = record_based_tfxio.AppendRawRecordColumn(batch, raw, examples.tolist())
+        yield batch
 
 
 def install() -> None:
@@ -66,63 +81,20 @@ def install() -> None:
     transform_executor.TransformProcessor._EncodeAndWrite = WriteBatches
 
 
-@beam.typehints.with_output_types(pa.RecordBatch)
-class _ReadBatches(beam.PTransform):
-    """The files of some patterns, each read by one worker."""
-
-    def __init__(self, patterns: list[str], read: "_ReadFile"):
-        super().__init__()
-        self._patterns, self._read = patterns, read
-
-    def expand(self, pipeline: Any) -> Any:
-        files = pipeline | "Patterns" >> beam.Create(self._patterns)
-        files |= "Files" >> beam.FlatMap(lambda pattern: sorted(tf.io.gfile.glob(pattern)))
-        return files | "Spread" >> beam.Reshuffle() | "Read" >> beam.ParDo(self._read)
-
-
-@beam.typehints.with_output_types(pa.RecordBatch)
-class _ReadFile(beam.DoFn):
-    """A file name -> its record batches."""
-
-    def __init__(self, schema: bytes | None, raw: str | None, rows: int):
-        self._schema, self._raw, self._rows = schema, raw, rows
-
-    def setup(self) -> None:
-        """Makes the decoder, which cannot be pickled."""
-        self._decoder = example_coder.ExamplesToRecordBatchDecoder(self._schema)
-
-    def process(self, file: str) -> Iterator[pa.RecordBatch]:
-        packing = "GZIP" if file.endswith(".gz") else None
-        records = tf.data.TFRecordDataset(file, compression_type=packing).batch(self._rows)
-        for examples in records.prefetch(1).as_numpy_iterator():
-            batch = self._decoder.DecodeBatch(examples)
-            if self._raw is not None:
-                listed = examples.tolist()
-                batch = record_based_tfxio.AppendRawRecordColumn(batch, self._raw, listed)
-            yield batch
-
-
-class WriteBatches(beam.PTransform):
+@beam.ptransform_fn
+def WriteBatches(
+    batches: Any, schema: schema_pb2.Schema, file_format: str, output_path: str
+) -> Any:
     """(Record batch, pass-through columns) pairs into gzipped TFRecords of tf.Examples.
 
     Shards are written under temporary names and renamed together, so that a bundle that is tried
     again leaves no row twice. Their content numbers them: workers finish in any order.
     """
-
-    def __init__(self, schema: schema_pb2.Schema, file_format: str, output_path: str):
-        """Takes what Transform gives its writer: schema, format, and the files' prefix."""
-        super().__init__()
-        if file_format != labels.FORMAT_TFRECORD:
-            raise NotImplementedError(
-                f"Transform writes {labels.FORMAT_TFRECORD} here, not {file_format}."
-            )
-        self._write, self._prefix = _WriteBundle(schema, output_path), output_path
-
-    def expand(self, batches: Any) -> Any:
-        """Writes, and then publishes."""
-        shards = batches | "Write" >> beam.ParDo(self._write)
-        gathered = shards | "Gather" >> beam.combiners.ToList()
-        return gathered | "Publish" >> beam.Map(publish, self._prefix)
+    if file_format != labels.FORMAT_TFRECORD:
+        raise NotImplementedError(f"Transform writes {labels.FORMAT_TFRECORD}, not {file_format}.")
+    shards = batches | "Write" >> beam.ParDo(_WriteBundle(schema, output_path))
+    gathered = shards | "Gather" >> beam.combiners.ToList()
+    return gathered | "Publish" >> beam.Map(publish, output_path)
 
 
 class _WriteBundle(beam.DoFn):
@@ -176,7 +148,7 @@ class ShardWriter:
         """Writes a batch as the encoder takes it, each row to the shard of its group."""
         examples = self._encoder.encode(lists)
         self._pending.append(self._thread.submit(self._append, examples, groups))
-        if len(self._pending) > _PENDING:
+        if len(self._pending) > 2:
             self._pending.pop(0).result()
 
     def finish(self, order: str) -> list[Shard]:
