@@ -48,7 +48,6 @@ from components.ingest.rows import (
     Columns,
     Reading,
     among_all,
-    check_not_many,
     kind_of,
     tables,
 )
@@ -201,7 +200,6 @@ class PredictItem(beam.DoFn):
             files.new_file(str(shard), ".part") as temporary,
         ):
             write(temporary, form.format, self._tables(item, rows))
-            check_not_many(item.name, rows.bad, rows.bad_rows)
             jobs.check_current(self._place.output, job)
             if rows.bad_rows:
                 with files.new_file(str(rejected), ".part") as lines:

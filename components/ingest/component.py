@@ -31,15 +31,7 @@ from tfx.utils import proto_utils
 from components.errors import PipelineStop
 from components.ingest import query
 from components.ingest.batches import Shard, ShardWriter, as_lists, publish
-from components.ingest.rows import (
-    MOST_LISTED,
-    SHOWN,
-    Columns,
-    Reading,
-    check_not_many,
-    stop_at,
-    without_rows,
-)
+from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading, without_rows
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.splitting import TEST, Counts, Cuts, assign, count_times, find_cuts, sampled
@@ -240,9 +232,8 @@ def _checked(file: str, rows: Reading, settings: IngestSettings) -> Iterator[pa.
                 f"\n{examples}\nCorrect the data, or the columns' types in the schema."
             )
         yield batch
-    if rows.bad and not settings.quarantines:
-        raise stop_at(file, rows.bad, rows.bad_rows)
-    check_not_many(file, rows.bad, rows.bad_rows)
+    if not settings.quarantines:
+        rows.check()
     if not rows.seen:
         raise without_rows(file)
 

@@ -105,7 +105,7 @@ def sample(
         loaded = tables.fill(ROWS, files, before, limit=limit)
         wanted = Columns({name: rows.kind_of(type_) for name, type_ in own.items()})
         reading = tables.select(sql, own, wanted, SHOWN, loaded)
-        return pa.Table.from_batches([rows.as_text(batch) for batch in reading])
+        return pa.Table.from_batches([rows.recast(batch, pa.string()) for batch in reading])
 
 
 def _there(tables: Tables, files: Sequence[str]) -> list[str]:
@@ -116,9 +116,8 @@ def _load_others(tables: Tables, query: Query) -> None:
     for name, table in query.tables.items():
         columns = Columns(tables.kinds(table.files, 1_000_000) | table.columns)
         tables.create(name, table.files, columns)
-        for file, reading in zip(table.files, tables.fill(name, table.files, columns), strict=True):
-            if reading.bad:
-                raise rows.stop_at(f"data.tables.{name}, {file}", reading.bad, reading.bad_rows)
+        for reading in tables.fill(name, table.files, columns):
+            reading.check()
 
 
 def _prepared(

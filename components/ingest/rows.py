@@ -1,13 +1,10 @@
 """The one reader of tables: CSV, Parquet and JSON lines through DuckDB, a file or many.
 
     with rows.tables(files, form) as tables:                     # files: all that may be read
-        tables.columns(file)                                     # {'fare': 'VARCHAR', ...}
         kinds = tables.kinds(files, limit=1_000_000)             # {'fare': 'FLOAT', ...}, inferred
         reading = tables.read(file, Columns(kinds, filled={"id"}))
         for batch in reading: ...                                # Arrow batches of the good rows
         reading.bad, reading.bad_rows                            # a count, and the first few
-        loaded = tables.load("trips", files, Columns(kinds))     # the good rows as a table of SQL
-        tables.connection.sql("SELECT count(*) FROM trips")      # spills to disk beyond its memory
 
 What a value of a type is has its one answer here. INT: a whole number of 64 bits, `12` or `12.0`;
 FLOAT: a finite number of 32 bits; BYTES: text. Where a column of a file has a type of its own, it
@@ -176,8 +173,8 @@ class Tables:
             [(rows, *own)] = self._all(source, f"SELECT count(*), {', '.join(widths)} FROM {first}")
             if not rows:
                 reading = self.read(file, Columns(dict.fromkeys(source.types)))
-                if not any(len(batch) for batch in reading) and reading.bad:
-                    raise stop_at(file, reading.bad, reading.bad_rows)
+                if not any(len(batch) for batch in reading):
+                    reading.check()
                 raise without_rows(file)
             kinds = {name: kind for name, kind in zip(source.types, own, strict=True) if kind}
             found = found or kinds
@@ -228,7 +225,7 @@ class Tables:
                 break
             readings.append(reading := self.read(file, columns, keep, left))
             for batch in reading:
-                self.connection.register("a batch", as_text(batch))
+                self.connection.register("a batch", recast(batch, pa.string()))
                 self.connection.execute(f'INSERT INTO {quoted(name)} FROM "a batch"')
                 self.connection.unregister("a batch")
         return readings
@@ -369,6 +366,8 @@ class Reading:
                 yield self._good(rows)
             if rejects:
                 self._finish(self._rejected(cursor, rejects))
+            if self.bad > self._keep >= MOST_LISTED:
+                self.check()
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             if not self._source.query:
                 raise plain.unreadable(self._source.file, error) from error
@@ -376,6 +375,17 @@ class Reading:
             raise PipelineStop(
                 f"data.sql can't be run: {why}. Correct the query, or use TRY_CAST."
             ) from error
+
+    def check(self) -> None:
+        """Stops at bad rows, if there are any, and names the first ones."""
+        if self.bad:
+            first = self.bad_rows[:SHOWN]
+            more = [f"  and {self.bad - len(first):,} more"] if self.bad > len(first) else []
+            listed = "\n".join([*map(str, first), *more])
+            raise PipelineStop(
+                f"{first[0].file}: bad rows:\n{listed}\nCorrect or remove them in the file, or "
+                "correct the column's type in the schema, then run again."
+            )
 
     def unsplit(self) -> list[int]:
         """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""
@@ -387,41 +397,49 @@ class Reading:
 
     def _good(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         names, is_json = [*self._columns.kinds], self._source.plain.kind == "json"
-        columns = [_as(pa.binary(), rows[f"c{i}"]) for i in range(len(names))]
-        batch = pa.RecordBatch.from_arrays(columns, names)
+        columns = [rows[f"c{i}"] for i in range(len(names))]
+        batch = recast(pa.RecordBatch.from_arrays(columns, names), pa.binary())
         numbers: _Numbers = np.arange(self._rows, self._rows + len(rows)) + 1
         self.numbers = rows["n"].to_numpy() if is_json else numbers
         self._rows += len(rows)
-        if rows["whats"].null_count == len(rows):
+        if rows["wrong"].null_count == len(rows):
             return batch
-        is_bad = rows["whats"].is_valid().to_numpy(zero_copy_only=False)
+        is_bad = rows["wrong"].is_valid().to_numpy(zero_copy_only=False)
         self.bad += int(is_bad.sum())
         for index in np.flatnonzero(is_bad)[: max(0, self._keep - len(self.bad_rows))].tolist():
-            whats, raw = (rows[name][index].as_py() for name in ("whats", "raw"))
-            self.bad_rows.append(self._bad_row(int(self.numbers[index]), whats, raw))
+            wrong, raw = (rows[name][index].as_py() for name in ("wrong", "raw"))
+            self.bad_rows.append(self._bad_row(int(self.numbers[index]), wrong, raw))
         self.numbers = self.numbers[~is_bad]
         return batch.filter(pa.array(~is_bad))
 
-    def _bad_row(self, number: int, whats: list[str | None], raw: list[str]) -> BadRow:
-        kind, form = self._source.plain.kind, self._tables.form
-        values = dict(zip(self._source.types, raw, strict=False))
-        if kind == "csv":
-            text = form.separator.join(_as_field(value or "", form) for value in raw)
-        else:
-            text = raw[-1] if kind == "json" else json.dumps(values, ensure_ascii=False)
-        wrongs = [
-            (f"column '{n}'", w, values.get(n))
-            for n, w in zip(self._columns.kinds, whats, strict=False)
-            if w and n not in self._columns.of
-        ]
-        if kind == "json" and whats[-1]:
-            return BadRow(
-                self._source.file, "line", number, [f"{shown(text)} {whats[-1]}"], [whats[-1]], text
-            )
-        problems = [f"{n}: {shown(v) + ' ' if v else ''}{w}" for n, w, v in wrongs]
-        reasons = [f"{n} {w}" for n, w, _ in wrongs]
-        place = "line" if kind == "json" else "row"
-        return BadRow(self._source.file, place, number, problems, reasons, text)
+    def _bad_row(self, number: int, wrong: list[bool], raw: list[str | None]) -> BadRow:
+        file, own, types, _ = self._source
+        form, columns, values = (
+            self._tables.form,
+            self._columns,
+            dict(zip(types, raw, strict=False)),
+        )
+        place, text = "row", json.dumps(values, ensure_ascii=False)
+        if own.kind == "json":
+            place, text = "line", str(raw[-1])
+            if wrong[-1]:
+                what = "is no JSON object"
+                return BadRow(file, place, number, [f"{shown(text)} {what}"], [what], text)
+        elif own.kind == "csv":
+            marks, quote = {form.separator, form.quote, "\n", "\r"}, form.quote
+            fields = [value or "" for value in raw]
+            if quote:
+                quoting = [f"{quote}{f.replace(quote, quote * 2)}{quote}" for f in fields]
+                fields = [q if marks & {*f} else f for f, q in zip(fields, quoting, strict=True)]
+            text = form.separator.join(fields)
+        problems, reasons = [], []
+        for name, is_wrong in zip(columns.kinds, wrong, strict=False):
+            if is_wrong and name not in columns.of:
+                what = _why(columns, name, types[name], values[name], form)
+                value = f"{shown(values[name])} " if values[name] else ""
+                problems.append(f"column '{name}': {value}{what}")
+                reasons.append(f"column '{name}' {what}")
+        return BadRow(file, place, number, problems, reasons, text)
 
     def _finish(self, rejected: dict[int, BadRow]) -> None:
         """Adds the rows of CSV that are none, and gives all their lines."""
@@ -452,17 +470,14 @@ class Reading:
                     f"{file}: a quotation mark in row {record} is not closed, or the row is longer "
                     f"than 2 MB: {shown(text)}. Correct the file, then run again."
                 )
-            name, count = (
-                f"column '{[*types][min(column or 1, len(types)) - 1]}'",
-                re.search(r"Found: (\d+)", message),
-            )
-            problem, reason = {
-                "INVALID ENCODING": (f"{name}: {shown(text)} is not UTF-8", f"{name} is not UTF-8"),
-                "UNQUOTED VALUE": (f"{shown(text)} {_BESIDE}", _BESIDE),
-            }.get(
-                kind,
-                (f"{count[1] if count else 'other'} fields, the header has {len(types)}", _FIELDS),
-            )
+            if kind == "INVALID ENCODING":
+                name = f"column '{[*types][(column or 1) - 1]}'"
+                problem, reason = f"{name}: {shown(text)} is not UTF-8", f"{name} is not UTF-8"
+            elif kind == "UNQUOTED VALUE":
+                problem, reason = f"{shown(text)} {_BESIDE}", _BESIDE
+            else:
+                count = (re.findall(r"Found: (\d+)", message) or ["other"])[0]
+                problem, reason = f"{count} fields, the header has {len(types)}", _FIELDS
             found[record] = BadRow(file, "row", record, [problem], [reason], text)
         return found
 
@@ -471,23 +486,6 @@ def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
     """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
     before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
     return numbers + np.searchsorted(before, numbers, side="right")
-
-
-def check_not_many(file: str, bad: int, bad_rows: Sequence[BadRow]) -> None:
-    """Stops at more bad rows than a list of one file may have."""
-    if bad > MOST_LISTED:
-        raise stop_at(file, bad, bad_rows)
-
-
-def stop_at(file: str, bad: int, bad_rows: Sequence[BadRow]) -> PipelineStop:
-    """The error about a file with bad rows, which names the first few."""
-    first = bad_rows[:SHOWN]
-    more = [f"  and {bad - len(first):,} more"] if bad > len(first) else []
-    listed = "\n".join([*map(str, first), *more])
-    return PipelineStop(
-        f"{file}: bad rows:\n{listed}\nCorrect or remove them in the file, or correct the column's "
-        "type in the schema, then run again."
-    )
 
 
 def without_rows(file: str) -> PipelineStop:
@@ -501,21 +499,11 @@ def shown(value: str | None) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with strings for bytes."""
-    columns = [_as(pa.string(), column) for column in batch.columns]
+def recast(batch: pa.RecordBatch, kind: pa.DataType) -> pa.RecordBatch:
+    """The batch with its texts as strings or as bytes."""
+    texts = (pa.string(), pa.binary())
+    columns = [c.cast(kind) if c.type in texts else c for c in batch.columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
-
-
-def _as(kind: pa.DataType, column: pa.Array) -> pa.Array:
-    is_text = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
-    return column.cast(kind) if is_text else column
-
-
-def _as_field(text: str, form: CsvFormat) -> str:
-    is_quoted = form.quote and {form.separator, form.quote, "\n", "\r"} & {*text}
-    quote = form.quote
-    return f"{quote}{text.replace(quote, quote * 2)}{quote}" if is_quoted else text
 
 
 def kind_of(own: str) -> Kind | None:
@@ -535,12 +523,6 @@ def fits(own: str, kind: Wanted) -> bool:
 
 def _is_text(own: str) -> bool:
     return _TEXT.fullmatch(own) is not None
-
-
-def _own(name: str, types: Mapping[str, str]) -> str:
-    """SQL for a column of a file as it is there; NaN is null."""
-    raw, own = f"r{[*types].index(name)}", types[name]
-    return f"nullif({raw}, 'nan'::{own})" if own in ("FLOAT", "DOUBLE") else raw
 
 
 def _value(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) -> str:
@@ -579,63 +561,63 @@ def _text(own: str, raw: str) -> str:
 
 
 def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -> str:
-    """SQL for c0, c1, ...: the values; and of bad rows `whats`, what is wrong with each, and `raw`.
+    """SQL for c0, c1, ...: the values; and of bad rows `wrong`, which columns are, and `raw`.
 
-    The last of `whats` is of the whole row, in JSON.
+    The last of `wrong` says, in JSON, whether the row is no object.
     """
-    is_json = source.plain.kind == "json"
-    values, whats, wrong = [], [], []
+    is_json, names = source.plain.kind == "json", [*source.types]
+    values, tests = [], []
     for i, (column, kind) in enumerate(columns.kinds.items()):
         name = columns.of.get(column, column)
         if name not in source.types:
             values.append(f"NULL::{_SQL[kind]} AS c{i}")
-            whats.append("NULL")
+            tests.append("false")
             continue
-        own, raw = source.types[name], _own(name, source.types)
+        own, raw = source.types[name], f"r{names.index(name)}"
+        if own in ("FLOAT", "DOUBLE"):
+            raw = f"nullif({raw}, 'nan'::{own})"
         values.append(f"{_value(kind, own, raw, form, name == columns.label)} AS c{i}")
-        tests = [*_wrongs(kind, own, raw, f"c{i}", form)]
-        if column in columns.filled:
-            gap = f"if({raw}::VARCHAR <> '', 'counts as', 'is') || ' empty, but must be filled'"
-            tests.append((gap, f"c{i} IS NULL"))
-        wrong += [test for _, test in tests]
-        cases = " ".join(f"WHEN {test} THEN {what}" for what, test in tests)
-        whats.append(f"CASE {cases} END" if cases else "NULL")
-    raws = [f"r{i}::VARCHAR" for i in range(len(source.types))]
+        test = _wrong(kind, own, raw, f"c{i}", form)
+        tests.append(f"({test} OR c{i} IS NULL)" if column in columns.filled else test)
+    raws = [f"r{i}::VARCHAR" for i in range(len(names))]
     if is_json:
-        wrong, raws = [*wrong, "NOT is_object"], [*raws, "line"]
-        whats.append("CASE WHEN NOT is_object THEN 'is no JSON object' END")
+        tests, raws = [*tests, "NOT is_object"], [*raws, "line"]
     out = ", ".join(f"c{i}" for i in range(len(columns.kinds)))
     return (
-        f"SELECT {out}, CASE WHEN bad THEN [{', '.join(whats)}] END AS whats, "
-        f"CASE WHEN bad THEN [{', '.join(raws)}] END AS raw{', n' if is_json else ''} FROM ("
-        f"SELECT *, ({' OR '.join(wrong) or 'false'}) AS bad FROM "
+        f"SELECT {out}, CASE WHEN bad THEN [{', '.join(tests)}] END AS wrong, "
+        f"CASE WHEN bad THEN [{', '.join(raws)}] END AS raw{', n' if is_json else ''} "
+        f"FROM (SELECT *, ({' OR '.join(tests)}) AS bad FROM "
         f"(SELECT *, {', '.join(values)} FROM {scanned}))"
     )
 
 
-def _wrongs(
-    kind: Wanted, own: str, raw: str, value: str, form: CsvFormat
-) -> Iterator[tuple[str, str]]:
-    """Yields SQL for what may be wrong with a value, and for whether it is."""
+def _wrong(kind: Wanted, own: str, raw: str, value: str, form: CsvFormat) -> str:
+    """SQL for whether a value that is there is none of its kind."""
+    is_none = f"({value} IS NULL AND {raw} IS NOT NULL)"
     if kind in ("INT", "FLOAT"):
-        is_none, large = f"({value} IS NULL AND {raw} IS NOT NULL)", "is too large for {} bits ({})"
         if _is_text(own):  # CASE: the texts of few rows are looked at.
             gaps = _listed(["", *form.nulls])
-            is_none = (
-                f"CASE WHEN {is_none} THEN trim({raw}::VARCHAR) NOT IN ({gaps}) ELSE false END"
-            )
-        if kind == "INT":
-            whole = rf"regexp_full_match({raw}::VARCHAR, '\s*[+-]?[0-9]+\s*')"
-            large = literal(large.format(64, kind))
-            yield f"if({whole}, {large}, 'is not a whole number (INT)')", is_none
-        else:
-            large = literal(large.format(32, kind))
-            yield large, f"isinf({value})"
-            yield "'is not a number (FLOAT)'" if _is_text(own) else large, is_none
-    elif own == "BLOB":
-        yield "'is not UTF-8'", f"({value} IS NULL AND octet_length({raw}) > 0)"
-    elif _is_text(own) and not form.is_utf8:
-        yield literal(f"is not {form.encoding}"), f"contains({raw}, '{plain.OTHER}')"
+            is_none = f"(CASE WHEN {is_none} THEN trim({raw}::VARCHAR) NOT IN ({gaps}) END IS TRUE)"
+        return is_none if kind == "INT" else f"({is_none} OR isinf({value}) IS TRUE)"
+    if own == "BLOB":
+        return f"({is_none} AND octet_length({raw}) > 0)"
+    is_copied = _is_text(own) and not form.is_utf8
+    return f"(contains({raw}, '{plain.OTHER}') IS TRUE)" if is_copied else "false"
+
+
+def _why(columns: Columns, name: str, own: str, raw: str | None, form: CsvFormat) -> str:
+    """What is wrong with a value."""
+    kind, is_text = columns.kinds[name], _is_text(own)
+    nulls = form.nulls if kind in ("INT", "FLOAT") or name == columns.label else []
+    if (raw or "").strip() in ("", *nulls) or (raw == "nan" and not is_text):
+        return f"{'counts as' if raw else 'is'} empty, but must be filled"
+    if kind == "INT":
+        is_whole = re.fullmatch(r"\s*[+-]?[0-9]+\s*", str(raw))
+        return "is too large for 64 bits (INT)" if is_whole else "is not a whole number (INT)"
+    if kind == "FLOAT":
+        is_number = not is_text or re.fullmatch(_pattern("FLOAT", form), str(raw))
+        return "is too large for 32 bits (FLOAT)" if is_number else "is not a number (FLOAT)"
+    return f"is not {form.encoding if is_text else 'UTF-8'}"
 
 
 def number(kind: str, text: str, form: CsvFormat) -> str:
