@@ -338,9 +338,9 @@ class Reading:
     ) -> None:
         self._tables, self._source, self._columns, self._limit = tables, source, columns, limit
         self._before, self._rows = sum(reading.seen for reading in before), 0
-        self.bad = sum(reading.bad for reading in before)
+        self.bad: int = sum(reading.bad for reading in before)
         """Bad rows so far; at the end those with another number of fields are among them."""
-        self.bad_rows = [row for reading in before for row in reading.bad_rows]
+        self.bad_rows: list[BadRow] = [row for reading in before for row in reading.bad_rows]
         """The first few; those of CSV have their lines when all is read."""
         self._keep = keep + len(self.bad_rows)
         self.numbers: _Numbers = np.arange(0)
