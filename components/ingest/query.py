@@ -185,7 +185,9 @@ def _checked(tables: Tables, sql: str, by_row: bool) -> dict[str, str]:
                 f"data.sql reads from {step['name'].lower()}(). It can read from 'rows' and from "
                 "data.tables alone."
             )
-    if by_row and (why := _depends(plan, '"join_type":"OUTER"' in serialized)):
+    joins = {*re.findall(r'"join_type":"(\w+)"', serialized)} - {"INNER"}
+    unnamed = "FULL" if {"FULL", "OUTER"} & joins else "LEFT" if joins else "INNER"
+    if by_row and (why := _depends(plan, unnamed)):
         raise PipelineStop(
             f"data.sql has {why}: a row depends on other rows. Set data.sql_over to span, so that "
             "the query sees all files of a span together, or leave it out."
@@ -193,8 +195,11 @@ def _checked(tables: Tables, sql: str, by_row: bool) -> dict[str, str]:
     return types
 
 
-def _depends(plan: _Node, has_outer: bool) -> str | None:
-    """Why a row that comes out of a plan may depend on several of `rows`; None if it does not."""
+def _depends(plan: _Node, unnamed: str) -> str | None:
+    """Why a row that comes out of a plan may depend on several of `rows`; None if it does not.
+
+    A join over a condition with OR has no type in the plan: it may be `unnamed`.
+    """
     names = {_SCANNED}  # and the common tables that read from it
     for step in _steps(plan):
         if step["name"].endswith("CTE") and _reads(step["children"][0], names):
@@ -204,17 +209,17 @@ def _depends(plan: _Node, has_outer: bool) -> str | None:
             return "'rows' twice"
     for step in _steps(plan):
         reads = [_reads(child, names) for child in step["children"]]
-        if any(reads) and (why := _reason(step, reads[0], has_outer)):
+        if any(reads) and (why := _reason(step, reads[0], unnamed)):
             return why
     return None
 
 
-def _reason(step: _Node, is_first: bool, has_outer: bool) -> str | None:
+def _reason(step: _Node, is_first: bool, unnamed: str) -> str | None:
     """Why one step, of whose children the first or another one reads from `rows`, is not by row."""
     name = step["name"]
     if not name.endswith("_JOIN"):
         return None if name in _BY_ROW else _NAMES.get(name, name.replace("_", " "))
-    kind = step["extra_info"].get("Join Type", "FULL" if has_outer else "LEFT")
+    kind = step["extra_info"].get("Join Type", unnamed)
     if kind == "MARK" or name == "DEPENDENT_JOIN":
         return None if is_first else "a subquery over rows"
     if name == "POSITIONAL_JOIN" or (
