@@ -31,7 +31,7 @@ from tfx.utils import proto_utils
 from components.errors import PipelineStop
 from components.ingest import query
 from components.ingest.batches import Shard, ShardWriter, as_lists, publish
-from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading, without_rows
+from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
 from components.ingest.splitting import TEST, Counts, Cuts, assign, count_times, find_cuts, sampled
@@ -232,10 +232,8 @@ def _checked(file: str, rows: Reading, settings: IngestSettings) -> Iterator[pa.
                 f"\n{examples}\nCorrect the data, or the columns' types in the schema."
             )
         yield batch
-    if not settings.quarantines:
+    if not settings.quarantines or not rows.seen:
         rows.check()
-    if not rows.seen:
-        raise without_rows(file)
 
 
 def _set_aside(rows: Reading, target: str) -> Result:

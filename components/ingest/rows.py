@@ -173,9 +173,9 @@ class Tables:
             [(rows, *own)] = self._all(source, f"SELECT count(*), {', '.join(widths)} FROM {first}")
             if not rows:
                 reading = self.read(file, Columns(dict.fromkeys(source.types)))
-                if not any(len(batch) for batch in reading):
-                    reading.check()
-                raise without_rows(file)
+                for _ in reading:
+                    pass
+                reading.check()
             kinds = {name: kind for name, kind in zip(source.types, own, strict=True) if kind}
             found = found or kinds
             if mistakes := [*_differences([*kinds], [*found], f"in {files[0]}")]:
@@ -377,7 +377,7 @@ class Reading:
             ) from error
 
     def check(self) -> None:
-        """Stops at bad rows, if there are any, and names the first ones."""
+        """Stops at bad rows, and names the first ones; or if there are no rows at all."""
         if self.bad:
             first = self.bad_rows[:SHOWN]
             more = [f"  and {self.bad - len(first):,} more"] if self.bad > len(first) else []
@@ -386,6 +386,9 @@ class Reading:
                 f"{first[0].file}: bad rows:\n{listed}\nCorrect or remove them in the file, or "
                 "correct the column's type in the schema, then run again."
             )
+        if not self.seen:
+            file = self._source.file
+            raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
     def unsplit(self) -> list[int]:
         """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""
@@ -486,11 +489,6 @@ def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
     """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
     before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
     return numbers + np.searchsorted(before, numbers, side="right")
-
-
-def without_rows(file: str) -> PipelineStop:
-    """The error about a file that has none."""
-    return PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
 
 def shown(value: str | None) -> str:
