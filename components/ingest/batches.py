@@ -78,7 +78,7 @@ def install() -> None:
     the writer, by these names.
     """
     tf_example_record.TFExampleRecord = BatchedExamples
-    transform_executor.TransformProcessor._EncodeAndWrite = WriteBatches
+    transform_executor.TransformProcessor._EncodeAndWrite = staticmethod(WriteBatches)
 
 
 @beam.ptransform_fn

@@ -88,7 +88,7 @@ def test_tfx_picks_it_once_installed(monkeypatch: pytest.MonkeyPatch, pattern: s
         schema=SCHEMA,
     )
     assert isinstance(chosen, BatchedExamples)
-    assert TransformProcessor._EncodeAndWrite is WriteBatches
+    assert TransformProcessor.__new__(TransformProcessor)._EncodeAndWrite is WriteBatches
 
 
 def test_written_rows_come_back_whole(tmp_path: Path) -> None:
