@@ -46,7 +46,6 @@ from components.ingest.rows import (
     Columns,
     Reading,
     among_all,
-    check_not_many,
     kind_of,
     tables,
 )
@@ -200,7 +199,6 @@ class PredictItem(beam.DoFn):
             item.files, form.csv, columns, form.query, MOST_LISTED, form.types
         ) as rows:
             write(str(shard), self._tables(item, rows))
-            check_not_many(item.name, rows.bad, rows.bad_rows)
         if rows.bad_rows:
             lines.write_text("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
             _put(lines, output / jobs.REJECTED)

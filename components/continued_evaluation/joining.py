@@ -114,10 +114,11 @@ def _load_labels(tables: rows.Tables, files: Sequence[str], labels: Labels, labe
     for file in files:
         _check_columns(file, [*tables.columns(file)], labels)
     wanted = rows.Columns({labels.key: None, labels.label: None}, label=labels.label, exact=False)
-    loaded = tables.load("given", files, wanted)
+    tables.create("given", files, wanted)
+    bad = sum(reading.bad for reading in tables.fill("given", files, wanted))
     value, allowed = "text", "NOT isinf(label)" if label.kind == "FLOAT" else "label IS NOT NULL"
     if label.kind != "BYTES":
-        value = rows.value_of(label.kind, "VARCHAR", "text", labels.csv, is_label=False)
+        value = rows.number(label.kind, "text", labels.csv)
     if label.classes is not None:
         kind = {"INT": "BIGINT", "FLOAT": "FLOAT", "BYTES": "VARCHAR"}[label.kind]
         classes = (f"TRY_CAST({rows.literal(str(name))} AS {kind})" for name in label.classes)
@@ -129,7 +130,7 @@ def _load_labels(tables: rows.Tables, files: Sequence[str], labels: Labels, labe
         f"ELSE 'malformed_labels' END AS what "
         f"FROM (SELECT *, {value} AS label FROM (SELECT {key} AS key, {text} AS text FROM given))"
     )
-    return loaded.bad
+    return bad
 
 
 def _check_columns(path: str, names: Sequence[str], labels: Labels) -> None:

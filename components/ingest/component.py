@@ -9,9 +9,8 @@ import dataclasses
 import json
 import os
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, zip_longest
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -24,7 +23,6 @@ from tfx.components.example_gen import component, driver, utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.dsl.io import fileio
-from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as specs
@@ -32,27 +30,25 @@ from tfx.utils import proto_utils
 
 from components.errors import PipelineStop
 from components.ingest import query
-from components.ingest.batches import Shard, ShardWriter, publish
-from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading, check_not_many, stop_at
+from components.ingest.batches import Shard, ShardWriter, as_lists, publish
+from components.ingest.rows import MOST_LISTED, SHOWN, Columns, Reading
 from components.ingest.settings import SPLITS, IngestSettings
 from components.ingest.spans import Inputs, check_unchanged, resolve
-from components.ingest.splitting import TEST, Counts, CountTimes, Cuts, assign, find_cuts, sampled
+from components.ingest.splitting import TEST, Counts, Cuts, assign, count_times, find_cuts, sampled
 
 INPUTS_KEY = "inputs"
 """The execution property in which the driver leaves the files it found, as JSON."""
-COUNTS_FILE = "counts.json"
-QUARANTINED = "quarantined"
-"""Its key of the bad rows, beside those of the splits."""
+COUNTS_FILE, QUARANTINED = "counts.json", "quarantined"
+"""The rows of each split, and beside their keys that of the bad rows."""
 QUARANTINE = "quarantine"
 """The folder of the lists of bad rows."""
-_EXAMPLES, _REASONS, _REPORTED = 3, 10, 3
 _EARLY = 10_000
 """Bad rows of a file after which their share tells something, before all is read."""
 Item = tuple[int, list[str], bool]
 """Its number, its files, and whether its test rows are used."""
 Result = dict[str, Any]
 """Of an item: `shards`, and of its bad rows `bad`, `seen` (all rows), `reasons` (how many rows have
-each), `examples` (of each reason) and `list`, a file. Or `problem` alone.
+each), `first` (of each reason) and `lists`, files. Or `problem` alone.
 
 What stops the run is a result and no exception: runners wrap exceptions beyond recognition, and
 distributed ones try again first.
@@ -63,16 +59,9 @@ class Driver(driver.FileBasedDriver):
     """Finds the files of all spans wanted; TFX's own driver reads one span."""
 
     def resolve_exec_properties(
-        self,
-        exec_properties: dict[str, Any],
-        pipeline_info: data_types.PipelineInfo,
-        component_info: data_types.ComponentInfo,
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
     ) -> dict[str, Any]:
-        """Adds files, span, version and fingerprint, so that TFX's cache key holds them.
-
-        Raises:
-            PipelineStop: If the folder, the files or a span aren't there.
-        """
+        """Adds files, span, version and fingerprint, so that TFX's cache key holds them."""
         inputs = read_inputs(exec_properties)
         exec_properties[INPUTS_KEY] = json.dumps(dataclasses.asdict(inputs), sort_keys=True)
         exec_properties[utils.SPAN_PROPERTY_NAME] = inputs.spans[-1]
@@ -90,14 +79,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Runs the step.
-
-        Args:
-            input_dict: Empty.
-            output_dict: `examples`, one Examples artifact. It gets the splits' folders, a
-                `counts.json` with the rows of each split, and custom properties; bad rows go to
-                `quarantine/*.jsonl`.
-            exec_properties: As `ArrowExampleGen` and its driver set them.
+        """Makes `examples`: the splits' folders, `counts.json`, and `quarantine/*.jsonl`.
 
         Raises:
             PipelineStop: If the data can't be used as it is.
@@ -109,36 +91,42 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         parts = os.path.join(examples.uri, ".parts")
         check_unchanged(base, inputs)
         if settings.query:
-            query.check(inputs.newest[:1], settings.csv, wanted(settings), settings.query)
+            query.check(inputs.newest[:1], settings.csv, _wanted(settings), settings.query)
         results = self._ingest(settings, inputs, parts)
         check_unchanged(base, inputs)
-        _check_bad(results, settings.bad_rows.at_most, _kept_folder(examples.uri))
+        bad = _bad_counts(results)
+        if bad["rows"] > settings.bad_rows.at_most * bad["of"]:
+            raise _too_many(bad, settings.bad_rows.at_most, results, examples.uri)
         shards = [Shard(*shard) for result in results for shard in result["shards"]]
-        counts = count_rows(shards, settings.splits)
-        publish(shards, {s: os.path.join(examples.uri, f"Split-{s}") for s in settings.splits})
+        counts = _count_rows(shards, settings.splits)
+        for split in settings.splits:
+            folder = os.path.join(examples.uri, f"Split-{split}")
+            _empty(folder)
+            own = [shard for shard in shards if SPLITS[shard.group] == split]
+            publish(own, os.path.join(folder, "data_tfrecord"))
         _publish_lists(results, os.path.join(examples.uri, QUARANTINE))
         fileio.rmtree(parts)
-        bad = {QUARANTINED: _bad_counts(results)} if settings.quarantines else {}
+        told = {QUARANTINED: bad} if settings.quarantines else {}
         with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
-            file.write(json.dumps(counts | bad))
+            file.write(json.dumps(counts | told))
         describe(examples, counts, inputs.fingerprint)
         describe_spans(examples, inputs)
         if settings.quarantines:
-            examples.set_int_custom_property("rows_quarantined", sum(r["bad"] for r in results))
+            examples.set_int_custom_property("rows_quarantined", bad["rows"])
 
     def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Result]:
         fileio.makedirs(parts)
         report = os.path.join(parts, "report.json")
         with self._make_beam_pipeline() as pipeline:
             items = pipeline | "Files" >> beam.Create([*_items(settings, inputs)])
-            items | IngestFiles(settings, parts, report)
+            found = _ingest_files(items, settings, parts) | "Gather" >> beam.combiners.ToList()
+            found | "Report" >> beam.Map(_write, report)
         with fileio.open(report) as file:
             results: list[Result] = sorted(json.loads(file.read()), key=lambda r: r["number"])
-        problems = sorted(result["problem"] for result in results if "problem" in result)
-        if problems:
-            more = len(problems) - _REPORTED
+        if problems := sorted(result["problem"] for result in results if "problem" in result):
+            more = len(problems) - 3
             rest = [f"{more} more files have problems."] if more > 0 else []
-            raise PipelineStop("\n".join(problems[:_REPORTED] + rest))
+            raise PipelineStop("\n".join(problems[:3] + rest))
         return results
 
 
@@ -164,8 +152,7 @@ class ArrowExampleGen(component.FileBasedExampleGen):
         Raises:
             PipelineStop: If the settings contradict each other.
         """
-        problems = [f"{'.'.join(path)} {message}" for path, message in settings.problems()]
-        if problems:
+        if problems := [f"{'.'.join(path)} {message}" for path, message in settings.problems()]:
             raise PipelineStop(f"The ingest settings are wrong: {'; '.join(problems)}.")
         custom = example_gen_pb2.CustomConfig()
         custom.custom_config.Pack(wrappers_pb2.StringValue(value=settings.to_json()))
@@ -177,37 +164,18 @@ class ArrowExampleGen(component.FileBasedExampleGen):
         )
 
 
-class IngestFiles(beam.PTransform):
-    """Reads files and writes shards; one JSON file has what came of each."""
-
-    def __init__(self, settings: IngestSettings, folder: str, report: str) -> None:
-        """Shards go to `folder`, the list of results to the file `report`."""
-        super().__init__()
-        self._settings, self._folder, self._report = settings, folder, report
-
-    def expand(self, items: beam.PCollection) -> beam.PCollection:
-        """Takes items."""
-        settings = self._settings
-        cuts = beam.pvalue.AsSingleton(self._cuts(items)) if settings.time else None
-        return (
-            items
-            | "Distribute" >> beam.Reshuffle()
-            | "Ingest" >> beam.Map(_ingested, cuts, settings=settings, folder=self._folder)
-            | "Gather" >> beam.combiners.ToList()
-            | "Report" >> beam.Map(_write_json, self._report)
-        )
-
-    def _cuts(self, items: beam.PCollection) -> beam.PCollection:
-        return (
-            items
-            | "DistributeTimes" >> beam.Reshuffle()
-            | "ReadTimes" >> beam.FlatMap(_times, self._settings)
-            | "CountTimes" >> beam.CombineGlobally(CountTimes())
-            | "FindCuts" >> beam.Map(find_cuts, self._settings.split)
-        )
+def _ingest_files(items: Any, settings: IngestSettings, folder: str) -> Any:
+    """Items -> what came of each; shards go to `folder`."""
+    cuts = None
+    if settings.time:
+        times = items | "DistributeTimes" >> beam.Reshuffle() | beam.FlatMap(_times, settings)
+        counts = times | "CountTimes" >> beam.CombineGlobally(count_times)
+        cuts = beam.pvalue.AsSingleton(counts | "FindCuts" >> beam.Map(find_cuts, settings.split))
+    ingested = beam.Map(_ingested, cuts, settings=settings, folder=folder)
+    return items | "Distribute" >> beam.Reshuffle() | "Ingest" >> ingested
 
 
-def wanted(settings: IngestSettings) -> Columns:
+def _wanted(settings: IngestSettings) -> Columns:
     """The columns that come out of the rows, and what makes a row bad."""
     kinds = {name: settings.columns[name] for name in settings.names()}
     return Columns(kinds, settings.filled(), settings.label)
@@ -217,15 +185,14 @@ def _items(settings: IngestSettings, inputs: Inputs) -> Iterator[Item]:
     """Yields a work item for each file, or for each span if the query needs it whole."""
     by_span = settings.query is not None and settings.query.over == "span"
     groups = inputs.by_span if by_span else [[file] for file in inputs.files]
-    newest = set(inputs.newest)
     for number, files in enumerate(groups):
-        yield number, files, settings.test_spans == "all" or files[0] in newest
+        yield number, files, settings.test_spans == "all" or files[0] in inputs.newest
 
 
 def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
     """Yields how many good rows have each time, batch by batch."""
     try:
-        with query.used_rows(item[1], settings.csv, wanted(settings), settings.query) as rows:
+        with query.used_rows(item[1], settings.csv, _wanted(settings), settings.query) as rows:
             for batch in rows:
                 counted = pc.value_counts(batch[settings.time])
                 times, counts = counted.field("values"), counted.field("counts")
@@ -237,62 +204,50 @@ def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
 def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: str) -> Result:
     number, files, is_tested = item
     keep = MOST_LISTED if settings.quarantines else SHOWN
+    writer = ShardWriter(os.path.join(folder, f"{number:05d}"))
     try:
-        with (
-            query.used_rows(files, settings.csv, wanted(settings), settings.query, keep) as rows,
-            ShardWriter(folder, number) as writer,
-        ):
-            for batch in rows:
-                _check_early(files[0], rows, settings)
-                if not len(batch):
-                    continue
+        with query.used_rows(files, settings.csv, _wanted(settings), settings.query, keep) as rows:
+            for batch in filter(len, _checked(files[0], rows, settings)):
                 chosen = sampled(batch, settings)
                 splits = assign(chosen, settings.split, cuts)
                 used = splits != TEST if not is_tested else np.ones(len(chosen), bool)
                 if used.any() and (settings.quarantines or not rows.bad):
-                    writer.write(chosen.filter(pa.array(used)), splits[used])
-            _check_read(files[0], rows, settings)
-            bad = _set_aside(rows, os.path.join(folder, f"{number:05d}-{uuid.uuid4().hex}.jsonl"))
-            return {"number": number, "shards": writer.finish(), "seen": rows.seen, **bad}
+                    writer.write(as_lists(chosen.filter(pa.array(used))), splits[used])
+        bad = _set_aside(rows, os.path.join(folder, f"{number:05d}-{uuid.uuid4().hex}.jsonl"))
+        return {"number": number, "shards": writer.finish(f"{number:05d}"), **bad}
     except PipelineStop as stop:
         return {"number": number, "problem": str(stop)}
 
 
-def _check_early(file: str, rows: Reading, settings: IngestSettings) -> None:
-    """Stops where a file has far more bad rows than are allowed, without reading all of it."""
+def _checked(file: str, rows: Reading, settings: IngestSettings) -> Iterator[pa.RecordBatch]:
+    """Yields the good rows; stops at bad ones, or far more of them than are allowed, or no rows."""
     at_most = settings.bad_rows.at_most
-    if not settings.quarantines or rows.bad < _EARLY:
-        return
-    if rows.bad > MOST_LISTED or rows.bad > min(10 * at_most, (1 + at_most) / 2) * rows.seen:
-        examples = "\n".join(map(str, rows.bad_so_far()[:_EXAMPLES]))
-        raise PipelineStop(
-            f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
-            f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:\n"
-            f"{examples}\nCorrect the data, or the columns' types in the schema."
-        )
-
-
-def _check_read(file: str, rows: Reading, settings: IngestSettings) -> None:
-    if rows.bad and not settings.quarantines:
-        raise stop_at(file, rows.bad, rows.bad_rows[:SHOWN])
-    check_not_many(file, rows.bad, rows.bad_rows)
-    if not rows.seen:
-        raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
+    for batch in rows:
+        too_many = min(10 * at_most, (1 + at_most) / 2) * rows.seen
+        if settings.quarantines and rows.bad >= _EARLY and rows.bad > min(too_many, MOST_LISTED):
+            examples = "\n".join(map(str, rows.bad_rows[:3]))
+            raise PipelineStop(
+                f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
+                f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:"
+                f"\n{examples}\nCorrect the data, or the columns' types in the schema."
+            )
+        yield batch
+    if not settings.quarantines or not rows.seen:
+        rows.check()
 
 
 def _set_aside(rows: Reading, target: str) -> Result:
     """Writes the bad rows to a list, and returns what is said of them."""
-    reasons, examples = Counter[str](), defaultdict[str, list[str]](list)
+    reasons, first = Counter[str](), dict[str, str]()
     for row in rows.bad_rows:
-        reasons.update({problem.reason for problem in row.problems})
-        for problem in row.problems:
-            if len(examples[problem.reason]) < _EXAMPLES:
-                examples[problem.reason].append(f"{row.file}, {row.place} {row.number}{problem}")
+        reasons.update({*row.reasons})
+        for reason, problem in zip(row.reasons, row.problems, strict=True):
+            first.setdefault(reason, f"{row.file}, {row.place} {row.number}, {problem}")
     if rows.bad_rows:
         with fileio.open(target, "w") as file:
             file.write("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
     lists = [target] if rows.bad_rows else []
-    return {"bad": rows.bad, "reasons": reasons, "examples": examples, "lists": lists}
+    return {"bad": rows.bad, "seen": rows.seen, "reasons": reasons, "first": first, "lists": lists}
 
 
 def _bad_counts(results: list[Result]) -> dict[str, Any]:
@@ -303,28 +258,30 @@ def _bad_counts(results: list[Result]) -> dict[str, Any]:
     return {
         "rows": sum(result["bad"] for result in results),
         "of": sum(result["seen"] for result in results),
-        "reasons": dict(reasons.most_common(_REASONS)),
+        "reasons": dict(reasons.most_common(10)),
     }
 
 
-def _check_bad(results: list[Result], at_most: float, folder: str) -> None:
-    """Stops if there are too many bad rows; the lists go to `folder` then."""
-    counts = _bad_counts(results)
-    bad, seen = counts["rows"], counts["of"]
-    if bad <= at_most * seen:
-        return
+def _too_many(
+    counts: dict[str, Any], at_most: float, results: list[Result], uri: str
+) -> PipelineStop:
+    """The error about bad rows; keeps their lists, as TFX removes what a failing step made.
+
+    They go to a numbered folder of the step, as its outputs are, so that `gc` finds it.
+    """
+    output, _, number = uri.rstrip("/").rpartition("/")
+    folder = os.path.join(os.path.dirname(output), QUARANTINE, number)
     _publish_lists(results, folder)
-    reasons = "\n".join(f"  {count:,} x {reason}" for reason, count in counts["reasons"].items())
-    by_reason = [
-        [example for result in results for example in result["examples"].get(reason, [])]
-        for reason in counts["reasons"]
-    ]
-    # One of each reason before a second one of any.
-    turns = filter(None, chain.from_iterable(zip_longest(*by_reason)))
-    examples = "\n".join(f"  {example}" for example in islice(turns, _EXAMPLES))
-    raise PipelineStop(
+    firsts = [result["first"] for result in reversed(results)]
+    first = {reason: row for found in firsts for reason, row in found.items()}
+    reasons = "\n".join(
+        f"  {count:,} x {reason}; first: {first[reason]}"
+        for reason, count in counts["reasons"].items()
+    )
+    bad, seen = counts["rows"], counts["of"]
+    return PipelineStop(
         f"{bad:,} of {seen:,} rows are bad ({bad / seen:.2%}), and "
-        f"data.bad_rows.at_most allows {at_most:.2%}:\n{reasons}\nFor example:\n{examples}\n"
+        f"data.bad_rows.at_most allows {at_most:.2%}:\n{reasons}\n"
         f"All of them, with the reasons: {folder}/*.jsonl\n"
         "Correct the data, or the columns' types in the schema, or raise data.bad_rows.at_most; "
         "then run again."
@@ -333,37 +290,41 @@ def _check_bad(results: list[Result], at_most: float, folder: str) -> None:
 
 def _publish_lists(results: list[Result], folder: str) -> None:
     """Moves the lists into `folder`, in the order of the files."""
-    if fileio.exists(folder):  # From an attempt that was cut short.
-        fileio.rmtree(folder)
     lists = [path for result in results for path in result["lists"]]
+    if fileio.exists(folder):  # from an attempt that was cut short
+        fileio.rmtree(folder)
     if lists:
         fileio.makedirs(folder)
     for number, path in enumerate(lists):
         fileio.rename(path, os.path.join(folder, f"rows-{number:05d}.jsonl"), overwrite=True)
 
 
-def _kept_folder(uri: str) -> str:
-    """Where the lists stay when the run stops: TFX removes the outputs of a step that fails.
-
-    A numbered folder of the step, as its outputs are, so that `gc` finds it.
-    """
-    output, _, number = uri.rstrip("/").rpartition("/")
-    return os.path.join(os.path.dirname(output), QUARANTINE, number)
+def _empty(folder: str) -> None:
+    """Makes a folder, without what an attempt that was cut short left there."""
+    if fileio.exists(folder):
+        fileio.rmtree(folder)
+    fileio.makedirs(folder)
 
 
-def _write_json(results: Iterable[Result], path: str) -> None:
+def _write(results: list[Result], path: str) -> None:
     with fileio.open(path, "w") as file:
-        file.write(json.dumps([*results]))
+        file.write(json.dumps(results))
+
+
+def _count_rows(shards: list[Shard], splits: Sequence[str]) -> dict[str, int]:
+    """The rows of each split, of which none may be empty."""
+    counts = {split: sum(s.rows for s in shards if SPLITS[s.group] == split) for split in splits}
+    if empty := [split for split in splits if not counts[split]]:
+        raise PipelineStop(
+            f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
+            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
+            "shared by many rows, another data.split.by."
+        )
+    return counts
 
 
 def describe(examples: types.Artifact, counts: Mapping[str, int], fingerprint: str) -> None:
-    """Sets splits and format, and as custom properties what they were made from, and the rows.
-
-    Args:
-        examples: The artifact.
-        counts: Rows by split.
-        fingerprint: Of the files.
-    """
+    """Sets splits, their rows and format, and the fingerprint of the files they were made from."""
     examples.split_names = artifact_utils.encode_split_names([*counts])
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
@@ -394,24 +355,6 @@ def read_inputs(exec_properties: dict[str, Any]) -> Inputs:
         return Inputs(**json.loads(exec_properties[INPUTS_KEY]))
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[specs.INPUT_CONFIG_KEY], config)
-    settings = read_settings(exec_properties)
+    settings, pattern = read_settings(exec_properties), config.splits[0].pattern
     others = settings.query.files() if settings.query else []
-    pattern = config.splits[0].pattern
     return resolve(exec_properties[specs.INPUT_BASE_KEY], pattern, settings.spans, others)
-
-
-def count_rows(shards: list[Shard], splits: Sequence[str] = SPLITS) -> dict[str, int]:
-    """The rows of each split.
-
-    Raises:
-        PipelineStop: If a split has none.
-    """
-    counts = {split: sum(s.rows for s in shards if s.split == split) for split in splits}
-    empty = [split for split in splits if not counts[split]]
-    if empty:
-        raise PipelineStop(
-            f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
-            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
-            "shared by many rows, another data.split.by."
-        )
-    return counts

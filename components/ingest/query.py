@@ -8,6 +8,7 @@ in the other tables: the files are read side by side. Over a span, the query see
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,16 +21,19 @@ from components.ingest.rows import SHOWN, Columns, Reading, Tables, Wanted, lite
 from components.ingest.settings import CsvFormat, Query
 
 ROWS = "rows"
-_TABLE_FUNCTIONS = {"unnest", "range", "generate_series"}
+_SCANNED = 'memory.main."rows"'
 _CHANGING = {
-    *("random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "setseed", "nextval", "currval"),
-    *("now", "today", "current_date", "current_time", "current_timestamp", "localtimestamp"),
-    *("get_current_time", "get_current_timestamp", "transaction_timestamp", "current_localtime"),
-    *("current_localtimestamp", "localtime", "getvariable", "current_setting", "sleep_ms"),
-    *("write_log", "txid_current", "current_connection_id", "current_query_id"),
+    *("now", "today", "current_date", "current_time", "current_timestamp", "localtime"),
+    *("get_current_time", "get_current_timestamp", "transaction_timestamp", "localtimestamp"),
+    *("current_localtime", "current_localtimestamp", "getvariable", "current_setting"),
+    *("txid_current", "query", "query_table"),
 }
-"""Functions that say something else each time, or do more than to say something."""
-_INFERRED_FROM = 1_000_000
+"""Functions that say something else each time, beside those that DuckDB calls volatile."""
+_LEAVES = {"SEQ_SCAN", "CTE_SCAN", "DUMMY_SCAN", "UNNEST", "RANGE", "GENERATE_SERIES"}
+_LEAVES |= {"EMPTY_RESULT", "EXPRESSION_GET", "COLUMN_DATA_SCAN", "CHUNK_SCAN", "DELIM_GET"}
+_BY_ROW = {"PROJECTION", "FILTER", "ORDER_BY", "UNNEST", "CTE", "CROSS_PRODUCT"}
+"""Steps of DuckDB's plans in which each row that comes out is of one row that went in."""
+_NAMES = {"WINDOW": "a window function", "AGGREGATE": "GROUP BY or an aggregate"}
 Types = Mapping[str, Wanted]
 _Node = dict[str, Any]
 
@@ -60,9 +64,8 @@ def used_rows(
         if query is None:
             yield tables.read(files[0], columns, keep)
             return
-        before = _prepared(tables, files, columns, query, types or {})
-        loaded = tables.fill(ROWS, files, before, keep)
-        yield tables.select(query.sql, columns, keep, loaded)
+        before, own = _prepared(tables, files, columns, query, types or {})
+        yield tables.select(query.sql, own, columns, keep, tables.fill(ROWS, files, before, keep))
 
 
 def check(
@@ -72,11 +75,7 @@ def check(
     query: Query,
     types: Types | None = None,
 ) -> None:
-    """Checks a query against the columns of some files and the schema; no row of them is read.
-
-    Raises:
-        PipelineStop: With what is wrong.
-    """
+    """Checks a query against the columns of some files and the schema; no row of them is read."""
     with rows.tables([*files, *query.files()], form) as tables:
         _prepared(tables, files, columns, query, types or {})
 
@@ -84,91 +83,61 @@ def check(
 def sample(
     files: Sequence[str], form: CsvFormat, limit: int, query: Query | None = None
 ) -> pa.Table:
-    """The first rows of some files as one table, to infer a schema from.
+    """The first rows of some files, or of what a query makes of them, to infer a schema from.
 
-    Args:
-        files: Their paths.
-        form: How those of CSV and JSON are written.
-        limit: At most so many rows, of all files together.
-        query: What they are put through.
-
-    Returns:
-        int64, float64 and string, as the values show; the columns of the query's result, or those
-        of the first file. Bad rows are left out.
+    They are int64, float32 and string, as the values show; bad rows are left out.
 
     Raises:
         PipelineStop: If a file can't be read, has no rows, no usable header, or other columns than
             the first; or the query can't be run.
     """
-    if mistakes := [f"{'.'.join(path)} {message}" for path, message in form.problems()]:
-        raise PipelineStop(f"data.csv is wrong: {'; '.join(mistakes)}.")
-    if not files:
-        raise PipelineStop("There are no data files; see data.path and data.pattern.")
     with rows.tables([*files, *(query.files() if query else [])], form) as tables:
         kinds: dict[str, Wanted] = dict(tables.kinds(files, limit))
+        sql = f"SELECT * FROM {ROWS}"
+        before = Columns(kinds)
         if query:
-            _check_words(query, tables.connection)
+            sql = query.sql
             _load_others(tables, query)
-            there = dict.fromkeys(name for file in files for name in tables.columns(file))
-            kinds = dict.fromkeys([*query.columns, *there]) | kinds | query.columns
-        else:
-            kinds = _doubled(kinds)
-        before = Columns(kinds, exact=query is None, optional=[*kinds] if query else [])
-        loaded = tables.load(ROWS, files, before, limit=limit)
-        sql = query.sql if query else f"SELECT * FROM {ROWS}"
-        own = {name: rows.kind_of(type_) for name, type_ in _described(tables, sql).items()}
-        reading = tables.select(sql, Columns(_doubled(own)), SHOWN, loaded)
-        return pa.Table.from_batches([*reading.batches(as_text=True)])
+            kinds = dict.fromkeys(_there(tables, files)) | kinds | query.columns
+            before = Columns(kinds, exact=False, optional=[*kinds])
+        tables.create(ROWS, files, before)
+        own = _checked(tables, sql, by_row=query is not None and query.over == "row")
+        loaded = tables.fill(ROWS, files, before, limit=limit)
+        wanted = Columns({name: rows.kind_of(type_) for name, type_ in own.items()})
+        reading = tables.select(sql, own, wanted, SHOWN, loaded)
+        return pa.Table.from_batches([rows.recast(batch, pa.string()) for batch in reading])
 
 
-def _doubled(kinds: Types) -> dict[str, Wanted]:
-    return {name: "DOUBLE" if kind == "FLOAT" else kind for name, kind in kinds.items()}
+def _there(tables: Tables, files: Sequence[str]) -> list[str]:
+    return [*dict.fromkeys(name for file in files for name in tables.columns(file))]
 
 
 def _load_others(tables: Tables, query: Query) -> None:
     for name, table in query.tables.items():
-        own = tables.kinds(table.files, _INFERRED_FROM) | table.columns
-        loaded = tables.load(name, table.files, Columns(own))
-        if loaded.bad:
-            raise rows.stop_at(f"data.tables.{name}", loaded.bad, loaded.bad_rows)
+        columns = Columns(tables.kinds(table.files, 1_000_000) | table.columns)
+        tables.create(name, table.files, columns)
+        for reading in tables.fill(name, table.files, columns):
+            reading.check()
 
 
 def _prepared(
     tables: Tables, files: Sequence[str], columns: Columns, query: Query, types: Types
-) -> Columns:
-    """Makes the tables of a query, `rows` still empty, and returns the columns of `rows`."""
-    _check_words(query, tables.connection)
+) -> tuple[Columns, dict[str, str]]:
+    """Makes the tables of a query, `rows` still empty; returns the columns of it and the result."""
     _load_others(tables, query)
-    there = dict.fromkeys(name for file in files for name in tables.columns(file))
     known = {**columns.kinds, **types, **query.columns}
-    kinds = {name: known.get(name) for name in there} | query.columns
+    kinds = {name: known.get(name) for name in _there(tables, files)} | query.columns
     before = Columns(kinds, label=columns.label, exact=False, optional=[*kinds])
     tables.create(ROWS, files, before)
-    _check_result(_described(tables, query.sql), columns)
-    return before
-
-
-def _described(tables: Tables, sql: str) -> dict[str, str]:
-    """DuckDB's types of the columns of a result."""
-    try:
-        described = tables.connection.sql(f"DESCRIBE {sql}").fetchall()
-    except duckdb.Error as error:
-        raise PipelineStop(
-            f"data.sql can't be run: {str(error).strip()[:500]}\nCorrect the query, or "
-            "name columns that the files may lack under data.columns."
-        ) from error
-    return {row[0]: row[1] for row in described}
-
-
-def _check_result(types: Mapping[str, str], columns: Columns) -> None:
+    own = _checked(tables, query.sql, by_row=query.over == "row")
     needed = {columns.of.get(name, name) for name in columns.kinds} - {*columns.optional}
-    problems = [f"it gives no column '{name}'" for name in sorted(needed - {*types})]
-    others = [name for name in types if name not in columns.kinds] if columns.exact else []
+    problems = [f"it gives no column '{name}'" for name in sorted(needed - {*own})]
+    others = [name for name in own if name not in columns.kinds] if columns.exact else []
     problems += [f"column '{name}' is not in the schema" for name in others]
     problems += [
-        f"column '{name}' is {types[name]}, and {kind} in the schema"
+        f"column '{name}' is {own[name]}, and {kind} in the schema"
         for name, kind in columns.kinds.items()
-        if name in types and not rows.fits(types[name], kind)
+        if name in own and not rows.fits(own[name], kind)
     ]
     if problems:
         more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
@@ -176,111 +145,102 @@ def _check_result(types: Mapping[str, str], columns: Columns) -> None:
             f"data.sql does not fit the schema: {'; '.join([*problems[:10], *more])}. Correct the "
             "query (EXCLUDE, REPLACE, CAST), or make and review the schema anew."
         )
+    return before, own
 
 
-def _check_words(query: Query, connection: duckdb.DuckDBPyConnection) -> None:
-    """Checks what can be seen without the columns: one SELECT, repeatable, row by row if said."""
-    [(serialized,)] = connection.sql(f"SELECT json_serialize_sql({literal(query.sql)})").fetchall()
+def _checked(tables: Tables, sql: str, by_row: bool) -> dict[str, str]:
+    """DuckDB's types of the columns of a query that is one SELECT, repeatable, and by row if said.
+
+    DuckDB itself says how it would be run; that plan, before it is optimized, is looked at.
+    """
+    run = tables.connection
+    [(serialized,)] = run.sql(f"SELECT json_serialize_sql({literal(sql)})").fetchall()
     tree = json.loads(serialized)
     if tree.get("error"):
         raise PipelineStop(f"data.sql can't be read: {tree['error_message']}. Correct the query.")
     if len(tree["statements"]) != 1:
         raise PipelineStop("data.sql has several statements. Write one SELECT.")
-    node = tree["statements"][0]["node"]
-    for part in _parts(node):
-        name = str(part.get("function_name", "")).lower()
-        if name in _CHANGING:
+    volatile = "FROM duckdb_functions() SELECT function_name WHERE stability = 'VOLATILE'"
+    changing = _CHANGING | {name for (name,) in run.sql(volatile).fetchall()} - {"error"}
+    called = r'"function_name":"(\w+)"|"column_names":\["(current_\w+|local\w+)"\]'
+    for name in ("".join(found).lower() for found in re.findall(called, serialized)):
+        if name in changing:
             raise PipelineStop(
                 f"data.sql calls {name}(), which differs each time: a run could not be repeated. "
                 "Use values of the rows, e.g. hash(id)."
             )
-        called = str((part.get("function") or {}).get("function_name", "")).lower()
-        if part.get("type") == "TABLE_FUNCTION" and called not in _TABLE_FUNCTIONS:
+    try:
+        types = {row[0]: row[1] for row in run.sql(f"DESCRIBE {sql}").fetchall()}
+        [plan] = json.loads(
+            dict(run.sql(f"EXPLAIN (FORMAT json) {sql}").fetchall())["logical_plan"]
+        )
+    except duckdb.Error as error:
+        raise PipelineStop(
+            f"data.sql can't be run: {str(error).strip()[:500]}\nCorrect the query, or "
+            "name columns that the files may lack under data.columns."
+        ) from error
+    for step in _steps(plan):
+        if not step["children"] and step["name"] not in _LEAVES:
             raise PipelineStop(
-                f"data.sql reads from {called}(). It can read from 'rows' and from data.tables "
-                "alone."
+                f"data.sql reads from {step['name'].lower()}(). It can read from 'rows' and from "
+                "data.tables alone."
             )
-    if query.over == "row" and (why := _depends(node, connection)):
+    joins = {*re.findall(r'"join_type":"(\w+)"', serialized)} - {"INNER"}
+    unnamed = "FULL" if {"FULL", "OUTER"} & joins else "LEFT" if joins else "INNER"
+    if by_row and (why := _depends(plan, unnamed)):
         raise PipelineStop(
             f"data.sql has {why}: a row depends on other rows. Set data.sql_over to span, so that "
             "the query sees all files of a span together, or leave it out."
         )
+    return types
 
 
-def _depends(node: _Node, connection: duckdb.DuckDBPyConnection) -> str | None:
-    """Why a row that comes out may depend on several rows of `rows`; None if it does not."""
-    aggregates = {"count_star"} | {
-        row[0]
-        for row in connection.execute(
-            "SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
-        ).fetchall()
-    }
-    names = {ROWS}  # and the common tables that read from it
-    for part in _parts(node):
-        for entry in (part.get("cte_map") or {}).get("map", []):
-            if _reads(entry["value"], names):
-                names.add(entry["key"].lower())
+def _depends(plan: _Node, unnamed: str) -> str | None:
+    """Why a row that comes out of a plan may depend on several of `rows`; None if it does not.
+
+    A join over a condition with OR has no type in the plan: it may be `unnamed`.
+    """
+    names = {_SCANNED}  # and the common tables that read from it
+    for step in _steps(plan):
+        if step["name"].endswith("CTE") and _reads(step["children"][0], names):
+            names.add(step["extra_info"]["Table Index"])
     for name in names:
-        if sum(_is_table(part, {name}) for part in _parts(node)) > 1:
-            return f"'{name}' twice"
-    if any(part.get("type") == "SHOW_REF" for part in _parts(node)):
-        return "SUMMARIZE"
-    return next(filter(None, (_reason(part, names, aggregates) for part in _parts(node))), None)
-
-
-def _reason(part: _Node, names: set[str], aggregates: set[str]) -> str | None:
-    """Why one part of a query is not row by row."""
-    kind = part.get("type")
-    if kind == "SELECT_NODE" and _reads(part.get("from_table"), names):
-        return _select(part, aggregates)
-    if not _reads(part, names):
-        return None
-    if kind in ("SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"):
-        return "UNION, EXCEPT, INTERSECT or a recursion over rows"
-    if part.get("class") == "SUBQUERY":
-        return "a subquery over rows"
-    if kind == "JOIN":
-        is_left, joined = not _reads(part["right"], names), part["join_type"]
-        if joined != "INNER" and not (is_left and joined in ("LEFT", "SEMI", "ANTI")):
-            return f"a {joined} join that keeps rows of the other table"
+        if sum(_scanned(step) == name for step in _steps(plan)) > 1:
+            return "'rows' twice"
+    for step in _steps(plan):
+        reads = [_reads(child, names) for child in step["children"]]
+        if any(reads) and (why := _reason(step, reads[0], unnamed)):
+            return why
     return None
 
 
-def _select(part: _Node, aggregates: set[str]) -> str | None:
-    """Why a SELECT from `rows` is not row by row."""
-    modifiers = {modifier["type"] for modifier in part.get("modifiers", [])}
-    forced = part.get("aggregate_handling") == "FORCE_AGGREGATES"
-    reasons = {
-        "LIMIT": modifiers & {"LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER"},
-        "DISTINCT": "DISTINCT_MODIFIER" in modifiers,
-        "GROUP BY": part.get("group_expressions") or forced,
-        "a sample": part.get("sample"),
-    }
-    own: list[Any] = [
-        part.get(name) for name in ("select_list", "where_clause", "qualify", "having")
-    ]
-    for inner in _parts(own, subqueries=False):
-        name = inner.get("function_name")
-        reasons[f"the window function {name}"] = inner.get("class") == "WINDOW"
-        reasons[f"the aggregate {name}"] = inner.get("class") == "FUNCTION" and name in aggregates
-    return next((reason for reason, is_there in reasons.items() if is_there), None)
+def _reason(step: _Node, is_first: bool, unnamed: str) -> str | None:
+    """Why one step, of whose children the first or another one reads from `rows`, is not by row."""
+    name = step["name"]
+    if not name.endswith("_JOIN"):
+        return None if name in _BY_ROW else _NAMES.get(name, name.replace("_", " "))
+    kind = step["extra_info"].get("Join Type", unnamed)
+    if kind == "MARK" or name == "DEPENDENT_JOIN":
+        return None if is_first else "a subquery over rows"
+    if name == "POSITIONAL_JOIN" or (
+        kind != "INNER" and not (is_first and kind in ("LEFT", "SEMI", "ANTI", "SINGLE"))
+    ):
+        return "a join that keeps rows of the other table"
+    return None
 
 
-def _parts(node: Any, subqueries: bool = True) -> Iterator[_Node]:
-    """Yields every object of a tree; without those within subqueries if told so."""
-    if isinstance(node, dict):
-        if not subqueries and node.get("class") == "SUBQUERY":
-            return
-        yield node
-        node = [*node.values()]
-    if isinstance(node, list):
-        for inner in node:
-            yield from _parts(inner, subqueries)
+def _steps(plan: _Node) -> Iterator[_Node]:
+    """Yields every step of a plan, from what comes out."""
+    yield plan
+    for child in plan["children"]:
+        yield from _steps(child)
 
 
-def _reads(node: Any, names: set[str]) -> bool:
-    return any(_is_table(part, names) for part in _parts(node))
+def _scanned(step: _Node) -> str | None:
+    """What a step scans: a table by its name, or a common one by its number."""
+    info = step.get("extra_info", {})
+    return info.get("Table") or (info.get("CTE Index") if step["name"] == "CTE_SCAN" else None)
 
 
-def _is_table(part: _Node, names: set[str]) -> bool:
-    return part.get("type") == "BASE_TABLE" and str(part.get("table_name")).lower() in names
+def _reads(plan: _Node, names: set[str]) -> bool:
+    return any(_scanned(step) in names for step in _steps(plan))

@@ -5,7 +5,6 @@ component never imports it.
 """
 
 import codecs
-import difflib
 import json
 from collections.abc import Iterator
 from encodings.aliases import aliases
@@ -13,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
+from components.errors import did_you_mean
 from components.settings import Problem, Settings, Strict
 
 SPLITS = ("train", "eval", "test")
@@ -66,6 +66,7 @@ class Split(Settings):
 
 
 _USUAL = ("utf-8", "latin-1", "cp1252", "utf-16")
+_SUCH = f"; usual: {', '.join(_USUAL)}"
 _NO_FILES = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem")
 _NULLS = ("NA", "N/A", "null", "NULL", "None", "nan", "NaN", "-nan", "?", "-", "\\N", "#N/A")
 
@@ -107,7 +108,8 @@ class CsvFormat(Settings):
     def problems(self) -> Iterator[Problem]:
         """Yields what no file can be read with."""
         for name, text in (("separator", self.separator), ("quote", self.quote)):
-            if not (name == "quote" and not text) and not _is_mark(text):
+            is_mark = len(text) == 1 and text.isascii() and text not in "\r\n\0"
+            if not is_mark and (name, text) != ("quote", ""):
                 yield (name,), f"must be one ASCII character, and no line end; got {text!r}"
         if self.quote == self.separator:
             yield ("separator",), f"and quote are both {self.quote!r}; they must differ"
@@ -119,21 +121,14 @@ class CsvFormat(Settings):
         try:
             codec = codecs.lookup(self.encoding)
         except (LookupError, ValueError):
-            codec = None
-        if (
-            codec is None
-            or not codec._is_text_encoding
-            or codec.name.replace("-", "_") in _NO_FILES
-        ):
-            close = difflib.get_close_matches(self.encoding.lower(), [*aliases, *_USUAL], 1)
-            guess = f"; did you mean '{close[0]}'?" if close and codec is None else ""
-            usual = guess or f"; usual: {', '.join(_USUAL)}"
-            what = "that Python knows" if codec is None else "of text files"
-            yield ("encoding",), f"'{self.encoding}' is no encoding {what}{usual}"
-
-
-def _is_mark(text: str) -> bool:
-    return len(text) == 1 and text.isascii() and text not in "\r\n\0"
+            guess = did_you_mean(self.encoding.lower(), [*aliases, *_USUAL])
+            yield (
+                ("encoding",),
+                f"'{self.encoding}' is no encoding that Python knows{guess or _SUCH}",
+            )
+        else:
+            if not codec._is_text_encoding or codec.name.replace("-", "_") in _NO_FILES:
+                yield ("encoding",), f"'{self.encoding}' is no encoding of text files{_SUCH}"
 
 
 class BadRows(Strict):

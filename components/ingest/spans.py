@@ -17,8 +17,6 @@ from tfx.proto import example_gen_pb2
 from components.errors import PipelineStop
 from components.ingest.settings import RollingSpans, SpanRange, Spans
 
-VANISHED = (FileNotFoundError, filesystem.NotFoundError, tf.errors.NotFoundError)
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -41,13 +39,6 @@ class Inputs:
     def newest(self) -> list[str]:
         """The files of the newest span."""
         return self.by_span[-1]
-
-
-@dataclass(frozen=True)
-class _Found:
-    path: str
-    span: int
-    version: int | None
 
 
 def resolve(base: str, pattern: str, spans: Spans, others: Sequence[str] = ()) -> Inputs:
@@ -75,61 +66,41 @@ def resolve(base: str, pattern: str, spans: Spans, others: Sequence[str] = ()) -
             f"data.spans is set, but data.pattern '{pattern}' selects no spans. Put {{SPAN}}, or "
             "{YYYY}, {MM} and {DD}, into the pattern, or set data.spans to newest."
         )
-    wanted = _wanted(sorted({f.span for f in found}), spans, os.path.join(base, pattern))
-    versions = {span: max((f.version or 0) for f in found if f.span == span) for span in wanted}
-    files = [f for f in found if (f.version or 0) == versions.get(f.span)]
-    by_span = [sorted(f.path for f in files if f.span == span) for span in wanted]
-    paths = sorted(f.path for f in files)
-    version = versions[wanted[-1]] if files[0].version is not None else None
+    wanted = _wanted(sorted({span for span, *_ in found}), spans, os.path.join(base, pattern))
+    newest = {span: max(v for s, v, _ in found if s == span) for span in wanted}
+    by_span = [[file for s, v, file in found if (s, v) == (span, newest[span])] for span in wanted]
+    version = newest[wanted[-1]] if "{VERSION" in pattern else None
+    paths = sorted(path for files in by_span for path in files)
     identity = fingerprint(base, [*paths, *others])
     return Inputs(by_span, wanted, version, identity, [*others])
 
 
 def fingerprint(base: str, files: list[str]) -> str:
-    """The names, sizes and times of change of `files`, as one string.
-
-    Raises:
-        PipelineStop: If one of them is gone.
-    """
+    """The names, sizes and times of change of `files`, all of which must be there, as a string."""
     digest, total = hashlib.sha256(), 0
     for path in files:
-        size, changed = _stat(path)
+        try:
+            if os.path.exists(path):  # TFX's file system counts whole seconds for local files.
+                local = os.stat(path)
+                size, changed = local.st_size, local.st_mtime_ns
+            else:
+                remote = fileio.stat(path)
+                size, changed = remote.length, remote.mtime_nsec
+        except (FileNotFoundError, filesystem.NotFoundError, tf.errors.NotFoundError):
+            raise PipelineStop(
+                f"{path} has vanished since the run began. Put it back, then run again."
+            ) from None
         total += size
         digest.update(f"{path.removeprefix(base)}\n{size} {changed}\n".encode())
     return f"num_files:{len(files)},total_bytes:{total},sha256:{digest.hexdigest()[:32]}"
 
 
 def check_unchanged(base: str, inputs: Inputs, what: str = "Files") -> None:
-    """Looks at the files again.
-
-    Args:
-        base: Their folder.
-        inputs: What was found before.
-        what: What they are, for the message.
-
-    Raises:
-        PipelineStop: If one of them is not as it was.
-    """
+    """Stops if one of the files is not as it was; `what` they are stands in the message."""
     if fingerprint(base, [*inputs.files, *inputs.others]) != inputs.fingerprint:
         raise PipelineStop(
             f"{what} in {base} have changed since the run began. Run again when they no longer do."
         )
-
-
-def vanished(path: str) -> PipelineStop:
-    """The error for a file that was there when the run began."""
-    return PipelineStop(f"{path} has vanished since the run began. Put it back, then run again.")
-
-
-def _stat(path: str) -> tuple[int, int]:
-    try:
-        if os.path.exists(path):  # TFX's file system counts whole seconds for local files.
-            local = os.stat(path)
-            return local.st_size, local.st_mtime_ns
-        remote = fileio.stat(path)
-    except VANISHED:
-        raise vanished(path) from None
-    return remote.length, remote.mtime_nsec
 
 
 def has_spans(pattern: str) -> bool:
@@ -137,16 +108,17 @@ def has_spans(pattern: str) -> bool:
     return any(utils.verify_split_pattern_specs(example_gen_pb2.Input.Split(pattern=pattern))[:2])
 
 
-def _list(base: str, pattern: str) -> list[_Found]:
+def _list(base: str, pattern: str) -> list[tuple[int, int, str]]:
+    """Span, version and path of each file, sorted."""
     split = example_gen_pb2.Input.Split(name="all", pattern=pattern)
     try:
         specs = utils.verify_split_pattern_specs(split)
         glob, regex = utils._create_matching_glob_and_regex(base, split, *specs, range_config=None)
         files = [path for path in fileio.glob(glob) if not fileio.isdir(path)]
-        matches = [utils._find_matched_span_version_from_path(p, regex, *specs) for p in files]
+        found = [utils._find_matched_span_version_from_path(p, regex, *specs) for p in files]
     except ValueError as error:
         raise PipelineStop(f"data.pattern '{pattern}' in {base}: {error}.") from error
-    return [_Found(p, m[1] or 0, m[3]) for p, m in zip(files, matches, strict=True)]
+    return sorted((m[1] or 0, m[3] or 0, path) for path, m in zip(files, found, strict=True))
 
 
 def _wanted(there: list[int], spans: Spans, where: str) -> list[int]:

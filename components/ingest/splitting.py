@@ -6,7 +6,6 @@ Book pattern: Repeatable Splitting, with FarmHash as the book's FARM_FINGERPRINT
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -104,29 +103,14 @@ def _mixed(hashes: _Hashes) -> _Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-class CountTimes(beam.CombineFn):
+def count_times(parts: Iterable[Counts]) -> Counts:
     """Merges counts of times; exact up to 262,144 different ones, then to about 1 in 30,000."""
-
-    def create_accumulator(self) -> Counts:
-        """No rows."""
-        return {}
-
-    def add_input(self, counts: Counts, more: Counts) -> Counts:
-        """Adds the counts of one batch."""
-        for time, count in more.items():
+    counts: Counts = {}
+    for part in parts:
+        for time, count in part.items():
             counts[time] = counts.get(time, 0) + count
-        return _summary(counts) if len(counts) > _LIMIT else counts
-
-    def merge_accumulators(self, parts: Iterable[Counts]) -> Counts:
-        """The counts of all parts."""
-        merged: Counts = {}
-        for part in parts:
-            merged = self.add_input(merged, part)
-        return merged
-
-    def extract_output(self, counts: Counts) -> Counts:
-        """The counts."""
-        return counts
+        counts = _summary(counts) if len(counts) > _LIMIT else counts
+    return counts
 
 
 def find_cuts(counts: Counts, split: Split) -> Cuts | None:

@@ -198,7 +198,7 @@ def read(files: Files, form: CsvFormat, request: Request) -> Rows:
     Raises:
       PipelineStop: a file cannot be read, has too many columns, or bad rows and no --quarantine.
     """
-    from components.ingest.rows import Columns, stop_at, tables
+    from components.ingest.rows import Columns, tables
 
     bad, batches = 0, []
     with tables(files.names, form) as reader:
@@ -219,8 +219,8 @@ def read(files: Files, form: CsvFormat, request: Request) -> Rows:
             reading = reader.read(name, Columns(kinds, label=request.label), limit=left + 1)
             batches += [*reading]
             bad, left = bad + reading.bad, left - reading.seen
-            if reading.bad and not request.quarantine:
-                raise stop_at(name, reading.bad, reading.bad_rows)
+            if not request.quarantine:
+                reading.check()
             if left < 0:
                 break
         numbers = [name for name, kind in kinds.items() if kind != "BYTES" or name == request.label]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.errors import PipelineStop
-from components.ingest.rows import Columns, stop_at, tables
+from components.ingest.rows import Columns, tables
 from components.ingest.settings import CsvFormat
 
 KINDS = {"i": "INT", "f": "FLOAT", "t": "BYTES"}
@@ -27,8 +27,7 @@ def read(path: str, form: CsvFormat | None = None) -> int:
     with tables([path], form) as reader:
         reading = reader.read(path, Columns(KINDS, {"i"}, "t"))
         rows = sum(len(batch) for batch in reading)
-        if reading.bad:
-            raise stop_at(path, reading.bad, reading.bad_rows)
+        reading.check()
         return rows
 
 

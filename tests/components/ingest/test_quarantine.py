@@ -89,14 +89,11 @@ def test_too_many_bad_rows_stop_the_run_and_leave_their_list(
     message = str(stop.value)
     assert message.startswith(
         "4 of 100 rows are bad (4.00%), and data.bad_rows.at_most allows 3.90%:\n"
-        "  3 x column 'id' is not a whole number (INT)\n"
-        "  1 x another number of fields than the header\nFor example:\n"
-        f"  {path}, line 98, column 'id': 'x' is not a whole number (INT)\n"
+        "  3 x column 'id' is not a whole number (INT); first: "
+        f"{path}, line 98, column 'id': 'x' is not a whole number (INT)\n"
+        "  1 x another number of fields than the header; first: "
+        f"{path}, line 101, 2 fields, the header has 3\n"
     )
-    # One of each reason, and then a second one.
-    assert f"\n  {path}, line 101: 2 fields, the header has 3\n" in message
-    assert f"\n  {path}, line 99, column 'id': 'x' is not" in message
-    assert message.count(path) == 3
     folder = tmp_path / "step" / "quarantine" / "7"
     assert f"All of them, with the reasons: {folder}/*.jsonl" in message
     assert len((folder / "rows-00000.jsonl").read_text().splitlines()) == 4

@@ -56,6 +56,18 @@ def run(tmp_path: Path):
             [(1, 3.0, b"7"), (2, 3.0, b"8"), (3, 3.0, b"9")],
             id="aggregate of another table",
         ),
+        pytest.param(
+            "SELECT id, (SELECT count(*) FROM zones WHERE zones.zone::VARCHAR = rows.zone) AS x, "
+            "unnest(['a']) AS name FROM rows ORDER BY id",
+            [(1, 1.0, b"a"), (2, 2.0, b"a"), (3, 0.0, b"a")],
+            id="correlated with another table",
+        ),
+        pytest.param(
+            "SELECT id, x, name FROM zones JOIN rows ON rows.id = 1 AND since < '2020' "
+            "AND (rows.zone = '7' OR zones.name = 'x')",
+            [(1, 2.5, b"north"), (1, 2.5, b"south")],
+            id="join by OR",
+        ),
     ],
 )
 def test_a_query_over_each_row(run, sql, expected):
@@ -87,16 +99,26 @@ def test_bad_rows_before_and_after_the_query(run):
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
-        ("SELECT id, x, sum(x) OVER () AS name FROM rows", "has the window function sum"),
+        ("SELECT id, x, sum(x) OVER () AS name FROM rows", "has a window function"),
         ("SELECT id, max(x) AS x, 'a' AS name FROM rows GROUP BY id", "has GROUP BY"),
         ("SELECT DISTINCT id, x, zone AS name FROM rows", "has DISTINCT"),
         ("SELECT id, x, zone AS name FROM rows LIMIT 3", "has LIMIT"),
-        ("SELECT id, x, zone AS name FROM rows USING SAMPLE 3", "has a sample"),
+        ("SELECT id, x, zone AS name FROM rows USING SAMPLE 3", "has SAMPLE"),
         ("SELECT a.id, b.x, a.zone AS name FROM rows a, rows b", "has 'rows' twice"),
-        ("SELECT id, x, name FROM rows RIGHT JOIN zones USING (zone)", "has a RIGHT join"),
-        ("SELECT id, x, name FROM zones LEFT JOIN rows USING (zone)", "has a LEFT join"),
+        ("SELECT id, x, name FROM rows RIGHT JOIN zones USING (zone)", "has a join that keeps"),
+        ("SELECT id, x, name FROM zones LEFT JOIN rows USING (zone)", "has a join that keeps"),
+        (
+            "SELECT id, x, name FROM rows FULL JOIN zones ON id = 1 OR x = 1",
+            "has a join that keeps",
+        ),
+        ("SELECT id, x, name FROM rows POSITIONAL JOIN zones", "has a join that keeps"),
+        (
+            "WITH r AS (FROM rows) SELECT a.id, b.x, a.zone AS name FROM r a, r b",
+            "has 'rows' twice",
+        ),
+        ("SELECT id, x, (SELECT max(zone) FROM rows) AS name FROM rows", "has 'rows' twice"),
         ("SELECT 1 AS id, 1 AS x, name FROM zones WHERE zone IN (SELECT id FROM rows)", "subquery"),
-        ("FROM (SELECT id, x, zone AS name FROM rows) UNION SELECT 1, 2, 'a'", "has UNION"),
+        ("FROM (SELECT id, x, zone AS name FROM rows) UNION ALL SELECT 1, 2, 'a'", "has UNION"),
     ],
 )
 def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
@@ -117,10 +139,12 @@ def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
         ("SELECT id, x, nane AS name FROM rows", '"nane" not found'),
         ("SELECT id, random() AS x, zone AS name FROM rows", "calls random"),
         ("SELECT id, x, now()::VARCHAR AS name FROM rows", "calls now"),
-        ("SELECT id, x, column0 AS name FROM rows, read_csv('/etc/passwd')", "reads from read_csv"),
+        ("SELECT id, x, column0 AS name FROM rows, read_csv('/etc/passwd')", "can't be run: Perm"),
         ("SELECT id, x, content AS name FROM rows, '/etc/passwd'", "can't be run"),
+        ("SELECT id, x, current_date::VARCHAR AS name FROM rows", "calls current_date"),
+        ("SELECT id, x, zone AS name FROM rows, duckdb_settings()", "reads from duckdb_settings"),
         ("SELECT id, x, name FROM rows, 'https://example.com/a.parquet'", "can't be run"),
-        ("SELECT id, x, name FROM query('FROM rows')", "reads from query"),
+        ("SELECT id, x, name FROM query('FROM rows')", "calls query"),
         (
             "SELECT zone::DATE::VARCHAR AS name, id, x FROM rows",
             "data.sql can't be run: Conversion",
@@ -130,6 +154,14 @@ def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
 def test_a_query_that_cannot_be_used_is_explained(run, sql, words):
     with pytest.raises(PipelineStop, match=words):
         run(sql)
+
+
+def test_a_query_reads_no_file_by_itself(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    query = Query(sql=f"SELECT id, x, zone AS name FROM read_csv('{path}')", over="span")
+    with pytest.raises(PipelineStop, match="reads from read_csv"):
+        check([str(path)], CsvFormat(), COLUMNS, query)
 
 
 def test_a_query_is_checked_before_any_row_is_read(tmp_path: Path):

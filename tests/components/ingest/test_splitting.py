@@ -9,9 +9,9 @@ from components.ingest import splitting
 from components.ingest.rows import Columns, tables
 from components.ingest.settings import IngestSettings, Split
 from components.ingest.splitting import (
-    CountTimes,
     assign,
     canonical,
+    count_times,
     find_cuts,
     fingerprints,
     sampled,
@@ -130,9 +130,7 @@ BY_TIME = Split(by="time", time="t", train=0.8, eval=0.1, test=0.1)
 
 
 def combined(batches):
-    combine = CountTimes()
-    parts = [combine.add_input(combine.create_accumulator(), batch) for batch in batches]
-    return combine.extract_output(combine.merge_accumulators(parts))
+    return count_times([count_times([batch]) for batch in batches])
 
 
 def test_the_newest_rows_are_test_and_equal_times_stay_together():

@@ -18,7 +18,7 @@ def types_of(table):
 def test_types_are_the_narrowest_that_hold_every_value(write):
     path = write("a.csv", "i,f,t,g,e\n1, 2.5 ,007,nan,\n-2,1,x,3,\n")
     table = sample([path], COMMA, 100)
-    assert [*types_of(table).values()] == ["int64", "double", "string", "int64", "int64"]
+    assert [*types_of(table).values()] == ["int64", "float", "string", "int64", "int64"]
     assert table.to_pydict() == {
         "i": [1, -2], "f": [2.5, 1.0], "t": ["007", "x"], "g": [None, 3], "e": [None, None],
     }  # fmt: skip
