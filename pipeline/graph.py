@@ -27,8 +27,8 @@ from components.hashing import hash_files, hash_tree
 from components.inference.model import choose
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings, NamedTable, Query
-from components.registry.lookup import BaselineLookup
 from components.registry import signature, store
+from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from components.trainer.run import version_to_start_from
 from pipeline import parts
@@ -184,9 +184,7 @@ def _pinned(config: Config, workspace: Workspace) -> FeatureTable:
         elif isinstance(feature, Image) and feature.pretrained is not None:
             file = _pretrained(f"{setting}.pretrained.file", feature.pretrained.file, workspace)
             digest = hash_tree(str(file)) if file.is_dir() else hash_files([str(file)])
-            pretrained = feature.pretrained.model_copy(
-                update={"file": str(file), "digest": digest}
-            )
+            pretrained = feature.pretrained.model_copy(update={"file": str(file), "digest": digest})
             columns[name] = feature.model_copy(update={"pretrained": pretrained})
     return config.features.model_copy(update={"columns": columns})
 

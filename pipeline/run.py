@@ -146,9 +146,7 @@ def _run_in(
     return 0 if summary.tell(done, config_name, config, workspace, console) else NOT_BLESSED
 
 
-def train_before(
-    name: str, config: Config, lines: RunLines, console: Console, log: Path
-) -> None:
+def train_before(name: str, config: Config, lines: RunLines, console: Console, log: Path) -> None:
     """Runs the configuration of a model that a feature asks, and promotes what it files.
 
     Raises:

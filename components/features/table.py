@@ -176,7 +176,9 @@ class Prediction(_Column):
     output: Annotated[int, Field(ge=0)] = Field(0, description="Of several classes, which one.")
     scale: Literal["standard", "quantile", "none"] = Field("quantile", description="As of numbers.")
     bins: Annotated[int, Field(ge=2, le=1000)] = Field(48, description="As of numbers.")
-    missing: Literal["mean"] = Field("mean", description="None is: the other model knows what to do.")
+    missing: Literal["mean"] = Field(
+        "mean", description="None is: the other model knows what to do."
+    )
     trained_by: str | None = Field(
         None, description="The configuration that is run before, where there is no such version."
     )
@@ -237,7 +239,9 @@ class Label(Strict):
         "unset. Multiclass and multilabel: required.",
     )
     separator: str = Field(
-        "|", min_length=1, description="Multilabel: between the classes in a row's text, as in 'a|b'."
+        "|",
+        min_length=1,
+        description="Multilabel: between the classes in a row's text, as in 'a|b'.",
     )
 
     def values(self, kind: str) -> list[Any]:

@@ -89,8 +89,6 @@ def _part(table: FeatureTable, names: Sequence[str]) -> FeatureTable:
     return table.model_copy(update={"columns": columns, "crosses": {}})
 
 
-
-
 def _converted(
     network: keras.Model, part: FeatureTable, transformed: tft.TFTransformOutput
 ) -> bytes:

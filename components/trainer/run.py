@@ -69,9 +69,11 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
     if job.settings["model"]["first_phase"]:
         small = add_first_phase(fn_args.serving_model_dir, done.model, job, table, transformed)
         extra["first_phase"] = small
-    record = _record(job, done, config) | extra | {
-        "fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)
-    }
+    record = (
+        _record(job, done, config)
+        | extra
+        | {"fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)}
+    )
     path = os.path.join(os.path.dirname(fn_args.serving_model_dir), "training.json")
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(record, indent=2, sort_keys=True))

@@ -47,9 +47,7 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         if not f["embed"]
     ]
     embedded = [
-        _block(f["name"], _embedding(f)(ids[:, i]))
-        for i, f in enumerate(categorical)
-        if f["embed"]
+        _block(f["name"], _embedding(f)(ids[:, i])) for i, f in enumerate(categorical) if f["embed"]
     ]
     words = [_block(f["name"], _pooled(p, f)) for p, f in _parts(given.get("tokens"), texts)]
     pictures = [_block(f["name"], _convolved(p, f)) for p, f in _parts(given.get("pixels"), images)]
