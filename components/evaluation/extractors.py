@@ -8,6 +8,7 @@ of many rows at once, so `components.evaluation.metrics` can work on arrays.
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -21,8 +22,7 @@ from tensorflow_model_analysis.slicer import slicer_lib
 
 from components.errors import PipelineStop
 from components.evaluation import heuristic
-from components.evaluation.arrays import SliceKey, frame, row_hashes, scalars, slice_rows
-from components.evaluation.config import LABEL_INDEX
+from components.evaluation.arrays import SliceKey, row_hashes, scalars, slice_rows
 from components.evaluation.metrics import BLOCK, BLOCKS
 from components.evaluation.thresholds import (
     BASELINE,
@@ -32,6 +32,8 @@ from components.evaluation.thresholds import (
     LOGGED_PREDICTION,
 )
 
+LABEL_INDEX = "label_index"
+"""The signature that turns the label into its class index, where the table names classes."""
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""
 Part = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -55,33 +57,32 @@ def custom_extractors(
         paths[HEURISTIC] = os.path.join(os.path.dirname(paths[BASELINE]), HEURISTIC)
     min_rows = eval_config.options.min_slice_size.value
     eval_config.options.min_slice_size.value = 1
-    slices = [tuple(spec.feature_keys) for spec in eval_config.slicing_specs]
-    label = eval_config.model_specs[0].label_key
-    configured = json.loads(eval_config.metrics_specs[0].metrics[0].config)
-    predict = _Predict(paths, label, slices, LOGGED in named, configured["intervals"])
+    predict = _Predict(
+        paths,
+        label=eval_config.model_specs[0].label_key,
+        slices=[tuple(spec.feature_keys) for spec in eval_config.slicing_specs],
+        logged=LOGGED in named,
+        intervals=json.loads(eval_config.metrics_specs[0].metrics[0].config)["intervals"],
+    )
     return [
         tfma.extractors.Extractor(
             stage_name=tfma.extractors.slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME,
-            ptransform=_ExtractSlices(predict, min_rows),
+            ptransform=_extract_slices(predict, min_rows),
         )
     ]
 
 
-class _ExtractSlices(beam.PTransform):
+@beam.ptransform_fn
+def _extract_slices(
+    extracts: beam.PCollection, predict: "_Predict", min_rows: int
+) -> beam.PCollection:
     """From Arrow record batches to one element per slice and chunk of rows."""
-
-    def __init__(self, predict: "_Predict", min_rows: int) -> None:
-        super().__init__()
-        self._predict = predict
-        self._min_rows = min_rows
-
-    def expand(self, extracts: beam.PCollection) -> beam.PCollection:
-        return (
-            extracts
-            | "Predict" >> beam.ParDo(self._predict)
-            | "BySlice" >> beam.GroupByKey()
-            | "DropSmall" >> beam.FlatMap(large_slice, self._min_rows)
-        )
+    return (
+        extracts
+        | "Predict" >> beam.ParDo(predict)
+        | "BySlice" >> beam.GroupByKey()
+        | "DropSmall" >> beam.FlatMap(large_slice, min_rows)
+    )
 
 
 def large_slice(grouped: tuple[SliceKey, Iterable[Part]], min_rows: int) -> Iterator[Any]:
@@ -126,48 +127,28 @@ class Served:
         return self._session.run(wanted.name, {given.name: examples})
 
 
-class Rule:
-    """A heuristic, as a model: see `components.evaluation.heuristic`."""
-
-    def __init__(self, path: str) -> None:
-        """Reads the heuristic of a folder."""
-        self._heuristic = heuristic.read(path)
-
-    def predict(self, batches: list[pa.RecordBatch]) -> np.ndarray:
-        """The predictions float32 [N, C] for decoded tf.Examples."""
-        return self._heuristic.predict(frame(batches, self._heuristic.buckets.columns))
-
-
 def _serialized(batches: list[pa.RecordBatch]) -> np.ndarray:
     return scalars(batches, tfma.ARROW_INPUT_COLUMN).to_numpy(False)
 
 
-def _load(path: str) -> Rule | Served:
+def _load(path: str) -> Served | heuristic.Heuristic:
     """The model of a folder; older versions were filed with a heuristic that is a SavedModel."""
     is_rule = os.path.exists(os.path.join(path, heuristic.FILE))
-    return Rule(path) if is_rule else Served(path)
+    return heuristic.read(path) if is_rule else Served(path)
 
 
+@dataclass(eq=False)
 class _Predict(beam.DoFn):
     """Collects batches into chunks, predicts them with every model, and cuts them into slices."""
 
-    def __init__(
-        self,
-        paths: dict[str, str],
-        label: str,
-        slices: list[tuple[str, ...]],
-        logged: bool,
-        intervals: bool,
-    ) -> None:
-        super().__init__()
-        self._logged = logged
-        self._intervals = intervals
-        self._paths = paths
-        self._label = label
-        self._slices = slices
+    paths: dict[str, str]
+    label: str
+    slices: list[tuple[str, ...]]
+    logged: bool
+    intervals: bool
 
     def setup(self) -> None:
-        self._models = {name: _load(path) for name, path in self._paths.items()}
+        self._models = {name: _load(path) for name, path in self.paths.items()}
 
     def start_bundle(self) -> None:
         self._batches: list[pa.RecordBatch] = []
@@ -186,27 +167,27 @@ class _Predict(beam.DoFn):
         if not batches:
             return
         predictions = {name: model.predict(batches) for name, model in self._models.items()}
-        if self._logged:
+        if self.logged:
             predictions[LOGGED] = logged_predictions(_serialized(batches))
         predictions[BLOCK] = self._blocks(batches)
         labels = self._labels(batches)
-        for key, rows in slice_rows(batches, self._slices):
+        for key, rows in slice_rows(batches, self.slices):
             yield key, (labels[rows], {name: p[rows] for name, p in predictions.items()})
 
     def _blocks(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         """The row's block of the jackknife, by its hash: int64 [N]."""
-        if not self._intervals:
+        if not self.intervals:
             return np.zeros(sum(batch.num_rows for batch in batches), np.int64)
         values = [batch.drop_columns([tfma.ARROW_INPUT_COLUMN]) for batch in batches]
         return (row_hashes(values) % BLOCKS).astype(np.int64)
 
     def _labels(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         candidate = self._models[CANDIDATE]
-        if self._label == LABEL_INDEX and isinstance(candidate, Served):
+        if self.label == LABEL_INDEX and isinstance(candidate, Served):
             labels = candidate.call(LABEL_INDEX, _serialized(batches))[:, 0]
             unknown = int((labels < 0).sum())
         else:
-            column = scalars(batches, self._label)
+            column = scalars(batches, self.label)
             labels, unknown = column.to_numpy(False), column.null_count
         if unknown:
             raise PipelineStop(

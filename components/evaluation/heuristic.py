@@ -22,6 +22,7 @@ from components.settings import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 MINED = "mined"
 FILE = "heuristic.json"
@@ -65,20 +66,18 @@ class Buckets(Strict):
 
     def of(self, rows: "pd.DataFrame") -> np.ndarray:
         """The bucket int64 [N] of each row."""
-        looked_at = rows[list(self.columns)]
-        there = looked_at.notna().all(axis=1).to_numpy()
+        there = rows[list(self.columns)].notna().all(axis=1).to_numpy()
+        known = rows.loc[there, list(self.columns)].infer_objects()
         ids: np.ndarray = np.full(len(rows), len(self.names()) - 1, np.int64)
-        ids[there] = self._of_whole(looked_at[there].infer_objects())
-        return ids
-
-    def _of_whole(self, rows: "pd.DataFrame") -> Any:
         if self.condition:
-            return _holds(self.condition, rows)
-        values = rows[self.columns[0]]
-        if self.values:
+            ids[there] = _holds(self.condition, known)
+        elif self.values:
             numbers = {value: number for number, value in enumerate(self.values, 1)}
-            return values.map(numbers).fillna(0)
-        return np.searchsorted(self.boundaries, values.astype(np.float64), "right")
+            ids[there] = known[self.columns[0]].map(numbers).fillna(0)
+        else:
+            numbers_of_rows = known[self.columns[0]].astype(np.float64)
+            ids[there] = np.searchsorted(self.boundaries, numbers_of_rows, "right")
+        return ids
 
 
 class Heuristic(Strict):
@@ -88,10 +87,12 @@ class Heuristic(Strict):
     predictions: list[list[float]]
     rows: list[int]
 
-    def predict(self, rows: "pd.DataFrame") -> np.ndarray:
-        """The predictions float32 [N, D]."""
-        table: np.ndarray = np.array(self.predictions, np.float32)
-        return table[self.buckets.of(rows)]
+    def predict(self, batches: "list[pa.RecordBatch]") -> np.ndarray:
+        """The predictions float32 [N, D] for decoded tf.Examples."""
+        from components.evaluation.arrays import frame
+
+        rows = frame(batches, self.buckets.columns)
+        return np.array(self.predictions, np.float32)[self.buckets.of(rows)]
 
     def describe(self) -> dict[str, Any]:
         """The rule as JSON: its columns, and each bucket's content, rows and prediction."""
@@ -132,8 +133,11 @@ def heuristic_problems(
             f"'{MINED}'; a column whose name is no plain word stands between backticks (`)"
         )
         return
-    mistakes = (_column_problems(name, table, schema_columns) for name in columns.values())
-    problems = [problem for of_one in mistakes for problem in of_one]
+    problems = [
+        problem
+        for column in columns.values()
+        for problem in _column_problems(column, table, schema_columns)
+    ]
     yield from problems or _type_problems(rule, schema_columns)
 
 
@@ -169,18 +173,22 @@ def _column_problems(
 
 def _type_problems(rule: str, schema_columns: Mapping[str, str]) -> Iterator[str]:
     """A number is compared with a text, or the whole is no condition."""
-    text, columns = _parsed(rule)
-    for node in ast.walk(ast.parse(text, mode="eval")):
-        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name):
-            column = columns[node.left.id]
-            wanted = "a quoted text" if schema_columns[column] == "BYTES" else "a number"
-            for value in (n.value for n in node.comparators if isinstance(n, ast.Constant)):
-                if isinstance(value, str) != (schema_columns[column] == "BYTES"):
-                    kind = schema_columns[column]
-                    yield f"the rule's column '{column}' is {kind}, so {value!r} must be {wanted}"
-                    return
     import pandas as pd
 
+    text, columns = _parsed(rule)
+    compared = [
+        (columns[node.left.id], constant.value)
+        for node in ast.walk(ast.parse(text, mode="eval"))
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name)
+        for constant in node.comparators
+        if isinstance(constant, ast.Constant)
+    ]
+    for column, value in compared:
+        kind = schema_columns[column]
+        if isinstance(value, str) != (kind == "BYTES"):
+            wanted = "a quoted text" if kind == "BYTES" else "a number"
+            yield f"the rule's column '{column}' is {kind}, so {value!r} must be {wanted}"
+            return
     sample = {name: [_SAMPLES[schema_columns[name]]] for name in columns.values()}
     try:
         _holds(rule, pd.DataFrame(sample))
@@ -214,8 +222,7 @@ def learn(rule: str, table: FeatureTable, split_folders: list[str]) -> Heuristic
     if rule == MINED:
         buckets = mine(table.problem, *_first_rows(read_rows(files, table, table.raw_columns())))
     else:
-        columns = sorted(set(_parsed(rule)[1].values()))
-        buckets = Buckets(columns=tuple(columns), condition=rule)
+        buckets = Buckets(columns=tuple(sorted({*_parsed(rule)[1].values()})), condition=rule)
     batches = read_rows(files, table, list(buckets.columns))
     parts = ((buckets.of(columns), targets) for columns, targets in batches)
     predictions, rows = _means(len(buckets.names()), parts)
@@ -233,23 +240,15 @@ def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iter
     compression = "GZIP" if files and files[0].endswith(".gz") else ""
     for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH):
         rows = frame([decoder.DecodeBatch(examples.numpy())], [*columns, label])
-        labels = _known_labels(rows[label], table)
-        yield rows.loc[labels.index, columns], _targets(labels.to_numpy(), table)
-
-
-def _known_labels(column: "pd.Series", table: FeatureTable) -> "pd.Series":
-    """The labels as numbers, the classes as theirs; without those that are missing or none."""
-    there = column.dropna().infer_objects()
-    if table.label.classes is None:
-        return there
-    kind = {"O": "BYTES", "i": "INT"}.get(there.dtype.kind, "FLOAT")
-    return there.map({name: n for n, name in enumerate(table.label.values(kind))}).dropna()
-
-
-def _targets(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
-    if table.problem == "multiclass":
-        return np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
-    return labels.astype(np.float32)[:, None]
+        labels = rows[label].dropna().infer_objects()
+        if table.label.classes is not None:  # they are numbered
+            kind = {"O": "BYTES", "i": "INT"}.get(labels.dtype.kind, "FLOAT")
+            classes = enumerate(table.label.values(kind))
+            labels = labels.map({name: number for number, name in classes}).dropna()
+        targets = labels.to_numpy(np.float32)[:, None]
+        if table.problem == "multiclass":
+            targets = np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
+        yield rows.loc[labels.index, columns], targets
 
 
 def _first_rows(batches: Iterator[Rows]) -> Rows:
@@ -286,17 +285,16 @@ def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:
 def _candidate(column: str, values: "pd.Series") -> Buckets | None:
     """The most frequent texts, or a number's values if they are few, or its quantiles."""
     there = values.dropna().infer_objects()
-    distinct = (
-        there.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    )
-    if len(distinct) == 0 or (len(distinct) == 1 and len(there) == len(values)):
+    counts = there.value_counts().sort_index(kind="stable")
+    if len(counts) == 0 or (len(counts) == 1 and len(there) == len(values)):
         return None
     if there.dtype == object:
-        return Buckets(columns=(column,), values=tuple(distinct.index[:_MOST_BUCKETS]))
-    starts = np.sort(distinct.index.to_numpy())
-    if len(distinct) > _MOST_BUCKETS:
+        frequent = counts.sort_values(ascending=False, kind="stable").index[:_MOST_BUCKETS]
+        return Buckets(columns=(column,), values=tuple(frequent))
+    starts = counts.index
+    if len(counts) > _MOST_BUCKETS:
         starts = np.unique(there.quantile(np.linspace(0, 1, _MOST_BUCKETS + 1)[1:-1]))
-    return Buckets(columns=(column,), boundaries=tuple(float(start) for start in starts))
+    return Buckets(columns=(column,), boundaries=tuple(map(float, starts)))
 
 
 def _loss(problem: str, targets: np.ndarray, predictions: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """What a metric is called, which way is better, and what a candidate must reach.
 
-Measuring happens in `components.evaluation.metrics`, deciding in TFMA's validation of the
-thresholds that `components.evaluation.config` makes from these.
+Measuring happens in `components.evaluation.metrics`, deciding in `components.evaluation.results`.
 """
 
 from collections.abc import Iterator
@@ -41,8 +40,7 @@ CANDIDATE, BASELINE, HEURISTIC, LOGGED = "candidate", "baseline", "heuristic", "
 """The models' names in the results; LOGGED: what the candidate answered when it was asked."""
 
 LOW, HIGH, GAIN = "low", "high", "gain"
-"""Of TFMA's metrics beside the metrics: 'auc/low', 'auc/high', and of the candidate less the
-baseline 'auc/gain', 'auc/gain/low', 'auc/gain/high'."""
+"""The ends of intervals, as 'auc/low', and beside the models the candidate less the baseline."""
 
 LOGGED_PREDICTION = "__prediction"
 """The column of examples that has it."""

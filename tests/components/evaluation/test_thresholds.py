@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from components.evaluation.config import eval_config
+from components.evaluation.evaluator import eval_config
 from components.evaluation.results import failures
 from components.evaluation.thresholds import Judgement, Threshold, metric_problems
-from tests.components.evaluation.samples import MOODS, TABLE
+from tests.components.evaluation.samples import TABLE
 
 
 def overall(**metrics: float | None) -> dict[str, dict[str, float | None]]:
@@ -53,14 +53,6 @@ def test_all_slices_are_computed_once() -> None:
     config = eval_config(table, Judgement(min_slice_size=7, thresholds=limits), "heuristic")
     slices = [list(spec.feature_keys) for spec in config.slicing_specs]
     assert slices == [[], ["shop"], ["hour", "shop"]]
-
-
-def test_named_classes_are_compared_by_index() -> None:
-    table = TABLE.model_validate(
-        {**TABLE.model_dump(), "problem": "multiclass", "label": MOODS, "exclude": {}}
-    )
-    config = eval_config(table, Judgement(min_slice_size=1, thresholds=[]), "heuristic")
-    assert {spec.label_key for spec in config.model_specs} == {"label_index"}
 
 
 @pytest.mark.parametrize(
