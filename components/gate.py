@@ -167,7 +167,7 @@ def _edit(kind: str, schema_file: str) -> str:
 
 def _unmet(
     split: str, statistics: statistics_pb2.DatasetFeatureStatistics, settings: GateSettings
-) -> Iterator[tuple[str, ...]]:
+) -> Iterator[tuple[str, str, str, str]]:
     """Yields what the feature table asks for and is not so, as `finding` takes it."""
     columns = {f.path.step[0] if f.path.step else f.name: f for f in statistics.features}
     total = int(statistics.num_examples)
@@ -175,12 +175,13 @@ def _unmet(
         missing = total - (_common(columns[name]).num_non_missing if name in columns else 0)
         if missing:
             what = f"is missing in {missing} of {total} rows, and the feature table says that this"
-            yield name, "required_value_missing", f"{what} is an error"
+            yield name, "required_value_missing", f"{what} is an error", ""
     if (label := columns.get(settings.label or "")) is None:
         return
     name = label.path.step[0]
     if split == "train" and _is_constant(label):
-        yield name, "constant_label", "has the same value in every row: there is nothing to learn"
+        what = "has the same value in every row: there is nothing to learn"
+        yield name, "constant_label", what, ""
     if settings.classes and (others := list(_no_classes(label, settings.classes))):
         listed, shown = _listed(map(repr, settings.classes)), _listed(others)
         what = f"has values that are none of the classes {listed}: {shown}"

@@ -17,10 +17,10 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
-from components.continued_evaluation.decide import RECORD_FILE, SPLIT, Decide
+from components.continued_evaluation.decide import RECORD_FILE, Decide
 from components.continued_evaluation.judged import BEFORE, TRAINING, JudgedModels
 from components.continued_evaluation.logged import SERVED, LabelledLog, ServedInputs
-from components.continued_evaluation.measures import validator_config
+from components.continued_evaluation.measures import SPLIT, validator_config
 from components.evaluation.evaluator import SlicedEvaluator
 from components.evaluation.thresholds import Judgement
 from pipeline import graph

@@ -73,12 +73,12 @@ def find(model: str, span: int, fingerprint: str | None) -> Judged:
     if fingerprint is not None:
         _check_fresh(store.read_manifest(model, champion), span, fingerprint)
     # The newest evaluation of an earlier span, without those that are under suspicion.
-    earlier = [
+    earlier = (
         (record.evidence.span, record.number, record.id)
         for record in history.read_all(model)
         if record.evidence.span < span and record.decision.action != "investigate"
-    ]
-    before = max(earlier)[2] if earlier else None
+    )
+    before = max(earlier, default=(None, None, None))[2]
     return Judged(champion=champion, previous=previous, before=before)
 
 

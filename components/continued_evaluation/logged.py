@@ -1,4 +1,4 @@
-"""The prediction log as examples: LabelledLog joins it with late labels, ServedInputs has all of it.
+"""The prediction log as examples: LabelledLog joins it with late labels, ServedInputs has it all.
 
 The join is SQL: DuckDB holds keys, times and labels, and spills to disk beyond its memory. The
 features stay in the log's files, which are read again, a batch at a time, for the rows that were

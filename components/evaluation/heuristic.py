@@ -6,7 +6,6 @@ for rows with a missing value, and predicts the mean of the training rows in eac
 """
 
 import ast
-import difflib
 import glob
 import itertools
 import os
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.errors import PipelineStop
+from components.errors import PipelineStop, did_you_mean
 from components.features.table import FeatureTable
 from components.settings import Strict
 
@@ -162,8 +161,7 @@ def _column_problems(
     column: str, table: FeatureTable, schema_columns: Mapping[str, str]
 ) -> Iterator[str]:
     if column not in schema_columns:
-        close = difflib.get_close_matches(column, schema_columns, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f": {', '.join(schema_columns)}"
+        hint = did_you_mean(column, schema_columns) or f": {', '.join(schema_columns)}"
         yield f"the rule's column '{column}' is not in the schema{hint}. (A text needs quotes.)"
     elif column == table.label.column:
         yield f"the rule's column '{column}' is the label"
