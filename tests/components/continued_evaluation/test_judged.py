@@ -93,17 +93,15 @@ def test_the_version_before_is_the_baseline(registry: Registry) -> None:
     assert (found["kind"], found["version"]) == ("champion", 1)
     serving = made["baseline"] / "Format-Serving" / "saved_model.pb"
     assert serving.read_bytes() == (Path(registry.model) / "1" / "saved_model.pb").read_bytes()
-    # A version before that is damaged is passed over; the champion can still be judged.
-    (Path(registry.model) / "1" / "saved_model.pb").write_bytes(b"")
-    assert registry.look(3).previous is None
 
 
-def test_a_version_before_without_its_manifest_is_passed_over_with_a_warning(
-    registry: Registry, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("file", ["saved_model.pb", store.MANIFEST])
+def test_a_version_before_that_is_damaged_is_passed_over_with_a_warning(
+    registry: Registry, caplog: pytest.LogCaptureFixture, file: str
 ) -> None:
     registry.add(1.0, [1])
     registry.add(2.0, [2])
-    (Path(registry.model) / "1" / store.MANIFEST).write_text("{")
+    (Path(registry.model) / "1" / file).write_text("{")
     assert registry.look(3) == judged.Judged(champion=2, previous=None, before=None)
     assert "Version 1, the champion before, is damaged and passed over" in caplog.text
 
