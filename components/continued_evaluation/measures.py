@@ -22,8 +22,7 @@ from tfx_bsl.coders import example_coder
 
 from components.continued_evaluation import evidence as ev
 from components.continued_evaluation import history, logged
-from components.continued_evaluation.evidence import Anomaly, Answers, Moved
-from components.continued_evaluation.judged import JUDGED_FILE, Judged
+from components.continued_evaluation.evidence import Anomaly, Answers, Judged, Moved
 from components.continued_evaluation.settings import ContinuedEvaluation, Drift
 from components.errors import PipelineStop
 from components.evaluation.arrays import row_hashes
@@ -33,6 +32,7 @@ from components.registry import store
 
 SPLIT = logged.SPLIT
 """Ingest puts every row of a fresh span here."""
+JUDGED_FILE = "judged.json"
 SKETCH = 100_000
 """So many hashes of a span are kept: 800 kB."""
 _BATCH = 4096

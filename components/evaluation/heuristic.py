@@ -29,8 +29,8 @@ _QUOTED = re.compile("`([^`]*)`")
 _EXAMPLE = "\"payment_type == 'Cash'\""
 _SAMPLES: dict[str, Any] = {"BYTES": "", "INT": 0, "FLOAT": np.float32(0)}
 _BATCH = 16_384
-_MINED_ROWS = 500_000
-"""A mined rule is chosen on so many rows; its predictions are learned from all of them."""
+_MINED = 30
+"""A mined rule is chosen on so many batches; its predictions are learned from all of them."""
 _MOST_BUCKETS = 32
 _CLIP = 1e-7
 
@@ -218,13 +218,17 @@ def learn(rule: str, table: FeatureTable, split_folders: list[str]) -> Heuristic
     """
     files = sorted(f for folder in split_folders for f in glob.glob(os.path.join(folder, "*")))
     if rule == MINED:
-        buckets = mine(table.problem, *_first_rows(read_rows(files, table, table.raw_columns())))
+        import pandas as pd
+
+        batches = itertools.islice(read_rows(files, table, table.raw_columns()), _MINED)
+        rows, targets = zip(*batches, strict=True)
+        buckets = mine(table.problem, pd.concat(rows), np.concatenate(targets))
     else:
         buckets = Buckets(columns=tuple(sorted({*_parsed(rule)[1].values()})), condition=rule)
-    batches = read_rows(files, table, list(buckets.columns))
-    parts = ((buckets.of(columns), targets) for columns, targets in batches)
-    predictions, rows = _means(len(buckets.names()), parts)
-    return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=rows.tolist())
+    read = read_rows(files, table, list(buckets.columns))
+    parts = ((buckets.of(columns), targets) for columns, targets in read)
+    predictions, counts = _means(len(buckets.names()), parts)
+    return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=counts.tolist())
 
 
 def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iterator[Rows]:
@@ -247,15 +251,6 @@ def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iter
         if table.problem == "multiclass":
             targets = np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
         yield rows.loc[labels.index, columns], targets
-
-
-def _first_rows(batches: Iterator[Rows]) -> Rows:
-    import pandas as pd
-
-    kept: list[Rows] = []
-    while sum(len(targets) for _, targets in kept) < _MINED_ROWS and (batch := next(batches, None)):
-        kept.append(batch)
-    return pd.concat([rows for rows, _ in kept]), np.concatenate([targets for _, targets in kept])
 
 
 def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:

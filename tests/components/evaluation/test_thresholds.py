@@ -4,7 +4,7 @@ import pytest
 
 from components.evaluation.evaluator import eval_config
 from components.evaluation.results import failures
-from components.evaluation.thresholds import Judgement, Threshold, metric_problems
+from components.evaluation.thresholds import Judgement, Threshold
 from tests.components.evaluation.samples import TABLE
 
 
@@ -66,9 +66,9 @@ def test_all_slices_are_computed_once() -> None:
     ],
 )
 def test_a_wrong_threshold_is_named(limits: dict[str, Any], problem: str, sentence: str) -> None:
-    (message,) = metric_problems(Threshold.model_validate(limits), problem)
+    (message,) = Threshold.model_validate(limits).mistakes(problem)
     assert sentence in message
 
 
 def test_a_right_threshold_has_no_problems() -> None:
-    assert not list(metric_problems(Threshold(metric="log_loss", over_heuristic=0.0), "binary"))
+    assert not list(Threshold(metric="log_loss", over_heuristic=0.0).mistakes("binary"))
