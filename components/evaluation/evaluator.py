@@ -1,11 +1,9 @@
 """TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
 from tfx.components import Evaluator
 from tfx.components.evaluator import constants
@@ -17,56 +15,11 @@ from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import json_utils, proto_utils
 
 from components.evaluation import extractors
-from components.evaluation.metrics import ProblemMetrics
+from components.evaluation.config import eval_config
 from components.evaluation.results import describe, read_baseline, write_results
 from components.evaluation.slices import OVERALL
-from components.evaluation.thresholds import BASELINE, CANDIDATE, HEURISTIC, LOGGED, Judgement
+from components.evaluation.thresholds import CANDIDATE, Judgement
 from components.features.table import FeatureTable
-
-
-def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> config_pb2.EvalConfig:
-    """The configuration for a candidate beside a baseline of kind 'champion' or 'heuristic'.
-
-    It measures; `results` compares with the limits.
-
-    A champion has the heuristic beside it, a third model without a ModelSpec (TFX's Evaluator
-    allows two): `extractors` finds it in the baseline artifact.
-    """
-    models = [CANDIDATE, BASELINE]
-    models += [HEURISTIC] if baseline == "champion" else []
-    models += [LOGGED] if judgement.logged else []
-    metric = config_pb2.MetricConfig(
-        class_name=ProblemMetrics.__name__,
-        module=ProblemMetrics.__module__,
-        config=json.dumps({"problem": table.problem, "intervals": judgement.intervals}),
-    )
-    return config_pb2.EvalConfig(
-        model_specs=[_model(table, CANDIDATE), _model(table, BASELINE)],
-        slicing_specs=[config_pb2.SlicingSpec(feature_keys=c) for c in _slices(table, judgement)],
-        metrics_specs=[config_pb2.MetricsSpec(model_names=models, metrics=[metric])],
-        options=config_pb2.Options(
-            include_default_metrics={"value": False},
-            min_slice_size={"value": judgement.min_slice_size},
-        ),
-    )
-
-
-def _model(table: FeatureTable, name: str) -> config_pb2.ModelSpec:
-    indexed = bool(table.label.classes)
-    return config_pb2.ModelSpec(
-        name=name,
-        is_baseline=name == BASELINE,
-        model_type="tf_generic",
-        signature_name="serving_default",
-        label_key=extractors.LABEL_INDEX if indexed else table.label.column,
-        preprocessing_function_names=[extractors.LABEL_INDEX] if indexed else [],
-    )
-
-
-def _slices(table: FeatureTable, judgement: Judgement) -> list[list[str]]:
-    """All rows, the table's slices, and any other that a threshold names; each once."""
-    named = [[], *table.slices, *(limit.slices or [] for limit in judgement.thresholds)]
-    return [list(columns) for columns in dict.fromkeys(tuple(sorted(c)) for c in named)]
 
 
 class SlicedExecutor(tfx_executor.Executor):

@@ -23,6 +23,7 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from components.errors import PipelineStop
 from components.evaluation import heuristic
 from components.evaluation.arrays import SliceKey, row_hashes, scalars, slice_rows
+from components.evaluation.config import LABEL_INDEX
 from components.evaluation.metrics import BLOCK, BLOCKS
 from components.evaluation.thresholds import (
     BASELINE,
@@ -32,8 +33,6 @@ from components.evaluation.thresholds import (
     LOGGED_PREDICTION,
 )
 
-LABEL_INDEX = "label_index"
-"""The signature that turns the label into its class index, where the table names classes."""
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""
 Part = tuple[np.ndarray, dict[str, np.ndarray]]

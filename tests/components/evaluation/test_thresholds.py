@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from components.evaluation.evaluator import eval_config
+from components.evaluation.config import eval_config
 from components.evaluation.results import failures
 from components.evaluation.thresholds import Judgement, Threshold
 from tests.components.evaluation.samples import TABLE
