@@ -242,15 +242,23 @@ def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iter
     compression = "GZIP" if files and files[0].endswith(".gz") else ""
     for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH):
         rows = frame([decoder.DecodeBatch(examples.numpy())], [*columns, label])
-        labels = rows[label].dropna().infer_objects()
-        if table.label.classes is not None:  # they are numbered
-            kind = {"O": "BYTES", "i": "INT"}.get(labels.dtype.kind, "FLOAT")
-            classes = enumerate(table.label.values(kind))
-            labels = labels.map({name: number for number, name in classes}).dropna()
-        targets = labels.to_numpy(np.float32)[:, None]
-        if table.problem == "multiclass":
-            targets = np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
-        yield rows.loc[labels.index, columns], targets
+        labels = _known_labels(rows[label], table)
+        yield rows.loc[labels.index, columns], _targets(labels.to_numpy(), table)
+
+
+def _known_labels(column: "pd.Series", table: FeatureTable) -> "pd.Series":
+    """The labels as numbers, the classes as theirs; without those that are missing or none."""
+    there = column.dropna().infer_objects()
+    if table.label.classes is None:
+        return there
+    kind = {"O": "BYTES", "i": "INT"}.get(there.dtype.kind, "FLOAT")
+    return there.map({name: n for n, name in enumerate(table.label.values(kind))}).dropna()
+
+
+def _targets(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
+    if table.problem == "multiclass":
+        return np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
+    return labels.astype(np.float32)[:, None]
 
 
 def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:

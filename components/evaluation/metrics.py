@@ -137,8 +137,8 @@ def area_under_precision_recall(totals: Totals) -> float:
     return _ratio(float(area), float(positives[-1]))
 
 
-def _correlation(totals: Totals) -> float:
-    sums, rows = totals.sums, totals.sums[ROWS]
+def _correlation(sums: Mapping[str, float]) -> float:
+    rows = sums[ROWS]
     if rows <= 0:  # of a small slice, whose rows are all in the block that is left out
         return float("nan")
     covariance = sums["yp"] - sums["y"] * sums["p"] / rows
@@ -171,7 +171,7 @@ FORMULAS: dict[str, Callable[[Totals], float]] = {
     "categorical_log_loss": _mean("log_loss"),
     "rmse": lambda totals: float(np.sqrt(_mean("squared")(totals))),
     "mae": _mean("absolute"),
-    "squared_correlation": _correlation,
+    "squared_correlation": lambda totals: _correlation(totals.sums),
 }
 """Each metric of `thresholds.METRICS` from the totals of its problem type."""
 
