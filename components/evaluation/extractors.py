@@ -8,7 +8,6 @@ of many rows at once, so `components.evaluation.metrics` can work on arrays.
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -56,13 +55,10 @@ def custom_extractors(
         paths[HEURISTIC] = os.path.join(os.path.dirname(paths[BASELINE]), HEURISTIC)
     min_rows = eval_config.options.min_slice_size.value
     eval_config.options.min_slice_size.value = 1
-    predict = _Predict(
-        paths,
-        label=eval_config.model_specs[0].label_key,
-        slices=[tuple(spec.feature_keys) for spec in eval_config.slicing_specs],
-        logged=LOGGED in named,
-        intervals=json.loads(eval_config.metrics_specs[0].metrics[0].config)["intervals"],
-    )
+    slices = [tuple(spec.feature_keys) for spec in eval_config.slicing_specs]
+    label = eval_config.model_specs[0].label_key
+    configured = json.loads(eval_config.metrics_specs[0].metrics[0].config)
+    predict = _Predict(paths, label, slices, LOGGED in named, configured["intervals"])
     return [
         tfma.extractors.Extractor(
             stage_name=tfma.extractors.slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME,
@@ -136,18 +132,26 @@ def _load(path: str) -> Served | heuristic.Heuristic:
     return heuristic.read(path) if is_rule else Served(path)
 
 
-@dataclass(eq=False)
 class _Predict(beam.DoFn):
     """Collects batches into chunks, predicts them with every model, and cuts them into slices."""
 
-    paths: dict[str, str]
-    label: str
-    slices: list[tuple[str, ...]]
-    logged: bool
-    intervals: bool
+    def __init__(
+        self,
+        paths: dict[str, str],
+        label: str,
+        slices: list[tuple[str, ...]],
+        logged: bool,
+        intervals: bool,
+    ) -> None:
+        super().__init__()
+        self._logged = logged
+        self._intervals = intervals
+        self._paths = paths
+        self._label = label
+        self._slices = slices
 
     def setup(self) -> None:
-        self._models = {name: _load(path) for name, path in self.paths.items()}
+        self._models = {name: _load(path) for name, path in self._paths.items()}
 
     def start_bundle(self) -> None:
         self._batches: list[pa.RecordBatch] = []
@@ -166,27 +170,27 @@ class _Predict(beam.DoFn):
         if not batches:
             return
         predictions = {name: model.predict(batches) for name, model in self._models.items()}
-        if self.logged:
+        if self._logged:
             predictions[LOGGED] = logged_predictions(_serialized(batches))
         predictions[BLOCK] = self._blocks(batches)
         labels = self._labels(batches)
-        for key, rows in slice_rows(batches, self.slices):
+        for key, rows in slice_rows(batches, self._slices):
             yield key, (labels[rows], {name: p[rows] for name, p in predictions.items()})
 
     def _blocks(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         """The row's block of the jackknife, by its hash: int64 [N]."""
-        if not self.intervals:
+        if not self._intervals:
             return np.zeros(sum(batch.num_rows for batch in batches), np.int64)
         values = [batch.drop_columns([tfma.ARROW_INPUT_COLUMN]) for batch in batches]
         return (row_hashes(values) % BLOCKS).astype(np.int64)
 
     def _labels(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         candidate = self._models[CANDIDATE]
-        if self.label == LABEL_INDEX and isinstance(candidate, Served):
+        if self._label == LABEL_INDEX and isinstance(candidate, Served):
             labels = candidate.call(LABEL_INDEX, _serialized(batches))[:, 0]
             unknown = int((labels < 0).sum())
         else:
-            column = scalars(batches, self.label)
+            column = scalars(batches, self._label)
             labels, unknown = column.to_numpy(False), column.null_count
         if unknown:
             raise PipelineStop(
