@@ -1,8 +1,8 @@
 """The prediction log as examples: LabelledLog joins it with late labels, ServedInputs has it all.
 
 The join is SQL: DuckDB holds keys, times and labels, and spills to disk beyond its memory. The
-features stay in the log's files, which are read again, a batch at a time, for the rows that were
-joined. No other component of TFX is imported, so that a step of its own does not wait for them.
+features stay in the log's files, and are read a batch at a time. No other component of TFX is
+imported, so that a step of its own does not wait for them.
 """
 
 import json
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tfx import types
@@ -66,13 +65,11 @@ class Outcome(NamedTuple):
       counts: What became of each row.
       columns: Those that all rows of the version have.
       digest: Of the joined rows' keys, times and labels; the same in any order.
-      joined: The joined rows, in order: `file` (its place in the log), `row` in it, and `label`.
     """
 
     counts: Joined
     columns: list[str]
     digest: str
-    joined: pa.Table
 
 
 def log_files(predictions: str, model: str, days: int) -> list[str]:
@@ -91,13 +88,19 @@ def _day(path: Path) -> int:
 
 
 def join(
-    log: Sequence[str], files: Sequence[str], labels: Labels, label: Label, version: int
+    tables: rows.Tables,
+    log: Sequence[str],
+    files: Sequence[str],
+    labels: Labels,
+    label: Label,
+    version: int,
 ) -> Outcome:
-    """Joins a version's logged predictions with labels.
+    """Joins a version's logged predictions with labels, as the table `joined`.
 
     Of several predictions of a key the last counts; labels of a key that differ are not used.
 
     Args:
+      tables: May read all files.
       log: The log's files.
       files: The label files: CSV, JSON lines or Parquet.
       labels: How they are written.
@@ -108,26 +111,22 @@ def join(
       PipelineStop: A file cannot be read to its end or has not these columns, or nothing can be
         joined.
     """
-    features = [logged_columns(path) for path in log]
-    with rows.tables([*files, *log], labels.csv) as tables:
-        run = tables.connection
-        try:
-            run.execute(_LOG.format(key=_TRIMMED.format("key")), [[*log]])
-        except duckdb.Error as error:
-            raise PipelineStop(f"The prediction log cannot be read: {error}") from error
-        bad = _load_labels(tables, files, labels, label)
-        run.execute(_JOIN.format(version=version))
-        joined = run.sql("SELECT file, row, label FROM joined ORDER BY ALL").to_arrow_table()
-        [counts] = run.sql(_COUNTS.format(version=version)).to_arrow_table().to_pylist()
-        [(digest, unlabelled, unasked)] = run.sql(_KEYS).fetchall()
-        own = run.sql(f"SELECT DISTINCT file FROM log WHERE version = {version}").fetchall()
-    counts["malformed_labels"] += bad
+    features, run = [logged_columns(path) for path in log], tables.connection
+    try:
+        run.execute(_LOG.format(key=_TRIMMED.format("key")), [[*log]])
+    except duckdb.Error as error:
+        raise PipelineStop(f"The prediction log cannot be read: {error}") from error
+    bad = _load_labels(tables, files, labels, label)
+    run.execute(_JOIN.format(version=version))
     bare = [number for number, names in enumerate(features) if not names]
-    counts["without_features"] = int(np.isin(joined["file"].to_numpy(), bare).sum())
-    if not len(joined):
+    [counts] = run.sql(_COUNTS.format(version=version, bare=bare)).to_arrow_table().to_pylist()
+    [(digest, unlabelled, unasked)] = run.sql(_KEYS).fetchall()
+    own = run.sql(f"SELECT DISTINCT file FROM log WHERE version = {version}").fetchall()
+    counts["malformed_labels"] += bad
+    if not counts["joined"]:
         raise _nothing_joined(counts, version, unlabelled, unasked)
     columns = set.intersection(*(features[number] for (number,) in own))
-    return Outcome(Joined(**counts), sorted(columns), digest, joined)
+    return Outcome(Joined(**counts), sorted(columns), digest)
 
 
 def _load_labels(tables: rows.Tables, files: Sequence[str], labels: Labels, label: Label) -> int:
@@ -217,8 +216,17 @@ SELECT
         AS labels_of_other_versions,
     (SELECT count(*) FROM labels WHERE what = 'labels_without_key') AS labels_without_key,
     (SELECT count(*) FROM labels WHERE what = 'empty_labels') AS empty_labels,
-    (SELECT count(*) FROM labels WHERE what = 'malformed_labels') AS malformed_labels
+    (SELECT count(*) FROM labels WHERE what = 'malformed_labels') AS malformed_labels,
+    (SELECT count(*) FROM joined WHERE list_contains({bare}::BIGINT[], file::BIGINT))
+        AS without_features
 """
+_FILES = """
+SELECT DISTINCT file_index FROM read_parquet($1, union_by_name = true) WHERE version = $2 ORDER BY 1
+"""
+_ROWS_OF = """
+SELECT {columns} FROM read_parquet($1, union_by_name = true, file_row_number = true) AS logged
+"""
+_JOINED = "JOIN joined ON file = {}[logged.file_index::BIGINT + 1] AND row = logged.file_row_number"
 _KEYS = """
 SELECT
     (SELECT coalesce(bit_xor(md5_number(concat_ws('|', key, time, label))), 0)::VARCHAR
@@ -228,64 +236,53 @@ SELECT
 """
 
 
-def labelled_rows(
-    log: Sequence[str], outcome: Outcome, label: Label, version: int, types: Mapping[str, str]
-) -> Iterator[pa.RecordBatch]:
-    """Yields the joined rows as lists: see `logged_rows`, and the label."""
-    files = outcome.joined["file"].to_numpy()
-    for number, path in enumerate(log):
-        begin, end = (int(np.searchsorted(files, place)) for place in (number, number + 1))
-        if begin < end:
-            chosen = outcome.joined.slice(begin, end - begin)
-            numbers, values = chosen["row"].to_numpy(), chosen["label"].combine_chunks()
-            typed = values.cast(pa.binary() if label.kind == "BYTES" else rows.ARROW[label.kind])
-            labels = as_lists(pa.record_batch([typed], ["label"]))["label"]
-            for first, batch in logged_rows(path, version, types):
-                own = slice(
-                    np.searchsorted(numbers, first), np.searchsorted(numbers, first + len(batch))
-                )
-                taken = batch.take(pa.array(numbers[own] - first))
-                yield taken.append_column(label.column, labels[own])
-
-
 def logged_rows(
-    path: str, version: int, types: Mapping[str, str]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yields rows of a file of the log as lists: the features, VERSION and PREDICTION.
+    run: duckdb.DuckDBPyConnection,
+    log: Sequence[str],
+    version: int,
+    types: Mapping[str, str],
+    label: str = "",
+) -> Iterator[pa.RecordBatch]:
+    """Yields a version's rows of the log that have features as lists, with VERSION and PREDICTION.
 
     Args:
-      path: The file.
-      version: A file of another version has no rows.
+      run: May read the log.
+      log: Its files, each of one version.
+      version: Whose rows.
       types: The schema's type of each column, which a logged one must have.
-
-    Yields:
-      The number of a batch's first row in the file, and the batch.
+      label: Only the rows of the table `joined`, also without features, with the label as this
+        column.
 
     Raises:
-      PipelineStop: The file cannot be read, or a column has another type.
+      PipelineStop: A file cannot be read, or a column has another type.
     """
-    first = 0
+    features = [logged_columns(path) for path in log]
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
-                if batch["version"][0].as_py() != version:
-                    return
-                yield first, _as_lists(batch, types, version)
-                first += len(batch)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        found = run.execute(_FILES, [[*log], version]).fetchall() if log else []
+        own = [number for (number,) in found if label or features[number]]
+        columns = ["version", "prediction", *(["label"] if label else [])]
+        columns += ["features"] if any(features[number] for number in own) else []
+        query = _ROWS_OF.format(columns=", ".join(columns)) + (_JOINED.format(own) if label else "")
+        if own:
+            relation = run.sql(query, params=[[log[number] for number in own]])
+            for batch in relation.to_arrow_reader(_ROWS):
+                yield _as_lists(batch, types, version, label)
+    except (duckdb.Error, OSError, pa.ArrowException) as error:
+        raise PipelineStop(f"The prediction log cannot be read: {error}") from error
 
 
-def _as_lists(batch: pa.RecordBatch, types: Mapping[str, str], version: int) -> pa.RecordBatch:
-    columns: dict[str, pa.Array] = {}
+def _as_lists(
+    batch: pa.RecordBatch, types: Mapping[str, str], version: int, label: str
+) -> pa.RecordBatch:
+    columns: dict[str, pa.Array] = {label: batch["label"]} if label else {}
     if "features" in batch.schema.names:
         logged = batch["features"]
-        columns = dict(zip([field.name for field in logged.type], logged.flatten(), strict=True))
+        columns |= zip([field.name for field in logged.type], logged.flatten(), strict=True)
     kinds = {arrow_type: kind for kind, arrow_type in rows.ARROW.items()}
     mistakes = [
         f"'{name}' is {kinds.get(column.type, column.type)} and in the schema {types[name]}"
         for name, column in columns.items()
-        if name in types and kinds.get(column.type) != types[name] and column.type != pa.null()
+        if name in types and kinds.get(column.type) != types[name]
     ]
     if mistakes:
         raise PipelineStop(
@@ -424,15 +421,17 @@ def LabelledLog(
     log = log_files(predictions, model_name, settings.days)
     # Of the label files alone: a log grows while it is read, and its files never change.
     check_unchanged(labels_folder, inputs, "Label files")
-    outcome = join(log, inputs.files, settings, label, number)
-    if outcome.counts.without_features:
-        _PROGRESS.warning(
-            "%s of %s joined predictions have no logged features: they can be judged, and not be "
-            "computed again",
-            f"{outcome.counts.without_features:,}",
-            f"{outcome.counts.joined:,}",
-        )
-    _write(examples, SPLIT, labelled_rows(log, outcome, label, number, kinds))
+    with rows.tables([*inputs.files, *log], settings.csv) as tables:
+        outcome = join(tables, log, inputs.files, settings, label, number)
+        if outcome.counts.without_features:
+            _PROGRESS.warning(
+                "%s of %s joined predictions have no logged features: they can be judged, and not "
+                "be computed again",
+                f"{outcome.counts.without_features:,}",
+                f"{outcome.counts.joined:,}",
+            )
+        batches = logged_rows(tables.connection, log, number, kinds, label.column)
+        _write(examples, SPLIT, batches)
     check_unchanged(labels_folder, inputs, "Label files")
     files.write_atomically(f"{examples.uri}/{JOINED_FILE}", outcome.counts.model_dump_json())
     source = f"{inputs.fingerprint},joined:{outcome.digest}"
@@ -480,15 +479,11 @@ def ServedInputs(
         "days": days,
     }
     there = json.loads(found) if found else find(given)
-    own = {VERSION, PREDICTION}
-    kinds = json.loads(columns)
-    batches = (
-        batch.select([name for name in batch.schema.names if name not in own])
-        for path in log_files(predictions, model_name, days)
-        for _, batch in logged_rows(path, there["version"], kinds)
-        if {*batch.schema.names} - own
-    )
-    describe(examples, {SERVED: _write(examples, SERVED, batches)}, there["log"])
+    log = log_files(predictions, model_name, days)
+    with rows.tables(log) as tables:
+        own = logged_rows(tables.connection, log, there["version"], json.loads(columns))
+        count = _write(examples, SERVED, (one.drop_columns([VERSION, PREDICTION]) for one in own))
+    describe(examples, {SERVED: count}, there["log"])
     examples.set_int_custom_property(JUDGED_VERSION, there["version"])
 
 
