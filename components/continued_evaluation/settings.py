@@ -56,7 +56,9 @@ class Labels(Strict):
     """Labels that come after the predictions, joined with the prediction log by key."""
 
     path: str = Field(description="A folder, as in data.path.")
-    pattern: str = Field(description="CSV files within it, with spans as in data.pattern.")
+    pattern: str = Field(
+        description="Files within it, CSV or Parquet, with spans as in data.pattern."
+    )
     key: str = Field(description="Their column with the key that the predictions were logged by.")
     label: str = Field(description="Their column with the label.")
     csv: CsvFormat = CsvFormat()
