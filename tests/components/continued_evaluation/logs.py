@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.continued_evaluation.logged import LabelledLog, ServedInputs
 from components.inference.columns import DTYPES, MISSING
@@ -143,13 +144,6 @@ def context(folder: Path) -> base_beam_executor.BaseBeamExecutor.Context:
 def read(examples: types.Artifact, split: str) -> list[Row]:
     """The examples of a split as rows of lists; [] where a value is missing."""
     shards = sorted(str(path) for path in Path(examples.uri, f"Split-{split}").iterdir())
-    records = tf.data.TFRecordDataset(shards, compression_type="GZIP").as_numpy_iterator()
-    return [_row(tf.train.Example.FromString(record)) for record in records]
-
-
-def _row(example: tf.train.Example) -> Row:
-    row: Row = {}
-    for name, feature in example.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        row[name] = list(getattr(feature, kind).value) if kind else []
-    return row
+    records = [*tf.data.TFRecordDataset(shards, compression_type="GZIP").as_numpy_iterator()]
+    rows = ExamplesToRecordBatchDecoder().DecodeBatch(records).to_pylist() if records else []
+    return [{name: value or [] for name, value in row.items()} for row in rows]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,6 @@ import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.components.util import examples_utils
-from tfx.orchestration import metadata, pipeline
-from tfx.orchestration.local import local_dag_runner
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils
@@ -27,7 +27,6 @@ from components.continued_evaluation.evidence import Joined
 from components.errors import PipelineStop
 from components.inference import prediction_log
 from tests.components.continued_evaluation.logs import (
-    BEAM,
     INPUTS,
     Place,
     Row,
@@ -338,41 +337,30 @@ def test_labels_that_change_after_the_driver_stop_the_run_and_a_growing_log_does
         execute(component, place.folder / "again", found)
 
 
-def test_in_a_pipeline_only_a_change_runs_it_again(place: Place) -> None:
-    def run() -> int:
-        local_dag_runner.LocalDagRunner().run(
-            pipeline.Pipeline(
-                pipeline_name="p",
-                pipeline_root=str(place.folder / "root"),
-                components=[place.labelled_log(version=0)],
-                enable_cache=True,
-                metadata_connection_config=connection,
-                beam_pipeline_args=BEAM,
-            )
-        )
-        with metadata.Metadata(connection) as handle:
-            made = handle.store.get_artifacts_by_type("Examples")
-            judged.append(made[-1].custom_properties["judged_version"].int_value)
-            return len(made)
-
-    judged: list[int] = []
-    connection = metadata.sqlite_metadata_connection_config(str(place.folder / "metadata.db"))
+def test_what_the_driver_finds_for_the_cache_changes_with_log_labels_and_champion(
+    place: Place,
+) -> None:
     registry = place.folder / "registry" / "small"
     for version in (3, 4):
         (registry / str(version)).mkdir(parents=True)
     (registry / "labels.json").write_text('{"labels": {"champion": 3}}')
-    place.predict(["a"], [feature_row(1)])
-    place.predict(["a"], [feature_row(2)], version=4)
     path = place.write_labels("1.csv", "id,outcome\na,1\n")
-    assert run() == 1
-    assert run() == 1
-    place.predict(["b"], [feature_row(2)])
-    assert run() == 2
-    os.utime(path, (1, 1))
-    assert run() == 3
-    (registry / "labels.json").write_text('{"labels": {"champion": 4}}')
-    assert run() == 4
-    assert judged == [3, 3, 3, 3, 4]
+    changes: list[Callable[[], object]] = [
+        lambda: place.predict(["a"], [feature_row(1)]),
+        lambda: None,
+        lambda: place.predict(["b"], [feature_row(2)]),
+        lambda: os.utime(path, (1, 1)),
+        lambda: (registry / "labels.json").write_text('{"labels": {"champion": 4}}'),
+    ]
+    found: dict[str, list[str]] = {"labelled": [], "served": []}
+    for change in changes:
+        change()
+        found["labelled"].append(drive(place.labelled_log(version=0))["found"])
+        found["served"].append(drive(place.served_inputs(version=0))["found"])
+    differ = {kind: [one != other for one, other in pairwise(seen)] for kind, seen in found.items()}
+    assert differ["labelled"] == [False, True, True, True]
+    assert differ["served"] == [False, True, False, True]
+    assert [json.loads(one)["version"] for one in found["labelled"]] == [3, 3, 3, 3, 4]
 
 
 def test_label_files_of_another_form(place: Place) -> None:
