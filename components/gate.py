@@ -5,7 +5,7 @@ and a schema cannot say of it: values that must be there, and what the label can
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,11 +23,14 @@ REPORT_FILE = "report.json"
 Severity = Literal["error", "warning"]
 _SHOWN = 5
 """So many values are shown."""
-_EDITS = {
+_PRESENCE = {
     "FEATURE_TYPE_LOW_FRACTION_PRESENT": "lower its presence.min_fraction",
     "FEATURE_TYPE_LOW_NUMBER_PRESENT": "lower its presence.min_count",
     "FEATURE_TYPE_NOT_PRESENT": "remove its presence",
     "SCHEMA_MISSING_COLUMN": "remove its entry, or its presence",
+}
+_EDITS = {
+    **_PRESENCE,
     "INT_TYPE_SMALL_INT": "lower its int_domain.min",
     "INT_TYPE_BIG_INT": "raise its int_domain.max",
     "FLOAT_TYPE_SMALL_FLOAT": "lower its float_domain.min",
@@ -45,7 +48,6 @@ _EDITS = {
     "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH": "raise its comparator's threshold",
 }
 """What to edit in the schema, if the change is wanted, by TFDV's type of anomaly."""
-_ABSENT = {*list(_EDITS)[:4]}
 
 
 class GateSettings(Strict):
@@ -135,34 +137,23 @@ def findings(
 
     def finding(feature: str, kind: str, what: str, todo: str = "", severe: bool = True) -> Finding:
         stops = (severe or settings.stop_on == "warning") and kind not in settings.tolerate
-        severity: Severity = "error" if stops else "warning"
         todo = todo or "Fix the data at its source."
-        return Finding(split, rows, feature, kind, severity, what, todo)
+        return Finding(split, rows, feature, kind, "error" if stops else "warning", what, todo)
 
     if not rows:
         return [finding("", "no_rows", "has no rows")]
+    edit = "Fix the data at its source; or, if this is as it should be, edit {}: {}."
+    infos = [("", anomalies.dataset_anomaly_info), *sorted(anomalies.anomaly_info.items())]
     found = []
-    for name, info in [
-        ("", anomalies.dataset_anomaly_info),
-        *sorted(anomalies.anomaly_info.items()),
-    ]:
-        for reason in info.reason:
-            kind = anomalies_pb2.AnomalyInfo.Type.Name(reason.type)
-            what = reason.description.strip() or reason.short_description
-            column = info.path.step[0] if info.path.step else name
-            severe = info.severity == info.ERROR
-            found.append(finding(column, kind, what, _edit(kind, settings.schema_file), severe))
-    told = {one.feature for one in found if one.type in _ABSENT and one.severity == "error"}
-    demands = _unmet(split, statistics, settings)
-    return found + [finding(*demand) for demand in demands if demand[0] not in told]
-
-
-def _edit(kind: str, schema_file: str) -> str:
-    """What to do about an anomaly; '' where only the data can be wrong."""
-    if kind not in _EDITS:
-        return ""
-    wanted = f"or, if this is as it should be, edit {schema_file}: {_EDITS[kind]}."
-    return f"Fix the data at its source; {wanted}"
+    for name, info, reason in ((name, one, why) for name, one in infos for why in one.reason):
+        kind = anomalies_pb2.AnomalyInfo.Type.Name(reason.type)
+        what = reason.description.strip() or reason.short_description
+        column = info.path.step[0] if info.path.step else name
+        todo = edit.format(settings.schema_file, _EDITS[kind]) if kind in _EDITS else ""
+        found.append(finding(column, kind, what, todo, info.severity == info.ERROR))
+    told = {one.feature for one in found if one.type in _PRESENCE and one.severity == "error"}
+    unmet = _unmet(split, statistics, settings)
+    return found + [finding(*demand) for demand in unmet if demand[0] not in told]
 
 
 def _unmet(
@@ -170,47 +161,37 @@ def _unmet(
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yields what the feature table asks for and is not so, as `finding` takes it."""
     columns = {f.path.step[0] if f.path.step else f.name: f for f in statistics.features}
+    stats = {name: getattr(found, found.WhichOneof("stats")) for name, found in columns.items()}
     total = int(statistics.num_examples)
     for name in settings.required:
-        missing = total - (_common(columns[name]).num_non_missing if name in columns else 0)
-        if missing:
-            what = f"is missing in {missing} of {total} rows, and the feature table says that this"
-            yield name, "required_value_missing", f"{what} is an error", ""
-    if (label := columns.get(settings.label or "")) is None:
+        there = stats[name].common_stats.num_non_missing if name in stats else 0
+        if there < total:
+            what = f"is missing in {total - there} of {total} rows, and the feature table says that"
+            yield name, "required_value_missing", f"{what} this is an error", ""
+    name = settings.label or ""
+    if name not in stats:
         return
-    name = label.path.step[0]
-    if split == "train" and _is_constant(label):
+    label = stats[name]
+    is_text = columns[name].HasField("string_stats")
+    # Of texts the frequent ones, of numbers the least and the greatest.
+    values = [b.label for b in label.rank_histogram.buckets] if is_text else [label.min, label.max]
+    if split == "train" and len({*values}) <= 1:
         what = "has the same value in every row: there is nothing to learn"
         yield name, "constant_label", what, ""
-    if settings.classes and (others := list(_no_classes(label, settings.classes))):
-        listed, shown = _listed(map(repr, settings.classes)), _listed(others)
-        what = f"has values that are none of the classes {listed}: {shown}"
+    if not settings.classes:
+        return
+    low, high = min(settings.classes), max(settings.classes)
+    if others := [
+        v for v in values if not (v in settings.classes if is_text else low <= v <= high)
+    ]:
+        listed = _listed(settings.classes)
+        what = f"has values that are none of the classes {listed}: {_listed(others)}"
         yield name, "unknown_class", what, "Name it in features.label.classes, or fix the data."
 
 
-def _common(feature: statistics_pb2.FeatureNameStatistics) -> Any:
-    return getattr(feature, feature.WhichOneof("stats")).common_stats
-
-
-def _is_constant(feature: statistics_pb2.FeatureNameStatistics) -> bool:
-    if feature.HasField("string_stats"):
-        return feature.string_stats.unique <= 1
-    return feature.num_stats.min == feature.num_stats.max
-
-
-def _no_classes(label: statistics_pb2.FeatureNameStatistics, classes: list[Any]) -> Iterator[str]:
-    """Yields the frequent values, of numbers the least and the greatest, that are no classes."""
-    if label.HasField("string_stats"):
-        values = (bucket.label for bucket in label.string_stats.rank_histogram.buckets)
-        yield from (repr(value[:40]) for value in values if value not in classes)
-    else:
-        ends = (label.num_stats.min, label.num_stats.max)
-        yield from (f"{end:g}" for end in ends if not min(classes) <= end <= max(classes))
-
-
-def _listed(values: Iterable[str]) -> str:
-    texts = list(values)
-    return ", ".join([*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])])
+def _listed(values: Sequence[Any]) -> str:
+    shown = [repr(v[:40]) if isinstance(v, str) else f"{v:g}" for v in values[:_SHOWN]]
+    return ", ".join(shown) + (", ..." if len(values) > _SHOWN else "")
 
 
 def stop_message(errors: Iterable[Finding]) -> str:
