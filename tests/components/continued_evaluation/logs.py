@@ -76,35 +76,30 @@ class Place:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
+    def _log(self) -> dict[str, Any]:
+        return {
+            "predictions": str(self.log),
+            "registry": str(self.folder / "registry"),
+            "model_name": "small",
+            "version": 3,
+            "columns": json.dumps(samples.TYPES),
+            "code": "1",
+        }
+
     def labelled_log(self, **changes: Any) -> BaseComponent:
         """The component, on this place; `labels` and others may be changed."""
         labels = {"path": "labels", "pattern": "*.csv*", "key": "id", "label": "outcome"}
         given = {
-            "predictions": str(self.log),
-            "registry": str(self.folder / "registry"),
-            "model_name": "small",
-            "version": 3,
             "labels": json.dumps(labels | changes.pop("labels", {})),
             "labels_folder": str(self.labels),
             "span": "newest",
             "features": samples.TABLE.model_dump_json(),
-            "columns": json.dumps(samples.TYPES),
-            "code": "1",
         }
-        return LabelledLog(**given | changes)
+        return LabelledLog(**self._log() | given | changes)
 
     def served_inputs(self, **changes: Any) -> BaseComponent:
         """The component, on this place."""
-        given = {
-            "predictions": str(self.log),
-            "registry": str(self.folder / "registry"),
-            "model_name": "small",
-            "version": 3,
-            "days": 30,
-            "columns": json.dumps(samples.TYPES),
-            "code": "1",
-        }
-        return ServedInputs(**given | changes)
+        return ServedInputs(**self._log() | {"days": 30} | changes)
 
 
 def _column(table: list[Row], name: str, kind: str) -> np.ndarray:
