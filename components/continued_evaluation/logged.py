@@ -115,7 +115,7 @@ def join(
     try:
         run.execute(_LOG.format(key=_TRIMMED.format("key")), [[*log]])
     except duckdb.Error as error:
-        raise PipelineStop(f"The prediction log cannot be read: {error}") from error
+        raise _unreadable("The prediction log", error) from error
     bad = _load_labels(tables, files, labels, label)
     run.execute(_JOIN.format(version=version))
     bare = [number for number, names in enumerate(features) if not names]
@@ -268,7 +268,7 @@ def logged_rows(
             for batch in relation.to_arrow_reader(_ROWS):
                 yield _as_lists(batch, types, version, label)
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise PipelineStop(f"The prediction log cannot be read: {error}") from error
+        raise _unreadable("The prediction log", error) from error
 
 
 def _as_lists(
@@ -312,9 +312,9 @@ def logged_columns(path: str) -> set[str]:
     return {c.name for c in schema.field("features").type} if "features" in schema.names else set()
 
 
-def _unreadable(path: str, why: object) -> PipelineStop:
+def _unreadable(what: str, why: object) -> PipelineStop:
     return PipelineStop(
-        f"{path} cannot be read ({str(why)[:200]}). Restore the file, or move it out of the "
+        f"{what} cannot be read ({str(why)[:300]}). Restore the file, or move it out of the "
         "prediction log; its predictions are not judged then."
     )
 
