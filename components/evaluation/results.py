@@ -78,7 +78,7 @@ def metrics_by_slice(
     for place, entry in sorted(((_place(e.slice_key), e) for e in loaded), key=lambda one: one[0]):
         for pair in entry.metric_keys_and_values:
             value = pair.value.double_value.value
-            if not pair.key.is_diff:
+            if pair.value.HasField("double_value") and not pair.key.is_diff:
                 found = metrics.setdefault(pair.key.model_name, {}).setdefault(place, {})
                 found[pair.key.name] = value if math.isfinite(value) else None
     return metrics
