@@ -21,7 +21,7 @@ from tensorflow_model_analysis.slicer import slicer_lib
 
 from components.errors import PipelineStop
 from components.evaluation import heuristic
-from components.evaluation.arrays import SliceKey, row_hashes, scalars, slice_rows
+from components.evaluation.arrays import SliceKey, frame, row_hashes, scalars, slice_rows
 from components.evaluation.config import LABEL_INDEX
 from components.evaluation.metrics import BLOCK, BLOCKS
 from components.evaluation.thresholds import (
@@ -122,14 +122,26 @@ class Served:
         return self._session.run(wanted.name, {given.name: examples})
 
 
+class Rule:
+    """A heuristic, as a model: see `components.evaluation.heuristic`."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the heuristic of a folder."""
+        self._heuristic = heuristic.read(path)
+
+    def predict(self, batches: list[pa.RecordBatch]) -> np.ndarray:
+        """The predictions float32 [N, C] for decoded tf.Examples."""
+        return self._heuristic.predict(frame(batches, self._heuristic.buckets.columns))
+
+
 def _serialized(batches: list[pa.RecordBatch]) -> np.ndarray:
     return scalars(batches, tfma.ARROW_INPUT_COLUMN).to_numpy(False)
 
 
-def _load(path: str) -> Served | heuristic.Heuristic:
+def _load(path: str) -> Rule | Served:
     """The model of a folder; older versions were filed with a heuristic that is a SavedModel."""
     is_rule = os.path.exists(os.path.join(path, heuristic.FILE))
-    return heuristic.read(path) if is_rule else Served(path)
+    return Rule(path) if is_rule else Served(path)
 
 
 class _Predict(beam.DoFn):

@@ -21,7 +21,6 @@ from components.settings import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 MINED = "mined"
 FILE = "heuristic.json"
@@ -86,11 +85,8 @@ class Heuristic(Strict):
     predictions: list[list[float]]
     rows: list[int]
 
-    def predict(self, batches: "list[pa.RecordBatch]") -> np.ndarray:
-        """The predictions float32 [N, D] for decoded tf.Examples."""
-        from components.evaluation.arrays import frame
-
-        rows = frame(batches, self.buckets.columns)
+    def predict(self, rows: "pd.DataFrame") -> np.ndarray:
+        """The predictions float32 [N, D]."""
         return np.array(self.predictions, np.float32)[self.buckets.of(rows)]
 
     def describe(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.errors import PipelineStop
 from components.evaluation import heuristic
+from components.evaluation.arrays import frame
 from components.evaluation.heuristic import Buckets, Heuristic, heuristic_problems, mine
 from components.features.table import FeatureTable
 from tests.components.evaluation import samples
@@ -90,7 +91,7 @@ def learned(
 
 def predicted(made: Heuristic, rows: list[dict[str, Any]]) -> np.ndarray:
     batch = ExamplesToRecordBatchDecoder().DecodeBatch([samples.encode(row) for row in rows])
-    return made.predict([batch])
+    return made.predict(frame([batch], made.buckets.columns))
 
 
 def test_a_rule_predicts_the_training_rate_of_each_side_and_of_missing(tmp_path: Path) -> None:
