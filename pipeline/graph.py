@@ -20,8 +20,7 @@ from tfx.proto import trainer_pb2, transform_pb2
 from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
-from components.gate.component import Gate
-from components.gate.findings import GateSettings
+from components.gate import Gate, GateSettings
 from components.hashing import hash_files
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings, NamedTable, Query
@@ -55,7 +54,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     schema_gen = curated_schema(config)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics, schema=schema)
-    gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
+    gate = _gate(config, statistics, validator.outputs["anomalies"])
     transform = _transform(config, examples, schema)
     transform.add_upstream_node(gate)
     tuner = _tuner(config, transform, schema)
@@ -235,7 +234,7 @@ def _training_arguments(
     }
 
 
-def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
+def _gate(config: Config, statistics: Any, anomalies: Any) -> Any:
     table = config.features
     kind = column_types(read_schema(PROJECT / config.schema_file))[table.label.column]
     settings = GateSettings(
@@ -248,10 +247,9 @@ def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
     )
     return Gate(
         statistics=statistics,
-        schema=schema,
         anomalies=anomalies,
         settings=settings.model_dump_json(),
-        code=code_fingerprint("components.gate.component"),
+        code=code_fingerprint("components.gate"),
     )
 
 
