@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from components.errors import did_you_mean
-from components.evaluation.thresholds import Threshold, metric_problems
+from components.evaluation.thresholds import Threshold
 from components.features.table import Bucketized, FeatureTable, Numeric
 from components.inference.prediction_log import LogSettings
 from components.ingest.settings import BadRows, CsvFormat, Kind, Spans, Split
@@ -354,7 +354,7 @@ class Config(Settings):
             yield ("prediction_log", *path), text
         for index, threshold in enumerate(self.evaluation.thresholds):
             path = ("evaluation", "thresholds", str(index))
-            for message in metric_problems(threshold, self.features.problem):
+            for message in threshold.mistakes(self.features.problem):
                 yield path, message
         for problems in parts.offers("problems"):
             yield from problems(self)

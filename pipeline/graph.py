@@ -21,8 +21,7 @@ from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
 from components.features.table import FeatureTable, Image, Prediction
-from components.gate.component import Gate
-from components.gate.findings import GateSettings
+from components.gate import Gate, GateSettings
 from components.hashing import hash_files, hash_tree
 from components.inference.model import choose
 from components.ingest.component import ArrowExampleGen
@@ -58,7 +57,7 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     schema_gen = curated_schema(config)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics, schema=schema)
-    gate = _gate(config, statistics, schema, validator.outputs["anomalies"])
+    gate = _gate(config, statistics, validator.outputs["anomalies"])
     transform = _transform(config, workspace, examples, schema)
     transform.add_upstream_node(gate)
     tuner = _tuner(config, workspace, transform, schema)
@@ -285,7 +284,7 @@ def _training_arguments(
     }
 
 
-def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
+def _gate(config: Config, statistics: Any, anomalies: Any) -> Any:
     table = config.features
     kind = column_types(read_schema(PROJECT / config.schema_file))[table.label.column]
     settings = GateSettings(
@@ -300,10 +299,9 @@ def _gate(config: Config, statistics: Any, schema: Any, anomalies: Any) -> Any:
     )
     return Gate(
         statistics=statistics,
-        schema=schema,
         anomalies=anomalies,
         settings=settings.model_dump_json(),
-        code=code_fingerprint("components.gate.component"),
+        code=code_fingerprint("components.gate"),
     )
 
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from components import files
 from components.evaluation.results import METRICS_FILE, describe
 from components.features.table import FeatureTable
-from components.gate.component import REPORT_FILE
+from components.gate import REPORT_FILE
 from components.ingest.component import COUNTS_FILE, QUARANTINE, QUARANTINED
 from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE

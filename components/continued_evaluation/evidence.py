@@ -24,6 +24,20 @@ class Value(Filed):
     high: float | None = None
 
 
+class Judged(Filed):
+    """Who is judged.
+
+    Attributes:
+      champion: The version judged.
+      previous: The champion before it, if it is there.
+      before: The evaluation whose statistics are those of the span before, if there is one.
+    """
+
+    champion: int
+    previous: int | None
+    before: str | None
+
+
 Metrics = dict[str, dict[str, Value]]
 """By slice (`overall`, or `column=value, ...`) and metric."""
 Plain = dict[str, dict[str, float | None]]

@@ -17,10 +17,15 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
-from components.continued_evaluation.decide import RECORD_FILE, SPLIT, Decide
-from components.continued_evaluation.judged import BEFORE, TRAINING, JudgedModels
+from components.continued_evaluation.judging import (
+    BEFORE,
+    RECORD_FILE,
+    TRAINING,
+    Decide,
+    JudgedModels,
+)
 from components.continued_evaluation.logged import SERVED, LabelledLog, ServedInputs
-from components.continued_evaluation.measures import validator_config
+from components.continued_evaluation.measures import SPLIT, validator_config
 from components.evaluation.evaluator import SlicedEvaluator
 from components.evaluation.thresholds import Judgement
 from pipeline import graph
@@ -66,7 +71,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     schema_gen = graph.curated_schema(config)
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics, schema=schema)
-    judged = JudgedModels(examples=examples, **where, code=code_fingerprint(f"{_PART}.judged"))
+    judged = JudgedModels(examples=examples, **where, code=code_fingerprint(f"{_PART}.judging"))
 
     def moved(name: str, of: Any, limits: Any, pair: tuple[str, str], columns: Any) -> Any:
         return DistributionValidator(
@@ -110,7 +115,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
         data_path=config.data.path,
         pattern=config.data.pattern,
         starter=starter or "",
-        code=code_fingerprint(f"{_PART}.decide"),
+        code=code_fingerprint(f"{_PART}.judging"),
         run_id=RuntimeParameter(constants.PIPELINE_RUN_ID_PARAMETER_NAME, str),
     )
     components += [evaluator, decide]

@@ -212,18 +212,18 @@ def settle(model: str) -> None:
     Args:
       model: `registry/<model>`.
     """
-    waiting = [
-        record
+    asked = {
+        record.id: record
         for record in read_all(model)
         if record.decision.action == "retrain" and followed(model, record.id) is None
-    ]
-    found: dict[str, int] = {}
-    for manifest in _manifests(model) if waiting else ():
-        asked = [record for record in waiting if _is_of(manifest, record)]
-        found |= {asked[-1].id: manifest["version"]} if asked else {}
-    for record in waiting:
-        if record.id in found:
-            note_version(model, record, found[record.id])
+    }
+    versions = {
+        ids[-1]: manifest["version"]
+        for manifest in (_manifests(model) if asked else ())
+        if (ids := [name for name, record in asked.items() if _is_of(manifest, record)])
+    }
+    for name, version in versions.items():
+        note_version(model, asked[name], version)
 
 
 def note_version(model: str, record: Record, version: int | None) -> None:

@@ -19,8 +19,6 @@ from pipeline.workspace import Workspace
 LOOK = 3
 """The exit code if a person has to look."""
 
-_FAILED = training.FAILED
-
 
 def main(config_name: str, overrides: list[str], span: int | None) -> int:
     """Evaluates, decides, and does what the decision asks for.
@@ -55,9 +53,9 @@ def _main(config_name: str, overrides: list[str], span: int | None) -> int:
             record = evaluate(config, workspace, console, log)
         except NothingToDo as stop:
             console.print(f"\n{stop}", markup=False)
-            return 0 if span is None else _FAILED
+            return 0 if span is None else training.FAILED
         if record is None:
-            return _FAILED
+            return training.FAILED
         telling.tell(record, model, console)
         code = follow(record, model, config_name, overrides, console, log)
         telling.tell_last(model, config_name, config, workspace, console)
@@ -75,7 +73,12 @@ def list_evaluations(config_name: str, overrides: list[str], as_json: bool) -> i
     model = workspace.registry / config.registry.model
     records = history.read_all(str(model))
     if as_json:
-        print(json.dumps([_as_json(record, str(model)) for record in records], indent=1))
+        outcomes = (history.followed(str(model), record.id) for record in records)
+        told = [
+            record.model_dump(mode="json") | {"followed": came and came.model_dump(mode="json")}
+            for record, came in zip(records, outcomes, strict=True)
+        ]
+        print(json.dumps(told, indent=1))
     elif not records:
         print(f"No version in {shown(model)} has been evaluated on fresh data yet.")
     else:
@@ -84,12 +87,6 @@ def list_evaluations(config_name: str, overrides: list[str], as_json: bool) -> i
         telling.tell_all(records, str(model), console)
         telling.tell_last(str(model), config_name, config, workspace, console)
     return 0
-
-
-def _as_json(record: history.Record, model: str) -> dict[str, object]:
-    followed = history.followed(model, record.id)
-    outcome = followed.model_dump(mode="json") if followed else None
-    return record.model_dump(mode="json") | {"followed": outcome}
 
 
 def evaluate(
@@ -138,22 +135,11 @@ def follow(
     """
     settings = loading.load(config_name, overrides).part("continued_evaluation")
     due = history.due(model, record, settings)
-    if due == "retrain":
-        return _retrain(record, model, config_name, overrides, console, log)
     if due == "roll_back":
         to = history.roll_back(model, record)
         console.print(f"[bold]Rolled back: version {to} is champion again.[/]")
-    return LOOK if due == "look" else 0
-
-
-def _retrain(
-    record: history.Record,
-    model: str,
-    config_name: str,
-    overrides: list[str],
-    console: Console,
-    log: Path,
-) -> int:
+    if due != "retrain":
+        return LOOK if due == "look" else 0
     config = loading.load(config_name, [*overrides, *retraining_overrides(record)])
     console.print(f"\nRetraining on the spans up to {record.evidence.span}:")
     workspace = Workspace(loading.PROJECT / config.workspace)

@@ -5,19 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from components.evaluation.thresholds import METRICS, metrics_of
+from components.evaluation.thresholds import Bound
 from components.ingest.settings import CsvFormat
 from components.settings import Problem, Strict
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
-class Limit(Strict):
+class Limit(Bound):
     """What a champion must reach on a fresh span. It is broken if the whole interval is beyond."""
 
-    metric: str
-    at_least: float | None = Field(None, description="The metric's own value.")
-    at_most: float | None = Field(None, description="The metric's own value.")
     below_promotion: PositiveFloat | None = Field(
         None,
         description="By how much it may be worse than in the evaluation that promoted the "
@@ -28,28 +25,12 @@ class Limit(Strict):
         description="By how much the best and the worst slice of `slices` may differ (Fairness "
         "Lens).",
     )
-    slices: list[str] | None = Field(
-        None, description="Holds for every slice of these columns, not over all rows."
-    )
 
-    def mistakes(self, problem: str, slices: list[list[str]]) -> Iterator[str]:
-        """Yields what is wrong with it, a sentence each.
-
-        Args:
-          problem: The feature table's problem type.
-          slices: The feature table's slices.
-        """
-        known = metrics_of(problem)
-        if self.metric not in known:
-            yield f"metric '{self.metric}' is not one of {problem}: {', '.join(known)}"
-            return
-        if all(v is None for v in (self.at_least, self.at_most, self.below_promotion, self.gap)):
-            yield "set at_least, at_most, below_promotion or gap"
-        if METRICS[self.metric].higher_is_better is None and self.below_promotion is not None:
-            yield f"{self.metric} has no better direction; use at_least and at_most"
+    def contradictions(self, slices: list[list[str]]) -> Iterator[str]:
+        """Yields what does not fit the feature table's slices, a sentence each."""
         if self.gap is not None and not self.slices:
             yield "gap is between slices: name their columns in slices"
-        if self.slices is not None and sorted(self.slices) not in map(sorted, slices):
+        if self.slices and sorted(self.slices) not in map(sorted, slices):
             listed = ", ".join(map(str, slices)) or "none"
             yield f"slices {self.slices} is not among features.slices: {listed}"
 
@@ -75,7 +56,9 @@ class Labels(Strict):
     """Labels that come after the predictions, joined with the prediction log by key."""
 
     path: str = Field(description="A folder, as in data.path.")
-    pattern: str = Field(description="CSV files within it, with spans as in data.pattern.")
+    pattern: str = Field(
+        description="Files within it, CSV or Parquet, with spans as in data.pattern."
+    )
     key: str = Field(description="Their column with the key that the predictions were logged by.")
     label: str = Field(description="Their column with the label.")
     csv: CsvFormat = CsvFormat()
@@ -153,7 +136,7 @@ class ContinuedEvaluation(Strict):
           columns: The columns that are compared: those the model reads, and the label.
         """
         for index, limit in enumerate(self.limits):
-            for text in limit.mistakes(problem, slices):
+            for text in (*limit.mistakes(problem), *limit.contradictions(slices)):
                 yield ("limits", str(index)), text
         for name in ("drift_from_training", "drift_from_before", "skew"):
             drift: Drift = getattr(self, name)

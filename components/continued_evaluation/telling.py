@@ -14,7 +14,7 @@ from components.continued_evaluation.evidence import OVERALL, Evidence, Metrics,
 from components.continued_evaluation.history import Followed, Record
 from components.registry import store
 from pipeline.config import Config
-from pipeline.telling import make, shown, table, tell_next
+from pipeline.telling import BySlice, make, metrics_table, overall, shown, table, tell_next
 from pipeline.workspace import Workspace
 
 TITLES: dict[Action, str] = {
@@ -83,14 +83,14 @@ def tell(record: Record, model: str, console: Console) -> None:
         "previous": f"previous (v{found.previous})",
         "heuristic": "heuristic",
     }
-    models = [model for model in titles if model in found.metrics]
-    promoted = found.promoted.get("champion", {}).get(OVERALL, {})
+    values: dict[str, BySlice] = {
+        title: {OVERALL: {n: interval(v) for n, v in found.metrics[model][OVERALL].items()}}
+        for model, title in titles.items()
+        if model in found.metrics
+    }
+    values["at promotion"] = found.promoted.get("champion", {})
     heading = f"span {found.span}, {found.rows.total:,} rows"
-    metrics = table(heading, *(titles[model] for model in models), "at promotion")
-    for metric in found.metrics[models[0]][OVERALL]:
-        values = [found.metrics[model][OVERALL].get(metric) for model in models]
-        values.append(Value(value=promoted.get(metric)))
-        metrics.add_row(metric, *map(interval, values))
+    metrics = metrics_table(heading, values, overall(next(iter(values.values()))), {})
     drift = table("drift (the largest)", "against", "value", "limit")
     for one in farthest(found.moved)[:_DRIFTS]:
         drift.add_row(escape(one.column), one.against, f"{one.value:.3f}", f"{one.limit:g}")

@@ -49,14 +49,11 @@ class SlicedExecutor(tfx_executor.Executor):
                 evaluation.set_float_custom_property(metric, value)
         for failure in results["failures"]:
             logging.info("not blessed: %s", describe(failure))
-        _bless(output_dict[specs.BLESSING_KEY][0], not results["failures"])
-
-
-def _bless(blessing: types.Artifact, is_blessed: bool) -> None:
-    """Writes what TFX's executor writes, where it knows the thresholds."""
-    name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
-    Path(blessing.uri, name).touch()
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
+        # What TFX's executor writes, where it knows the thresholds.
+        blessing, is_blessed = output_dict[specs.BLESSING_KEY][0], not results["failures"]
+        name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
+        Path(blessing.uri, name).touch()
+        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
 
 
 class SlicedEvaluatorSpec(specs.EvaluatorSpec):

@@ -63,26 +63,22 @@ def custom_extractors(
     return [
         tfma.extractors.Extractor(
             stage_name=tfma.extractors.slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME,
-            ptransform=_ExtractSlices(predict, min_rows),
+            ptransform=_extract_slices(predict, min_rows),
         )
     ]
 
 
-class _ExtractSlices(beam.PTransform):
+@beam.ptransform_fn
+def _extract_slices(
+    extracts: beam.PCollection, predict: "_Predict", min_rows: int
+) -> beam.PCollection:
     """From Arrow record batches to one element per slice and chunk of rows."""
-
-    def __init__(self, predict: "_Predict", min_rows: int) -> None:
-        super().__init__()
-        self._predict = predict
-        self._min_rows = min_rows
-
-    def expand(self, extracts: beam.PCollection) -> beam.PCollection:
-        return (
-            extracts
-            | "Predict" >> beam.ParDo(self._predict)
-            | "BySlice" >> beam.GroupByKey()
-            | "DropSmall" >> beam.FlatMap(large_slice, self._min_rows)
-        )
+    return (
+        extracts
+        | "Predict" >> beam.ParDo(predict)
+        | "BySlice" >> beam.GroupByKey()
+        | "DropSmall" >> beam.FlatMap(large_slice, min_rows)
+    )
 
 
 def large_slice(grouped: tuple[SliceKey, Iterable[Part]], min_rows: int) -> Iterator[Any]:

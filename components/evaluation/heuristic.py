@@ -6,7 +6,6 @@ for rows with a missing value, and predicts the mean of the training rows in eac
 """
 
 import ast
-import difflib
 import glob
 import itertools
 import os
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.errors import PipelineStop
+from components.errors import PipelineStop, did_you_mean
 from components.features.table import FeatureTable
 from components.settings import Strict
 
@@ -29,8 +28,8 @@ _QUOTED = re.compile("`([^`]*)`")
 _EXAMPLE = "\"payment_type == 'Cash'\""
 _SAMPLES: dict[str, Any] = {"BYTES": "", "INT": 0, "FLOAT": np.float32(0)}
 _BATCH = 16_384
-_MINED_ROWS = 500_000
-"""A mined rule is chosen on so many rows; its predictions are learned from all of them."""
+_MINED = 30
+"""A mined rule is chosen on so many batches; its predictions are learned from all of them."""
 _MOST_BUCKETS = 32
 _CLIP = 1e-7
 
@@ -65,20 +64,18 @@ class Buckets(Strict):
 
     def of(self, rows: "pd.DataFrame") -> np.ndarray:
         """The bucket int64 [N] of each row."""
-        looked_at = rows[list(self.columns)]
-        there = looked_at.notna().all(axis=1).to_numpy()
+        there = rows[list(self.columns)].notna().all(axis=1).to_numpy()
+        known = rows.loc[there, list(self.columns)].infer_objects()
         ids: np.ndarray = np.full(len(rows), len(self.names()) - 1, np.int64)
-        ids[there] = self._of_whole(looked_at[there].infer_objects())
-        return ids
-
-    def _of_whole(self, rows: "pd.DataFrame") -> Any:
         if self.condition:
-            return _holds(self.condition, rows)
-        values = rows[self.columns[0]]
-        if self.values:
+            ids[there] = _holds(self.condition, known)
+        elif self.values:
             numbers = {value: number for number, value in enumerate(self.values, 1)}
-            return values.map(numbers).fillna(0)
-        return np.searchsorted(self.boundaries, values.astype(np.float64), "right")
+            ids[there] = known[self.columns[0]].map(numbers).fillna(0)
+        else:
+            numbers_of_rows = known[self.columns[0]].astype(np.float64)
+            ids[there] = np.searchsorted(self.boundaries, numbers_of_rows, "right")
+        return ids
 
 
 class Heuristic(Strict):
@@ -90,8 +87,7 @@ class Heuristic(Strict):
 
     def predict(self, rows: "pd.DataFrame") -> np.ndarray:
         """The predictions float32 [N, D]."""
-        table: np.ndarray = np.array(self.predictions, np.float32)
-        return table[self.buckets.of(rows)]
+        return np.array(self.predictions, np.float32)[self.buckets.of(rows)]
 
     def describe(self) -> dict[str, Any]:
         """The rule as JSON: its columns, and each bucket's content, rows and prediction."""
@@ -132,8 +128,11 @@ def heuristic_problems(
             f"'{MINED}'; a column whose name is no plain word stands between backticks (`)"
         )
         return
-    mistakes = (_column_problems(name, table, schema_columns) for name in columns.values())
-    problems = [problem for of_one in mistakes for problem in of_one]
+    problems = [
+        problem
+        for column in columns.values()
+        for problem in _column_problems(column, table, schema_columns)
+    ]
     yield from problems or _type_problems(rule, schema_columns)
 
 
@@ -158,8 +157,7 @@ def _column_problems(
     column: str, table: FeatureTable, schema_columns: Mapping[str, str]
 ) -> Iterator[str]:
     if column not in schema_columns:
-        close = difflib.get_close_matches(column, schema_columns, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f": {', '.join(schema_columns)}"
+        hint = did_you_mean(column, schema_columns) or f": {', '.join(schema_columns)}"
         yield f"the rule's column '{column}' is not in the schema{hint}. (A text needs quotes.)"
     elif column == table.label.column:
         yield f"the rule's column '{column}' is the label"
@@ -169,18 +167,22 @@ def _column_problems(
 
 def _type_problems(rule: str, schema_columns: Mapping[str, str]) -> Iterator[str]:
     """A number is compared with a text, or the whole is no condition."""
-    text, columns = _parsed(rule)
-    for node in ast.walk(ast.parse(text, mode="eval")):
-        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name):
-            column = columns[node.left.id]
-            wanted = "a quoted text" if schema_columns[column] == "BYTES" else "a number"
-            for value in (n.value for n in node.comparators if isinstance(n, ast.Constant)):
-                if isinstance(value, str) != (schema_columns[column] == "BYTES"):
-                    kind = schema_columns[column]
-                    yield f"the rule's column '{column}' is {kind}, so {value!r} must be {wanted}"
-                    return
     import pandas as pd
 
+    text, columns = _parsed(rule)
+    compared = [
+        (columns[node.left.id], constant.value)
+        for node in ast.walk(ast.parse(text, mode="eval"))
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name)
+        for constant in node.comparators
+        if isinstance(constant, ast.Constant)
+    ]
+    for column, value in compared:
+        kind = schema_columns[column]
+        if isinstance(value, str) != (kind == "BYTES"):
+            wanted = "a quoted text" if kind == "BYTES" else "a number"
+            yield f"the rule's column '{column}' is {kind}, so {value!r} must be {wanted}"
+            return
     sample = {name: [_SAMPLES[schema_columns[name]]] for name in columns.values()}
     try:
         _holds(rule, pd.DataFrame(sample))
@@ -212,14 +214,17 @@ def learn(rule: str, table: FeatureTable, split_folders: list[str]) -> Heuristic
     """
     files = sorted(f for folder in split_folders for f in glob.glob(os.path.join(folder, "*")))
     if rule == MINED:
-        buckets = mine(table.problem, *_first_rows(read_rows(files, table, table.raw_columns())))
+        import pandas as pd
+
+        batches = itertools.islice(read_rows(files, table, table.raw_columns()), _MINED)
+        rows, targets = zip(*batches, strict=True)
+        buckets = mine(table.problem, pd.concat(rows), np.concatenate(targets))
     else:
-        columns = sorted(set(_parsed(rule)[1].values()))
-        buckets = Buckets(columns=tuple(columns), condition=rule)
-    batches = read_rows(files, table, list(buckets.columns))
-    parts = ((buckets.of(columns), targets) for columns, targets in batches)
-    predictions, rows = _means(len(buckets.names()), parts)
-    return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=rows.tolist())
+        buckets = Buckets(columns=tuple(sorted({*_parsed(rule)[1].values()})), condition=rule)
+    read = read_rows(files, table, list(buckets.columns))
+    parts = ((buckets.of(columns), targets) for columns, targets in read)
+    predictions, counts = _means(len(buckets.names()), parts)
+    return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=counts.tolist())
 
 
 def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iterator[Rows]:
@@ -256,15 +261,6 @@ def _targets(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
     return labels.astype(np.float32)[:, None]
 
 
-def _first_rows(batches: Iterator[Rows]) -> Rows:
-    import pandas as pd
-
-    kept: list[Rows] = []
-    while sum(len(targets) for _, targets in kept) < _MINED_ROWS and (batch := next(batches, None)):
-        kept.append(batch)
-    return pd.concat([rows for rows, _ in kept]), np.concatenate([targets for _, targets in kept])
-
-
 def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:
     """The buckets, of one column, that learned on every other row predict the remaining best.
 
@@ -290,17 +286,16 @@ def mine(problem: str, rows: "pd.DataFrame", targets: np.ndarray) -> Buckets:
 def _candidate(column: str, values: "pd.Series") -> Buckets | None:
     """The most frequent texts, or a number's values if they are few, or its quantiles."""
     there = values.dropna().infer_objects()
-    distinct = (
-        there.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    )
-    if len(distinct) == 0 or (len(distinct) == 1 and len(there) == len(values)):
+    counts = there.value_counts().sort_index(kind="stable")
+    if len(counts) == 0 or (len(counts) == 1 and len(there) == len(values)):
         return None
     if there.dtype == object:
-        return Buckets(columns=(column,), values=tuple(distinct.index[:_MOST_BUCKETS]))
-    starts = np.sort(distinct.index.to_numpy())
-    if len(distinct) > _MOST_BUCKETS:
+        frequent = counts.sort_values(ascending=False, kind="stable").index[:_MOST_BUCKETS]
+        return Buckets(columns=(column,), values=tuple(frequent))
+    starts = counts.index
+    if len(counts) > _MOST_BUCKETS:
         starts = np.unique(there.quantile(np.linspace(0, 1, _MOST_BUCKETS + 1)[1:-1]))
-    return Buckets(columns=(column,), boundaries=tuple(float(start) for start in starts))
+    return Buckets(columns=(column,), boundaries=tuple(map(float, starts)))
 
 
 def _loss(problem: str, targets: np.ndarray, predictions: np.ndarray) -> float:

@@ -11,7 +11,7 @@ draws its blocks anew each time; here two evaluations of the same rows are equal
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,6 @@ BLOCK = "__block"
 _T = 2.093
 """Student's t, two-sided 95 %, of BLOCKS - 1 degrees of freedom."""
 
-_EMPTY = np.zeros(0)
-Sums = Mapping[str, float]
-
 
 @dataclass
 class Totals:
@@ -45,19 +42,16 @@ class Totals:
     """
 
     sums: Mapping[str, float] = field(default_factory=lambda: defaultdict(float))
-    buckets: np.ndarray = field(default_factory=lambda: _EMPTY.astype(np.int64))
-    counts: np.ndarray = field(default_factory=lambda: _EMPTY.reshape(0, 2))
+    buckets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
 
     def plus(self, other: "Totals", sign: int = 1) -> "Totals":
         """The totals of both sets of rows; with the sign -1, of those that are not in the other."""
         sums: defaultdict[str, float] = defaultdict(float, self.sums)
         for name, value in other.sums.items():
             sums[name] += sign * value
-        merged = _counted(
-            np.concatenate([self.buckets, other.buckets]),
-            np.concatenate([self.counts, sign * other.counts]),
-        )
-        return Totals(sums, *merged)
+        buckets = np.concatenate([self.buckets, other.buckets])
+        return Totals(sums, *_counted(buckets, np.concatenate([self.counts, sign * other.counts])))
 
 
 def _counted(buckets: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +160,7 @@ def area_under_precision_recall(totals: Totals) -> float:
     return _ratio(float(area), float(positives[-1]))
 
 
-def _correlation(sums: Sums) -> float:
+def _correlation(sums: Mapping[str, float]) -> float:
     rows = sums[ROWS]
     if rows <= 0:  # of a small slice, whose rows are all in the block that is left out
         return float("nan")
@@ -251,15 +245,15 @@ class _Combine(beam.CombineFn):
         self, accumulators: Iterable[dict[tuple[str, int], Totals]]
     ) -> dict[tuple[str, int], Totals]:
         merged: dict[tuple[str, int], Totals] = {}
-        for totals in accumulators:
-            for key, own in totals.items():
-                merged[key] = merged.get(key, Totals()).plus(own)
+        for key, own in (pair for totals in accumulators for pair in totals.items()):
+            merged[key] = merged.get(key, Totals()).plus(own)
         return merged
 
     def extract_output(
         self, totals: dict[tuple[str, int], Totals]
     ) -> dict[tfma.metrics.MetricKey, float]:
-        found, without = {}, {}
+        found: dict[str, dict[str, float]] = {}
+        without: dict[str, list[dict[str, float]]] = {}
         for model in self._models:
             blocks = [totals.get((model, block), Totals()) for block in range(BLOCKS)]
             whole = functools.reduce(Totals.plus, blocks)
@@ -267,27 +261,19 @@ class _Combine(beam.CombineFn):
             if self._intervals:
                 rest = (whole.plus(block, -1) for block in blocks)
                 without[model] = [measure(self._problem, others) for others in rest]
+        if BASELINE in without:
+            found[GAIN] = _less(found[CANDIDATE], found[BASELINE])
+            without[GAIN] = [*map(_less, without[CANDIDATE], without[BASELINE])]
         values = {_key(name, m): value for m in found for name, value in found[m].items()}
-        if self._intervals:
-            values |= dict(self._bounds(found, without))
+        for model, others in without.items():
+            for name, value in found[model].items():
+                low, high = interval(value, [one[name] for one in others])
+                values |= {_key(f"{name}/{LOW}", model): low, _key(f"{name}/{HIGH}", model): high}
         return values
 
-    def _bounds(
-        self, found: dict[str, dict[str, float]], without: dict[str, list[dict[str, float]]]
-    ) -> Iterator[tuple[tfma.metrics.MetricKey, float]]:
-        """Yields each metric's interval, and the gain over the baseline with its own."""
-        for name in metrics_of(self._problem):
-            for model, value in found.items():
-                ends = interval(value[name], [others[name] for others in without[model]])
-                keys = (_key(f"{name}/{end}", model) for end in (LOW, HIGH))
-                yield from zip(keys, ends, strict=True)
-            if BASELINE in found:
-                gain = found[CANDIDATE][name] - found[BASELINE][name]
-                pairs = zip(without[CANDIDATE], without[BASELINE], strict=True)
-                ends = interval(gain, [ours[name] - theirs[name] for ours, theirs in pairs])
-                yield _key(f"{name}/{GAIN}", CANDIDATE), gain
-                keys = (_key(f"{name}/{GAIN}/{end}", CANDIDATE) for end in (LOW, HIGH))
-                yield from zip(keys, ends, strict=True)
+
+def _less(values: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+    return {name: value - others[name] for name, value in values.items()}
 
 
 def _key(name: str, model: str) -> tfma.metrics.MetricKey:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -43,69 +43,61 @@ def write_results(uri: str, baseline: dict[str, Any], judgement: Judgement) -> d
     the AUC of a slice with one class, is null. With intervals, `intervals` has [value, low, high]
     in place of a value, and beside the models `gain`: the candidate's value less the baseline's.
     """
-    metrics, rows = metrics_by_slice(tfma.load_metrics(uri))
+    values = metrics_by_slice(tfma.load_metrics(uri))
     if baseline["kind"] == "heuristic":
-        metrics[HEURISTIC] = metrics.pop(BASELINE)
-    gain = {GAIN: metrics.pop(GAIN)} if GAIN in metrics else {}
-    plain = {model: _plain(by_slice) for model, by_slice in metrics.items()}
-    found: dict[str, Any] = {"baseline": baseline, "metrics": plain, "rows": rows}
+        values[HEURISTIC] = values.pop(BASELINE)
+    rows = {place: int(found[ROWS] or 0) for place, found in values[CANDIDATE].items()}
+    metrics: dict[str, ByPlace] = {
+        model: {place: dict(_measured(found)) for place, found in by_slice.items()}
+        for model, by_slice in values.items()
+        if model != GAIN
+    }
+    results: dict[str, Any] = {"baseline": baseline, "metrics": metrics, "rows": rows}
     if judgement.intervals:
-        found["intervals"] = dict(_all_intervals(metrics | gain))
-    found["failures"] = list(failures(plain, judgement.thresholds, baseline["kind"]))
+        results["intervals"] = {
+            model: {
+                place: {
+                    name: [value, found[f"{name}/{LOW}"], found[f"{name}/{HIGH}"]]
+                    for name, value in _measured(found)
+                }
+                for place, found in by_slice.items()
+            }
+            for model, by_slice in values.items()
+        }
+    results["failures"] = list(failures(metrics, judgement.thresholds, baseline["kind"]))
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
-        json.dump(found, file, indent=1, allow_nan=False)
-    return found
-
-
-def slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
-    """As `slices.slice_name`."""
-    return slices.slice_name((part.column, _value(part)) for part in key.single_slice_keys)
-
-
-def _value(part: metrics_for_slice_pb2.SingleSliceKey) -> str | int | float:
-    value = getattr(part, part.WhichOneof("kind"))
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+        json.dump(results, file, indent=1, allow_nan=False)
+    return results
 
 
 def metrics_by_slice(
     loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice],
-) -> tuple[dict[str, ByPlace], dict[str, int]]:
-    """Metrics by model (or GAIN), slice and name ('auc', 'auc/low', 'auc/high'), and row counts."""
+) -> dict[str, ByPlace]:
+    """TFMA's values by model (or GAIN), slice and name ('auc', 'auc/low', 'auc/high')."""
     metrics: dict[str, ByPlace] = {}
-    rows: dict[str, int] = {}
-    for entry in sorted(loaded, key=lambda entry: slice_name(entry.slice_key)):
-        place = slice_name(entry.slice_key)
+    for place, entry in sorted(((_place(e.slice_key), e) for e in loaded), key=lambda one: one[0]):
         for pair in entry.metric_keys_and_values:
             value = pair.value.double_value.value
-            if pair.key.is_diff:
-                continue
-            if pair.key.name == ROWS:
-                rows[place] = int(value)
-                continue
-            metric, *parts = pair.key.name.split("/")
-            model = GAIN if GAIN in parts else pair.key.model_name
-            name = "/".join([metric, *(part for part in parts if part != GAIN)])
-            metrics.setdefault(model, {}).setdefault(place, {})[name] = _finite(value)
-    return metrics, rows
+            if pair.value.HasField("double_value") and not pair.key.is_diff:
+                found = metrics.setdefault(pair.key.model_name, {}).setdefault(place, {})
+                found[pair.key.name] = value if math.isfinite(value) else None
+    return metrics
 
 
-def _plain(by_slice: ByPlace) -> ByPlace:
-    return {
-        place: {name: value for name, value in values.items() if "/" not in name}
-        for place, values in by_slice.items()
-    }
+def _place(key: metrics_for_slice_pb2.SliceKey) -> str:
+    """As `slices.slice_name`."""
+    parts = (
+        (part.column, getattr(part, part.WhichOneof("kind"))) for part in key.single_slice_keys
+    )
+    return slices.slice_name(
+        (column, value.decode(errors="backslashreplace") if isinstance(value, bytes) else value)
+        for column, value in parts
+    )
 
 
-def _all_intervals(metrics: dict[str, ByPlace]) -> Iterator[tuple[str, Any]]:
-    """Yields each model, or GAIN, and its [value, low, high] by slice and metric."""
-    for model, by_slice in metrics.items():
-        found: dict[str, dict[str, list[float | None]]] = {}
-        for place, values in by_slice.items():
-            names = [name for name in values if "/" not in name]
-            found[place] = {
-                n: [values[n], values[f"{n}/{LOW}"], values[f"{n}/{HIGH}"]] for n in names
-            }
-        yield model, found
+def _measured(values: Mapping[str, float | None]) -> Iterator[tuple[str, float | None]]:
+    """Yields the metrics, without the ends of their intervals and the number of rows."""
+    yield from ((n, value) for n, value in values.items() if "/" not in n and n != ROWS)
 
 
 def failures(
@@ -146,10 +138,6 @@ def _gain(metric: str, own: float | None, other: float | None) -> float | None:
     if own is None or other is None:
         return None
     return own - other if METRICS[metric].higher_is_better else other - own
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def describe(failure: dict[str, Any]) -> str:

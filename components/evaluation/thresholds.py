@@ -1,7 +1,6 @@
 """What a metric is called, which way is better, and what a candidate must reach.
 
-Measuring happens in `components.evaluation.metrics`, deciding in TFMA's validation of the
-thresholds that `components.evaluation.config` makes from these.
+Measuring happens in `components.evaluation.metrics`, deciding in `components.evaluation.results`.
 """
 
 from collections.abc import Iterator
@@ -45,19 +44,44 @@ CANDIDATE, BASELINE, HEURISTIC, LOGGED = "candidate", "baseline", "heuristic", "
 """The models' names in the results; LOGGED: what the candidate answered when it was asked."""
 
 LOW, HIGH, GAIN = "low", "high", "gain"
-"""Of TFMA's metrics beside the metrics: 'auc/low', 'auc/high', and of the candidate less the
-baseline 'auc/gain', 'auc/gain/low', 'auc/gain/high'."""
+"""The ends of intervals, as 'auc/low', and beside the models the candidate less the baseline."""
 
 LOGGED_PREDICTION = "__prediction"
 """The column of examples that has it."""
 
 
-class Threshold(Strict):
-    """A limit on one metric. Set at least one of the four limits."""
+class Bound(Strict):
+    """What a metric must reach, over all rows or in each slice of some columns."""
 
     metric: str
-    at_least: float | None = Field(default=None, description="The metric's own value.")
-    at_most: float | None = Field(default=None, description="The metric's own value.")
+    at_least: float | None = Field(None, description="The metric's own value.")
+    at_most: float | None = Field(None, description="The metric's own value.")
+    slices: list[str] | None = Field(
+        None, description="Holds for every slice of these columns, not over all rows."
+    )
+
+    def mistakes(self, problem: str) -> Iterator[str]:
+        """Yields what is wrong with it for a problem type, a sentence each."""
+        known = metrics_of(problem)
+        if self.metric not in known:
+            yield f"metric '{self.metric}' is not one of {problem}: {', '.join(known)}"
+            return
+        limits = [name for name in type(self).model_fields if name not in ("metric", "slices")]
+        given = {name for name in limits if getattr(self, name) is not None}
+        if not given:
+            yield f"set {', '.join(limits[:-1])} or {limits[-1]}"
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            yield f"at_least {self.at_least} is above at_most {self.at_most}"
+        margins = {name for name in given if name.startswith(("over_", "below_"))}
+        if margins and METRICS[self.metric].higher_is_better is None:
+            yield f"{self.metric} has no better direction; use at_least and at_most"
+        if self.slices is not None and not self.slices:
+            yield "slices is empty: name columns, or leave it out for all rows"
+
+
+class Threshold(Bound):
+    """A limit on one metric of a candidate. Set at least one of the four limits."""
+
     over_champion: float | None = Field(
         default=None,
         description="By how much, in the metric's better direction, the candidate must beat the "
@@ -67,10 +91,6 @@ class Threshold(Strict):
         default=None,
         description="The same against the heuristic, while there is no champion; negative: may "
         "fall short, as by chance with few test rows.",
-    )
-    slices: list[str] | None = Field(
-        default=None,
-        description="Holds for every slice of these columns, not over all rows.",
     )
 
 
@@ -92,21 +112,3 @@ class Judgement(Strict):
 def metrics_of(problem: str) -> list[str]:
     """The names of the metrics for a problem type."""
     return [name for name, metric in METRICS.items() if problem in metric.problems]
-
-
-def metric_problems(threshold: Threshold, problem: str) -> Iterator[str]:
-    """Yields what is wrong with a threshold for a problem type, a sentence each."""
-    known = metrics_of(problem)
-    if threshold.metric not in known:
-        yield f"metric '{threshold.metric}' is not one of {problem}: {', '.join(known)}"
-    least, most = threshold.at_least, threshold.at_most
-    margins = (threshold.over_champion, threshold.over_heuristic)
-    if all(limit is None for limit in (least, most, *margins)):
-        yield "set at_least, at_most, over_champion or over_heuristic"
-    if least is not None and most is not None and least > most:
-        yield f"at_least {least} is above at_most {most}"
-    metric = METRICS.get(threshold.metric)
-    if metric and metric.higher_is_better is None and margins != (None, None):
-        yield f"{threshold.metric} has no better direction; use at_least and at_most"
-    if threshold.slices is not None and not threshold.slices:
-        yield "slices is empty: name columns, or leave it out for all rows"

@@ -59,6 +59,6 @@ def test_a_project_is_made_and_takes_in_a_later_fix(template: Path, tmp_path: Pa
     tests = (
         "tests/pipeline/test_loading.py",
         "tests/pipeline/test_cli.py",
-        "tests/components/gate",
+        "tests/components/test_gate.py",
     )
     clones.run(shop, sys.executable, "-m", "pytest", *options, *tests)

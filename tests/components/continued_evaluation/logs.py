@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.continued_evaluation.logged import LabelledLog, ServedInputs
 from components.inference.columns import DTYPES, MISSING
@@ -75,35 +76,30 @@ class Place:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
+    def _log(self) -> dict[str, Any]:
+        return {
+            "predictions": str(self.log),
+            "registry": str(self.folder / "registry"),
+            "model_name": "small",
+            "version": 3,
+            "columns": json.dumps(samples.TYPES),
+            "code": "1",
+        }
+
     def labelled_log(self, **changes: Any) -> BaseComponent:
         """The component, on this place; `labels` and others may be changed."""
         labels = {"path": "labels", "pattern": "*.csv*", "key": "id", "label": "outcome"}
         given = {
-            "predictions": str(self.log),
-            "registry": str(self.folder / "registry"),
-            "model_name": "small",
-            "version": 3,
             "labels": json.dumps(labels | changes.pop("labels", {})),
             "labels_folder": str(self.labels),
             "span": "newest",
             "features": samples.TABLE.model_dump_json(),
-            "columns": json.dumps(samples.TYPES),
-            "code": "1",
         }
-        return LabelledLog(**given | changes)
+        return LabelledLog(**self._log() | given | changes)
 
     def served_inputs(self, **changes: Any) -> BaseComponent:
         """The component, on this place."""
-        given = {
-            "predictions": str(self.log),
-            "registry": str(self.folder / "registry"),
-            "model_name": "small",
-            "version": 3,
-            "days": 30,
-            "columns": json.dumps(samples.TYPES),
-            "code": "1",
-        }
-        return ServedInputs(**given | changes)
+        return ServedInputs(**self._log() | {"days": 30} | changes)
 
 
 def _column(table: list[Row], name: str, kind: str) -> np.ndarray:
@@ -143,13 +139,6 @@ def context(folder: Path) -> base_beam_executor.BaseBeamExecutor.Context:
 def read(examples: types.Artifact, split: str) -> list[Row]:
     """The examples of a split as rows of lists; [] where a value is missing."""
     shards = sorted(str(path) for path in Path(examples.uri, f"Split-{split}").iterdir())
-    records = tf.data.TFRecordDataset(shards, compression_type="GZIP").as_numpy_iterator()
-    return [_row(tf.train.Example.FromString(record)) for record in records]
-
-
-def _row(example: tf.train.Example) -> Row:
-    row: Row = {}
-    for name, feature in example.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        row[name] = list(getattr(feature, kind).value) if kind else []
-    return row
+    records = [*tf.data.TFRecordDataset(shards, compression_type="GZIP").as_numpy_iterator()]
+    rows = ExamplesToRecordBatchDecoder().DecodeBatch(records).to_pylist() if records else []
+    return [{name: value or [] for name, value in row.items()} for row in rows]

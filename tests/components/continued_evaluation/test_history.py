@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from components.continued_evaluation import history
-from components.continued_evaluation.decide import follow
 from components.continued_evaluation.decision import decide
+from components.continued_evaluation.judging import follow
 from components.continued_evaluation.settings import ContinuedEvaluation
 from components.errors import PipelineStop
 from components.registry import labels, store

@@ -48,19 +48,20 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return table
 
 
+_FEATURES = {
+    "BYTES": lambda text: {"bytes_list": tf.train.BytesList(value=[text.encode()])},
+    "INT": lambda number: {"int64_list": tf.train.Int64List(value=[number])},
+    "FLOAT": lambda number: {"float_list": tf.train.FloatList(value=[number])},
+}
+
+
 def encode(row: dict[str, Any]) -> bytes:
     """A row as a serialised tf.Example; None is absent."""
-    features = {}
-    for name, value in row.items():
-        if value is None:
-            continue
-        if TYPES[name] == "BYTES":
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-        elif TYPES[name] == "INT":
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        else:
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-        features[name] = feature
+    features = {
+        name: tf.train.Feature(**_FEATURES[TYPES[name]](value))
+        for name, value in row.items()
+        if value is not None
+    }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 

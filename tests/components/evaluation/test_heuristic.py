@@ -94,65 +94,70 @@ def predicted(made: Heuristic, rows: list[dict[str, Any]]) -> np.ndarray:
     return made.predict(frame([batch], made.buckets.columns))
 
 
-def table(**changes: Any) -> FeatureTable:
-    return FeatureTable.model_validate({**TABLE.model_dump(), "exclude": {}, **changes})
-
-
 def test_a_rule_predicts_the_training_rate_of_each_side_and_of_missing(tmp_path: Path) -> None:
     rows = samples.rows(1_000)
-    made = learned(tmp_path, "shop == 'A'", rows)
-    sides = [
-        [row["bought"] for row in rows if row["shop"] not in ("A", None)],
-        [row["bought"] for row in rows if row["shop"] == "A"],
-        [row["bought"] for row in rows if row["shop"] is None],
-    ]
+    made = learned(tmp_path, "shop == 'A' and hour < 12", rows)
+    sides: list[list[int]] = [[], [], []]
+    for row in rows:
+        side = 2 if row["shop"] is None else int(row["shop"] == "A" and row["hour"] < 12)
+        sides[side].append(row["bought"])
     assert made.rows == [len(side) for side in sides]
     overall = sum(sum(side) for side in sides) / 1_000
     expected = [(sum(side) + overall) / (len(side) + 1) for side in sides]
-    unseen = [{"shop": "A"}, {"shop": "never seen"}, {"shop": ""}, {"hour": 3}]
-    order = [expected[1], expected[0], expected[2], expected[2]]
+    early = {"shop": "A", "hour": 3}
+    unseen = [early, {**early, "shop": "never seen"}, {**early, "shop": ""}, {"shop": "A"}, {}]
+    order = [expected[1], expected[0], *[expected[2]] * 3]  # one of them is missing
     assert predicted(made, unseen)[:, 0] == pytest.approx(order)
     said = made.describe()
-    assert said["column"] == "shop"
+    assert said["column"] == "hour, shop"
     assert [bucket["holds"] for bucket in said["buckets"]] == ["does not hold", "holds", "missing"]
 
 
-def test_a_rule_may_be_about_several_columns(tmp_path: Path) -> None:
-    rows = samples.rows(1_000)
-    made = learned(tmp_path, "shop == 'A' and hour < 12", rows)
-    both = [row["bought"] for row in rows if row["shop"] == "A" and row["hour"] < 12]
-    overall = sum(row["bought"] for row in rows) / 1_000
-    answers = predicted(made, [{"shop": "A", "hour": 3}, {"shop": "A"}, {"hour": 3}])[:, 0]
-    assert answers[0] == pytest.approx((sum(both) + overall) / (len(both) + 1))
-    assert answers[1] == answers[2]  # one of them is missing
+NUMBERS = {name: {"kind": "numeric", "missing": "mean"} for name in ("hour", "bought")}
+LEARNED = {
+    "a side without rows has the overall rate, and none is certain": (
+        {},
+        "shop == 'B'",
+        [{"shop": "A", "bought": int(number < 3)} for number in range(4)],
+        [4, 0, 0],
+        [[0.75], [0.75], [0.75]],
+    ),
+    "classes have their shares, and one that is not in the table is left out": (
+        {"problem": "multiclass", "label": samples.MOODS},
+        "hour < 12",
+        [
+            {"hour": hour, "mood": mood}
+            for hour, moods in ((1, "sad sad calm"), (20, "glad"), (2, "angry"))
+            for mood in moods.split()
+        ],
+        [1, 3, 0],
+        [[0.25, 0.125, 0.625], [0.625, 0.3125, 0.0625], [0.5, 0.25, 0.25]],
+    ),
+    "a number is its mean": (
+        {"problem": "regression", "label": {"column": "score"}, "columns": NUMBERS, "slices": []},
+        "hour >= 9",
+        [{"hour": hour, "score": float(score)} for hour, score in ((1, 3), (1, 5), (9, 10))],
+        [2, 1, 0],
+        [[14 / 3], [8], [6]],
+    ),
+}
 
 
-def test_a_side_without_rows_predicts_the_overall_rate_and_none_is_certain(tmp_path: Path) -> None:
-    rows = [{"shop": "A", "bought": int(number < 3)} for number in range(4)]
-    made = learned(tmp_path, "shop == 'B'", rows)
-    assert [p for (p,) in made.predictions] == pytest.approx([0.75, 0.75, 0.75])
-
-
-def test_classes_get_their_shares(tmp_path: Path) -> None:
-    used = table(problem="multiclass", label=samples.MOODS)
-    rows = [
-        {"hour": hour, "mood": mood}
-        for hour, moods in ((1, "sad sad calm"), (20, "glad"), (2, "angry"))
-        for mood in moods.split()
-    ]
-    made = learned(tmp_path, "hour < 12", rows, used)
-    overall = np.array([2, 1, 1]) / 4
-    below, above = (np.array([2, 1, 0]) + overall) / 4, (np.array([0, 0, 1]) + overall) / 2
-    assert made.rows == [1, 3, 0]  # a class that is not in the table is left out
-    assert np.array(made.predictions) == pytest.approx(np.stack([above, below, overall]))
-
-
-def test_regression_predicts_the_mean(tmp_path: Path) -> None:
-    columns = {name: {"kind": "numeric", "missing": "mean"} for name in ("hour", "bought")}
-    used = table(problem="regression", label={"column": "score"}, columns=columns, slices=[])
-    rows = [{"hour": hour, "score": float(score)} for hour, score in ((1, 3), (1, 5), (9, 10))]
-    made = learned(tmp_path, "hour >= 9", rows, used)
-    assert [p for (p,) in made.predictions] == pytest.approx([(3 + 5 + 6) / 3, (10 + 6) / 2, 6])
+@pytest.mark.parametrize(
+    ("changes", "rule", "rows", "counts", "expected"), LEARNED.values(), ids=LEARNED
+)
+def test_a_bucket_predicts_its_mean_with_one_row_of_the_overall_mean(
+    tmp_path: Path,
+    changes: dict[str, Any],
+    rule: str,
+    rows: list[dict[str, Any]],
+    counts: list[int],
+    expected: list[list[float]],
+) -> None:
+    table = FeatureTable.model_validate({**TABLE.model_dump(), "exclude": {}, **changes})
+    made = learned(tmp_path, rule, rows, table)
+    assert made.rows == counts
+    assert np.array(made.predictions) == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize("planted", ["shop", "hour", "score"])

@@ -4,8 +4,8 @@ import pytest
 
 from components.evaluation.config import eval_config
 from components.evaluation.results import failures
-from components.evaluation.thresholds import Judgement, Threshold, metric_problems
-from tests.components.evaluation.samples import MOODS, TABLE
+from components.evaluation.thresholds import Judgement, Threshold
+from tests.components.evaluation.samples import TABLE
 
 
 def overall(**metrics: float | None) -> dict[str, dict[str, float | None]]:
@@ -55,14 +55,6 @@ def test_all_slices_are_computed_once() -> None:
     assert slices == [[], ["shop"], ["hour", "shop"]]
 
 
-def test_named_classes_are_compared_by_index() -> None:
-    table = TABLE.model_validate(
-        {**TABLE.model_dump(), "problem": "multiclass", "label": MOODS, "exclude": {}}
-    )
-    config = eval_config(table, Judgement(min_slice_size=1, thresholds=[]), "heuristic")
-    assert {spec.label_key for spec in config.model_specs} == {"label_index"}
-
-
 @pytest.mark.parametrize(
     ("limits", "problem", "sentence"),
     [
@@ -74,9 +66,9 @@ def test_named_classes_are_compared_by_index() -> None:
     ],
 )
 def test_a_wrong_threshold_is_named(limits: dict[str, Any], problem: str, sentence: str) -> None:
-    (message,) = metric_problems(Threshold.model_validate(limits), problem)
+    (message,) = Threshold.model_validate(limits).mistakes(problem)
     assert sentence in message
 
 
 def test_a_right_threshold_has_no_problems() -> None:
-    assert not list(metric_problems(Threshold(metric="log_loss", over_heuristic=0.0), "binary"))
+    assert not list(Threshold(metric="log_loss", over_heuristic=0.0).mistakes("binary"))
