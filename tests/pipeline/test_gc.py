@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from typer.testing import CliRunner
 
 from components.errors import PipelineStop
 from components.registry import labels, store
 from components.registry.labels import Mover
 from pipeline import gc, loading
+from pipeline.cli import app
 from tests.end_to_end.project import Project
 
 DAY = 86_400
@@ -173,9 +175,11 @@ def test_rubbish_goes_and_what_is_young_or_kept_or_not_ours_stays(made: Made) ->
     assert [path for path in belongings if not path.exists()] == []
 
 
-def test_bad_days_do_not_drive_out_the_last_good_run(made: Made) -> None:
-    old = made.run("1", Trainer=OK, RegistryPush=OK)
-    good = made.run("2", Trainer=OK, RegistryPush=OK)
+@pytest.mark.parametrize("last", ["RegistryPush", "Decide"])
+def test_bad_days_do_not_drive_out_the_last_good_run(made: Made, last: str) -> None:
+    """Nor the last good evaluation of a champion."""
+    old = made.run("1", Trainer=OK, **{last: OK})
+    good = made.run("2", Trainer=OK, **{last: OK})
     bad = [made.run(str(day), ExampleGen=OK, Gate=FAILED) for day in (3, 4, 5)]
     made.gc(keep_runs=2)
     assert [path.exists() for path in old + good] == [False, False, True, True]
@@ -184,14 +188,6 @@ def test_bad_days_do_not_drive_out_the_last_good_run(made: Made) -> None:
         [True, False],
         [True, False],
     ]
-
-
-def test_bad_days_do_not_drive_out_the_last_good_evaluation_of_a_champion(made: Made) -> None:
-    (good,) = made.run("1", Decide=OK)
-    for day in (2, 3, 4):
-        made.run(str(day), ExampleGen=OK, SpanGate=FAILED)
-    made.gc(keep_runs=3)
-    assert good.exists()
 
 
 def test_metadata_that_cannot_be_written_is_told_and_nothing_goes(made: Made) -> None:
@@ -401,15 +397,11 @@ def test_killed_while_removing_a_version_it_is_gone_and_swept_by_the_next_push(
     assert store.list_versions(str(folder)) == [2, 3]
 
 
-@pytest.mark.parametrize(
-    ("keep_runs", "older_than", "words"),
-    [(0, 7, "--keep-runs is 0; it must be at least 1"), (3, -1, "--older-than is -1; it is a")],
-)
-def test_wrong_numbers_are_refused(
-    tmp_path: Path, keep_runs: int, older_than: int, words: str
-) -> None:
-    with pytest.raises(PipelineStop, match=words):
-        gc.main("development", [f"workspace={tmp_path}"], keep_runs, older_than, True)
+@pytest.mark.parametrize("wrong", ["--keep-runs=0", "--older-than=-1"])
+def test_wrong_numbers_are_refused(made: Made, wrong: str) -> None:
+    done = CliRunner().invoke(app, ["gc", f"--set=workspace={made.root}", "--yes", wrong])
+    assert done.exit_code == 2
+    assert "or equal to" in done.output
 
 
 def test_without_a_workspace_there_is_nothing_to_do_and_none_is_made(
