@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.core.data import InMemory
-from components.trainer.core.learning_rate import Schedule
-from components.trainer.core.loop import Progress, Training, TrainingError
+from components.trainer.core.loop import Progress, Schedule, Training, TrainingError
 from tests.components.trainer import small_training as small
 
 
