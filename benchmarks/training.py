@@ -10,12 +10,10 @@ several machines.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -152,18 +150,10 @@ def _strategies(made: Bench, data: Path) -> None:
 
 def _workers(made: Bench, data: Path, model: dict[str, Any], options: dict[str, Any]) -> float:
     """The rate of two processes that train together; the first one's."""
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    folder = _fresh(made)
-    options = options | {"strategy": "multi_worker"}
-    clusters = [
-        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-        for index in range(2)
-    ]
+    from components.multi_worker.run import loopback
+
+    folder, options = _fresh(made), options | {"strategy": "multi_worker"}
+    clusters = loopback(2)
     steps = [partial(training, folder, data, model, options, _INPUTS, 1, c) for c in clusters]
     with ThreadPoolExecutor() as pool:
         first, _ = pool.map(alone, steps)
@@ -181,6 +171,10 @@ def _many_rows(made: Bench, data: Path, rows: int) -> None:
     made.figures["many rows"] = found._asdict()
 
 
+def _rate(made: Bench, data: Path, *settings: Any, **others: Any) -> float:
+    return _last_rate(_progress(made, data, *settings, **others))
+
+
 def _progress(
     made: Bench,
     data: Path,
@@ -192,10 +186,6 @@ def _progress(
     step = partial(training, _fresh(made), data, model, options, inputs, devices)
     found: dict[str, Any] = alone(step).result
     return found
-
-
-def _rate(made: Bench, data: Path, *settings: Any, **others: Any) -> float:
-    return _last_rate(_progress(made, data, *settings, **others))
 
 
 def _last_rate(progress: dict[str, Any]) -> float:

@@ -3,6 +3,7 @@
 One proof with real runs; the rest on a workspace made by hand, for what runs take long to come to.
 """
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -10,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -271,19 +271,29 @@ def test_what_cannot_be_removed_is_named(
     assert f"not removed: {old} (Permission denied)" in output
 
 
+def _asked(made: Made, answer: str, *arguments: str, meanwhile: Any = bool) -> tuple[int, str]:
+    """Runs it on a terminal, and answers its question; the exit code, and what it said."""
+    ours, theirs = pty.openpty()
+    process = _start(made, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    output = b""
+    while b"Remove it? [y/N]" not in output:
+        output += os.read(ours, 4096)
+    meanwhile()
+    os.write(ours, f"{answer}\n".encode())
+    with contextlib.suppress(OSError):  # how Linux tells a terminal's end
+        while part := os.read(ours, 4096):
+            output += part
+    return process.wait(), output.decode()
+
+
 @pytest.mark.parametrize(("answer", "left"), [("n", True), ("y", False)])
 def test_on_a_terminal_it_asks(made: Made, answer: str, left: bool) -> None:
     (old,) = made.run("1", Trainer=OK)
     made.run("2", Trainer=OK)
-    ours, theirs = pty.openpty()
-    process = _start(made, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    os.write(ours, f"{answer}\n".encode())
-    output = b"".join(_read(ours)).decode()
-    assert process.wait() == 0, output
-    assert "Remove it? [y/N]" in output
+    code, output = _asked(made, answer)
+    assert (code, old.exists()) == (0, left), output
     assert str(old) in output
-    assert old.exists() == left
 
 
 def test_waits_for_a_run_that_is_live(made: Made) -> None:
@@ -305,15 +315,6 @@ def _start(made: Made, *arguments: str, **streams: Any) -> "subprocess.Popen[byt
     command = [sys.executable, "-m", "pipeline", "gc", f"--set=workspace={made.root}"]
     command += ["--keep-runs=1", *arguments]
     return subprocess.Popen(command, cwd=loading.PROJECT, **streams)
-
-
-def _read(terminal: int) -> Iterator[bytes]:
-    """To its end, which Linux tells by an error."""
-    while True:
-        try:
-            yield os.read(terminal, 4096)
-        except OSError:
-            return
 
 
 SHORT = "registry.retention={versions: 2, days: 30}"
@@ -361,20 +362,16 @@ def test_what_only_old_versions_named_goes_after_them(made: Made) -> None:
 
 
 def test_a_version_that_gets_a_label_after_it_was_shown_stays(made: Made) -> None:
-    folder = made.add_versions(200, 190, 180, 5)
-    ours, theirs = pty.openpty()
-    arguments = ("--set=registry.retention={versions: 1, days: 30}",)
-    process = _start(made, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    output = b""
-    while b"[y/N]" not in output:
-        output += os.read(ours, 4096)
-    labels.promote(str(folder), 2, Mover("ann", "by hand"), over=None)
-    os.write(ours, b"y\n")
-    output += b"".join(_read(ours))
-    assert process.wait() == 1, output.decode()
-    assert b"Version 2 is champion, and stays." in output
-    assert store.list_versions(str(folder)) == [2, 4]
+    folder = str(made.add_versions(200, 190, 180, 5))
+    code, output = _asked(
+        made,
+        "y",
+        "--set=registry.retention={versions: 1, days: 30}",
+        meanwhile=lambda: labels.promote(folder, 2, Mover("ann", "by hand"), over=None),
+    )
+    assert code == 1, output
+    assert "Version 2 is champion, and stays." in output
+    assert store.list_versions(folder) == [2, 4]
 
 
 def test_killed_while_removing_a_version_it_is_gone_and_swept_by_the_next_push(
