@@ -62,8 +62,9 @@ def create(options: dict[str, Any]) -> tf.distribute.Strategy:
     """
     check(options)
     name = options["strategy"]
-    several = len(tf.config.list_physical_devices("GPU")) > 1
-    if name == "mirrored" or (name == "auto" and several):
+    if name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
+        name = "mirrored"
+    if name == "mirrored":
         return tf.distribute.MirroredStrategy(_copies())
     if name == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
