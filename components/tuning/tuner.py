@@ -77,7 +77,7 @@ class LoopTuner(base_tuner.BaseTuner):
     def _train(self, name: str, values: dict[str, Any]) -> dict[str, float]:
         """The evaluation of the weights that the Trainer would export."""
         training = Training(**self._splits, settings=overlay(self._settings, values))
-        training.run(lambda progress: PROGRESS.info("%s: %s", name, progress))
+        training.run(lambda line: PROGRESS.info("%s: %s", name, line))
         return training.evaluate()
 
     def on_search_end(self) -> None:

@@ -50,28 +50,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return settings["initial"] * rise * factor
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is."""
-
-    step: int
-    steps: int
-    loss: float
-    """Mean over the steps since the last report."""
-    examples_per_second: float
-    seconds_left: float
-    evaluation: dict[str, float]
-    """Metrics on the eval split, `loss` among them."""
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        return (
-            f"step {self.step:,} of {self.steps:,}, loss {self.loss:.4f}, "
-            f"eval loss {self.evaluation['loss']:.4f}, "
-            f"{self.examples_per_second:,.0f} examples/s, {self.seconds_left:.0f} s left"
-        )
-
-
 @dataclass
 class Position:
     """Where a training is, beside its variables."""
@@ -160,7 +138,7 @@ class Training:
 
     def run(
         self,
-        report: Callable[[Progress], None],
+        report: Callable[[str], None],
         pause: Callable[["Training"], None] = lambda _: None,
     ) -> None:
         """Trains on from `position` to the end, or until early stopping.
@@ -168,7 +146,7 @@ class Training:
         The model is left with the best weights, or with the last ones without early stopping.
 
         Args:
-          report: hears of each evaluation.
+          report: hears of each evaluation, in a line for a person.
           pause: called between stretches of steps, about once a second or more often; it may save
             the training, and end it by raising.
 
@@ -299,7 +277,10 @@ class Training:
             for variable, best in zip(self.model.variables, self.best_weights, strict=False):
                 variable.value.assign(best)
         left = (self.steps - here.step) / steps_a_second
-        report(Progress(here.step, self.steps, loss, rate, left, evaluation))
+        report(
+            f"step {here.step:,} of {self.steps:,}, loss {loss:.4f}, "
+            f"eval loss {evaluation['loss']:.4f}, {rate:,.0f} examples/s, {left:.0f} s left"
+        )
 
     def _should_stop(self, evaluation: dict[str, float]) -> bool:
         stopping, here = self.options["early_stopping"], self.position
