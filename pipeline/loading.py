@@ -76,7 +76,7 @@ def _read_with_bases(
     """The settings of a file, over those of its base; notes where each was written."""
     path = configs / f"{name}.yaml"
     known = names(configs)
-    if not re.fullmatch(r"[^/\0]{1,200}", name) or not path.is_file():
+    if not re.fullmatch(r"[^\0]{1,200}", name) or not path.is_file():
         raise PipelineStop(
             f"There is no configuration '{name:.100}'{did_you_mean(name[:100], known)}. "
             f"{configs} has: {', '.join(known) or 'none'}."
