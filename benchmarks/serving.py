@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -107,16 +107,22 @@ def in_process(folder: str, rows: Rows, seconds: float) -> Callable[[], list[flo
     from components.inference.columns import from_rows
     from components.inference.model import LoadedVersion, choose
 
-    def work() -> list[float]:
-        loaded = LoadedVersion(choose(folder))
-        spent = []
-        until = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < until:
-            loaded.predict(from_rows(loaded.signature, rows))
-            spent.append(time.perf_counter() - began)
-        return _summed_up(spent, seconds)
+    loaded = LoadedVersion(choose(folder))
 
-    return work
+    async def ask() -> None:
+        loaded.predict(from_rows(loaded.signature, rows))
+
+    return lambda: _summed_up(asyncio.run(_timed(ask, seconds)), seconds)
+
+
+async def _timed(ask: Callable[[], Awaitable[None]], seconds: float) -> list[float]:
+    """The seconds of each request, one after the other without a pause."""
+    spent = []
+    until = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until:
+        await ask()
+        spent.append(time.perf_counter() - began)
+    return spent
 
 
 def asked(
@@ -140,20 +146,20 @@ def asked(
 async def by_rest(
     addresses: tuple[str, str], model: str, rows: Rows, seconds: float
 ) -> list[float]:
-    """Asks on one connection without a pause, with as little work of its own as can be."""
+    """Asks on one connection, with as little work of its own as can be."""
     body = json.dumps({"instances": rows}).encode()
     head = f"POST /v1/models/{model}:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}"
     host, _, port = addresses[0].partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    spent = []
-    until = time.perf_counter() + seconds
-    while (began := time.perf_counter()) < until:
+
+    async def ask() -> None:
         writer.write(f"{head}\r\n\r\n".encode() + body)
         answer = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(re.findall(rb"content-length: (\d+)", answer)[0]))
-        spent.append(time.perf_counter() - began)
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer.decode())
+
+    spent = await _timed(ask, seconds)
     writer.close()
     return spent
 
@@ -173,16 +179,11 @@ async def by_grpc(
         tensor = request.inputs.add(name=name, datatype=datatype, shape=[len(rows)])
         values = [row[name].encode() if kind == "bytes" else row[name] for row in rows]
         getattr(tensor.contents, f"{kind}_contents").extend(values)
-    spent = []
     # Else all clients of this process would share one connection.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with aio.insecure_channel(addresses[1], options) as channel:
         stub = stubs.GRPCInferenceServiceStub(channel)
-        until = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < until:
-            await stub.ModelInfer(request)
-            spent.append(time.perf_counter() - began)
-    return spent
+        return await _timed(lambda: stub.ModelInfer(request), seconds)
 
 
 if __name__ == "__main__":

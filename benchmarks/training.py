@@ -4,21 +4,16 @@
     python -m benchmarks.training --rows 10000000    # that many rows from disk, and nothing else
 
 Each training is a process of its own. Input and fit: the template's transformed rows, its batch
-size and hidden layers; the template has MirroredStrategy on its one device, ours none. Strategies:
-their replicas share the processors of this machine, so they cost here what they would bring on
-several machines.
+size and hidden layers; the template has MirroredStrategy on its one device, ours none.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +57,6 @@ def main() -> None:
             return
         _beside_template(made)
         _checkpoints(made, data)
-        _strategies(made, data)
 
 
 def _beside_template(made: Bench) -> None:
@@ -77,11 +71,13 @@ def _beside_template(made: Bench) -> None:
         with made.step(f"input and fit, {number + 1} of 3"):
             rates["template"].append(alone(partial(template.input_and_fit, copy, _STEPS)).result)
             options = {"steps": 30_000, "global_batch_size": template.BATCH}
-            rates["ours"].append(_rate(made, rows, model, options, inputs=inputs))
-    theirs, ours = (sorted(found)[1] for found in rates.values())
-    lines = [["input and fit, batch 40", theirs, ours, ours / theirs]]
+            ours = _progress(made, rows, model, options, inputs)["position"]["evaluations"]
+            # Of the second half: nothing is traced or opened then.
+            rates["ours"].append(ours[-1]["examples_per_second"])
+    middle, own = (sorted(found)[1] for found in rates.values())
+    lines = [["input and fit, batch 40", middle, own, own / middle]]
     made.tell("\nexamples/s", "template", "ours", "ratio", rows=lines)
-    made.target("input and fit, times the template's", ours / theirs, 4.0, at_least=True)
+    made.target("input and fit, times the template's", own / middle, 4.0, at_least=True)
     made.figures["input and fit"] = rates
 
 
@@ -127,49 +123,6 @@ def _whole(step: Callable[[], Callable[[], Any]]) -> None:
     step()()
 
 
-def _strategies(made: Bench, data: Path) -> None:
-    lines = []
-    for network, model, batch in (("taxi", _TAXI, _BATCH), ("wide", _WIDE, 1024)):
-        few = 300 if model is _WIDE else _STEPS
-        options = {"steps": few, "global_batch_size": batch}
-        rates = {}
-        with made.step(f"strategies, hidden layers {model['hidden']}"):
-            rates["one device"] = _rate(made, data, model, options)
-            rates["one device, rows from disk"] = _rate(
-                made, data, model, options | {"memory_mib": 1.0}
-            )
-            mirrored = options | {"strategy": "mirrored"}
-            rates["mirrored, 2 devices"] = _rate(made, data, model, mirrored, devices=2)
-            rates["multi_worker, 2 processes"] = _workers(made, data, model, options)
-        base = rates["one device"]
-        lines += [[f"{network}: {n}", rate, rate / base] for n, rate in rates.items()]
-        made.figures[f"strategies, {network}"] = rates
-        share = rates["multi_worker, 2 processes"] / base
-        limit = 0.35 if model is _TAXI else 0.8
-        made.target(f"two workers, {network}, of one device", share, limit, at_least=True)
-    made.tell(f"\n{os.cpu_count()} processors", "examples/s", "of one device", rows=lines)
-
-
-def _workers(made: Bench, data: Path, model: dict[str, Any], options: dict[str, Any]) -> float:
-    """The rate of two processes that train together; the first one's."""
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    folder = _fresh(made)
-    options = options | {"strategy": "multi_worker"}
-    clusters = [
-        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-        for index in range(2)
-    ]
-    steps = [partial(training, folder, data, model, options, _INPUTS, 1, c) for c in clusters]
-    with ThreadPoolExecutor() as pool:
-        first, _ = pool.map(alone, steps)
-    return _last_rate(first.result)
-
-
 def _many_rows(made: Bench, data: Path, rows: int) -> None:
     with made.step(f"{rows:,} rows, one pass"):
         step = partial(training, _fresh(made), data, _TAXI, {"epochs": 1}, _INPUTS)
@@ -186,25 +139,16 @@ def _progress(
     data: Path,
     model: dict[str, Any],
     options: dict[str, Any],
-    devices: int = 1,
     inputs: dict[str, Any] = _INPUTS,
 ) -> dict[str, Any]:
-    step = partial(training, _fresh(made), data, model, options, inputs, devices)
-    found: dict[str, Any] = alone(step).result
+    found: dict[str, Any] = alone(
+        partial(training, _fresh(made), data, model, options, inputs)
+    ).result
     return found
 
 
-def _rate(made: Bench, data: Path, *settings: Any, **others: Any) -> float:
-    return _last_rate(_progress(made, data, *settings, **others))
-
-
-def _last_rate(progress: dict[str, Any]) -> float:
-    """Examples/s of the second half: nothing is traced or opened then."""
-    return float(progress["position"]["evaluations"][-1]["examples_per_second"])
-
-
 def _fresh(made: Bench) -> Path:
-    return made.scratch / f"training-{len([*made.scratch.glob('training-*')])}-{time.time_ns()}"
+    return made.scratch / f"training-{time.time_ns()}"
 
 
 def training(
@@ -213,8 +157,6 @@ def training(
     model: dict[str, Any],
     options: dict[str, Any],
     inputs: dict[str, Any],
-    devices: int = 1,
-    cluster: str = "",
 ) -> Callable[[], dict[str, Any]]:
     """Ready to train, and to give the last checkpoint's progress.
 
@@ -224,20 +166,10 @@ def training(
       model: Settings that differ from a plain network's.
       options: Settings of the training; `steps`, `global_batch_size` and others.
       inputs: The feature spec.
-      devices: How many logical devices the processor is.
-      cluster: TF_CONFIG of one of several workers.
     """
-    if cluster:
-        os.environ["TF_CONFIG"] = cluster
-    import tensorflow as tf
-
     from components.trainer.core.job import Job, train
     from pipeline.config import Model, training_model
 
-    if devices > 1:
-        (processor,) = tf.config.list_physical_devices("CPU")
-        each = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
-        tf.config.set_logical_device_configuration(processor, each)
     plain: dict[str, Any] = {
         "seed": 1,
         "global_batch_size": _BATCH,

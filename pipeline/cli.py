@@ -193,10 +193,11 @@ def gc(
     config: ConfigName = "development",
     set_: Overrides = None,
     keep_runs: Annotated[
-        int, typer.Option(metavar="N", help="Keep what the last N runs of each pipeline need.")
+        int,
+        typer.Option(metavar="N", min=1, help="Keep what the last N runs of each pipeline need."),
     ] = 3,
     older_than: Annotated[
-        int, typer.Option(metavar="DAYS", help="Keep younger checkpoints, logs and reports.")
+        int, typer.Option(metavar="DAYS", min=0, help="Keep younger checkpoints, logs and reports.")
     ] = 7,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
 ) -> int:

@@ -369,8 +369,8 @@ class Config(Settings):
                 yield ("model", "first_phase"), f"is for classes, and this is {table.problem}"
             for name in self.model.first_phase.features:
                 if not isinstance(table.columns.get(name), Numeric | Bucketized):
-                    path = ("model", "first_phase", "features")
-                    yield path, f"'{name}' is no numeric or bucketized feature of the table"
+                    at = ("model", "first_phase", "features")
+                    yield at, f"'{name}' is no numeric or bucketized feature of the table"
         if rebalance is None:
             return
         path, classes = ("training", "rebalance"), len(table.label.classes or (0, 1))

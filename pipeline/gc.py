@@ -7,7 +7,6 @@ then is found the next time.
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -38,14 +37,16 @@ _GOING = ".gc-"
 """The prefix of what is being removed."""
 _FEW = 5
 """So many paths of a kind are shown."""
-
 _ENDED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _LAST_NODES = ("RegistryPush", "Decide")
 """Of a training, and of an evaluation of a champion."""
 _DAY = 86_400
 _LOG = re.compile(r".+-\d{8}-\d{6}-(?:.+-)?\d+\.log")
-_KEY = re.compile(r"[0-9a-f]{16}")
 _REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
+_INSIDE = re.compile(r'/pipeline_root/([^"]+)"')
+
+Groups = dict[str, list[Path]]
+"""What can go, by its title."""
 
 
 @dataclass
@@ -54,11 +55,9 @@ class Kept:
 
     runs: set[str] = field(default_factory=set)
     """Ids of the runs, and of those that made the versions: their logs and reports stay."""
-    executions: set[int] = field(default_factory=set)
-    """Those that ended well, of the kept runs."""
     artifacts: set[int] = field(default_factory=set)
-    since: dict[str, float] = field(default_factory=dict)
-    """By pipeline, when its oldest kept run began (epoch)."""
+    pipelines: set[str] = field(default_factory=set)
+    """Those that the metadata know; other folders are left alone."""
     named: set[PurePath] = field(default_factory=set)
     """Folders, relative to the pipeline root, that a version's manifest names."""
     versions: int = 0
@@ -82,8 +81,7 @@ def list_checkpoints(config_name: str, overrides: list[str], as_json: bool) -> N
     for one in found:
         step = "none yet" if one["step"] is None else f"{one['step']:,} of {one['steps'] or 0:,}"
         damaged = f" ({one['damaged']} unreadable)" if one["damaged"] else ""
-        written = _time(one["touched"])[:16].replace("T", " ")
-        of = Text(_training_in_words(one["identity"]))
+        written, of = _time(one["touched"])[:16].replace("T", " "), Text(_words(one["identity"]))
         lines.add_row(one["key"], of, step + damaged, decimal(one["size"]), written)
     print_whole(console, lines)
     console.print()
@@ -102,10 +100,9 @@ def trainings(root: Path) -> list[dict[str, Any]]:
     read is None.
     """
     found = []
-    for folder in root.glob("*"):
-        # A training that ends meanwhile takes its folder along.
-        with contextlib.suppress(FileNotFoundError):
-            if _KEY.fullmatch(folder.name) and folder.is_dir():
+    for folder in root.glob("[0-9a-f]" * 16):
+        with contextlib.suppress(FileNotFoundError):  # one that ends takes its folder along
+            if folder.is_dir():
                 found.append(_training(folder))
     return sorted(found, key=lambda one: one["touched"], reverse=True)
 
@@ -129,24 +126,21 @@ def _training(folder: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """What a file holds; {} where it cannot be read."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if isinstance(content := json.loads(path.read_bytes()), dict):
+            return content
+    return {}
 
 
-def _training_in_words(identity: Mapping[str, Any] | None) -> str:
+def _words(identity: Mapping[str, Any] | None) -> str:
     """What tells one training from another at a glance; `identity.json` holds everything."""
-    if identity is None:
+    try:
+        known = identity["identity"]["hyperparameters"]["training"]  # type: ignore[index]
+        started = identity["started"][:16].replace("T", " ")  # type: ignore[index]
+        facts = [f"{name} {known[name]}" for name in ("epochs", "steps", "seed") if known[name]]
+        return ", ".join([identity["pipeline"], f"{started} UTC", *facts])  # type: ignore[index]
+    except (KeyError, TypeError):
         return "unreadable"
-    training: Any = identity
-    for name in ("identity", "hyperparameters", "training"):
-        training = training.get(name) if isinstance(training, Mapping) else None
-    known = training if isinstance(training, Mapping) else {}
-    facts = [f"{name} {known[name]}" for name in ("epochs", "steps", "seed") if known.get(name)]
-    started = str(identity.get("started", "?"))[:16].replace("T", " ")
-    return ", ".join([str(identity.get("pipeline", "?")), f"{started} UTC", *facts])
 
 
 def _time(moment: float) -> str:
@@ -174,10 +168,9 @@ def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int
     """Shows what can go, asks on a terminal, and removes it.
 
     Raises:
-      PipelineStop: an argument is wrong, or something cannot be read that says what is needed.
+      PipelineStop: something cannot be read that says what is needed, or cannot be written.
     """
     config = loading.load(config_name, overrides)
-    _check(keep_runs, older_than)
     workspace = Workspace(loading.PROJECT / config.workspace)
     console = Console(highlight=False, soft_wrap=True)
     if not workspace.root.is_dir():
@@ -190,50 +183,22 @@ def main(config_name: str, overrides: list[str], keep_runs: int, older_than: int
 
     # To the end, so that no run takes from the cache what is about to go.
     with workspace.locked(wait):
-        return _collect(config_name, config, workspace, keep_runs, older_than, yes, console)
-
-
-def _check(keep_runs: int, older_than: int) -> None:
-    if keep_runs < 1:
-        raise PipelineStop(
-            f"--keep-runs is {keep_runs}; it must be at least 1, the last run of each pipeline. "
-            "To compute everything again, delete pipeline_root/ in the workspace."
-        )
-    if older_than < 0:
-        raise PipelineStop(f"--older-than is {older_than}; it is a number of days, 0 or more.")
-
-
-def _collect(
-    config_name: str,
-    config: Config,
-    workspace: Workspace,
-    keep_runs: int,
-    older_than: int,
-    yes: bool,
-    console: Console,
-) -> int:
-    store = _open(workspace.metadata)
-    kept = _kept(workspace, store, keep_runs)
-    old_versions = _old_versions(config, workspace.registry)
-    kept.versions -= sum(map(len, old_versions.values()))
-    groups = _groups(workspace, store, kept, older_than, old_versions)
-    what_stays = _what_stays(kept, keep_runs)
-    if old_versions:
-        what_stays += " What only the removed versions needed can go the next time."
-    if store is None and workspace.pipeline_root.is_dir():
-        what_stays += f" No {shown(workspace.metadata)}, so the artifacts are not looked at."
-    if not groups:
-        console.print(f"Nothing to remove. {what_stays}")
-        return 0
-    _show(groups, console)
-    console.print(f"\n{what_stays}")
-    if not _agreed(yes, console):
-        return 0
-    paths = [path for group in groups.values() for path in group]
-    freed = sum(measure(path)[0] for path in paths)
-    failures = _remove_all(paths, workspace, store)
-    _tell(freed - sum(_size_left(path) for path in failures), failures, config_name, console)
-    return 1 if failures else 0
+        store = _open(workspace.metadata)
+        kept, old = _kept(workspace, store, keep_runs), _old_versions(config, workspace.registry)
+        kept.versions -= sum(map(len, old.values()))
+        groups = _groups(workspace, store, kept, older_than) | old
+        groups = {title: sorted(paths) for title, paths in groups.items() if paths}
+        stays = _what_stays(kept, keep_runs, workspace, bool(old))
+        if not groups:
+            console.print(f"Nothing to remove. {stays}")
+            return 0
+        _show(groups, console)
+        console.print(f"\n{stays}")
+        if not _agreed(yes, console):
+            return 0
+        if store is not None:
+            _mark_deleted({path for paths in groups.values() for path in paths}, workspace, store)
+        return _remove_all(groups, workspace, config_name, console)
 
 
 def _open(metadata: Path) -> MetadataStore | None:
@@ -253,62 +218,52 @@ def _open(metadata: Path) -> MetadataStore | None:
 
 
 def _kept(workspace: Workspace, store: MetadataStore | None, keep_runs: int) -> Kept:
+    """What is needed.
+
+    Raises:
+      PipelineStop: a manifest cannot be read; then nobody knows what it names.
+    """
     kept = Kept()
-    for run, folders in _named_by_versions(workspace.registry):
-        kept.versions += 1
-        kept.runs.add(run)
-        kept.named |= folders
+    for model in workspace.registry.glob("*/"):
+        for version in registry.list_versions(str(model)):
+            manifest = registry.read_manifest(str(model), version)
+            kept.versions += 1
+            kept.runs.add(str(manifest.get("run_id")))
+            # By their tails: the project may have been moved.
+            kept.named |= {PurePath(tail) for tail in _INSIDE.findall(json.dumps(manifest))}
     if store is None:
         return kept
     for pipeline in store.get_contexts_by_type("pipeline"):
-        runs = _last_runs(store, pipeline, keep_runs)
-        starts = [run.create_time_since_epoch / 1000 for run in runs]
-        kept.since[pipeline.name] = min(starts, default=0)
-        for run in runs:
-            _keep_run(store, run, kept)
+        kept.pipelines.add(pipeline.name)
+        for run in _last_runs(store, pipeline, keep_runs):
+            kept.runs.add(run.name)
+            # Inputs and outputs, also of cached executions, whichever run made them.
+            kept.artifacts |= {artifact.id for artifact in store.get_artifacts_by_context(run.id)}
     return kept
 
 
-def _keep_run(store: MetadataStore, run: Any, kept: Kept) -> None:
-    kept.runs.add(run.name)
-    executions = store.get_executions_by_context(run.id)
-    kept.executions |= {e.id for e in executions if e.last_known_state in _ENDED}
-    # Inputs and outputs, also of cached executions, whichever run made them.
-    kept.artifacts |= {artifact.id for artifact in store.get_artifacts_by_context(run.id)}
+def _last_runs(store: MetadataStore, pipeline: Any, count: int) -> list[Any]:
+    """The last ones, and the last that came to its end: bad days do not drive out a good one."""
+    children = store.get_children_contexts_by_context(pipeline.id)
+    runs = sorted((c for c in children if c.type == "pipeline_run"), key=lambda c: -c.id)
+    whole = (
+        run
+        for run in runs
+        for execution in store.get_executions_by_context(run.id)
+        if execution.type.endswith(_LAST_NODES) and execution.last_known_state in _ENDED
+    )
+    last = next(whole, None)
+    return runs[:count] + ([last] if last in runs[count:] else [])
 
 
-def _named_by_versions(folder: Path) -> Iterator[tuple[str, set[PurePath]]]:
-    """For each version of all models, the run that made it and the folders its manifest names.
-
-    Folders are relative to the pipeline root, by their tails: the project may have been moved.
-
-    Raises:
-      PipelineStop: A manifest cannot be read; then nobody knows what it names.
-    """
-    for model in folder.iterdir() if folder.is_dir() else ():
-        for version in registry.list_versions(str(model)) if model.is_dir() else ():
-            manifest = registry.read_manifest(str(model), version)
-            tails = (text.rpartition("/pipeline_root/") for text in _texts(manifest))
-            folders = {PurePath(inside) for _, found, inside in tails if found and inside}
-            yield str(manifest.get("run_id")), folders
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
-
-
-def _old_versions(config: Config, folder: Path) -> dict[str, list[Path]]:
-    """Folders of versions without a label that are neither among the newest nor young, by why.
+def _old_versions(config: Config, folder: Path) -> Groups:
+    """Folders of versions without a label that are neither among the newest nor young.
 
     Only the configuration's own model is looked at; the version that `training.warm_start` names
-    stays too.
+    stays too, and one whose manifest does not say when it was filed.
 
     Raises:
-      PipelineStop: The labels or a manifest cannot be read.
+      PipelineStop: the labels or a manifest cannot be read.
     """
     rule, model = config.registry.retention, folder / config.registry.model
     if rule is None:
@@ -316,85 +271,53 @@ def _old_versions(config: Config, folder: Path) -> dict[str, list[Path]]:
     start, versions = config.training.warm_start, registry.list_versions(str(model))
     labelled = registry.read_labels(str(model)).values()
     needed = {*labelled, *versions[-rule.versions :], start and start.version}
-    before = time.time() - rule.days * _DAY
-    old = [v for v in versions if v not in needed and _filed(str(model), v) < before]
+    before, old = time.time() - rule.days * _DAY, []
+    for version in set(versions) - needed:
+        manifest = registry.read_manifest(str(model), version)
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            if datetime.fromisoformat(manifest["time"]).timestamp() < before:
+                old.append(model / str(version))
     title = f"unlabelled versions older than {_days(rule.days)}, but for the newest {rule.versions}"
-    return {title: [model / str(version) for version in old]} if old else {}
-
-
-def _filed(model: str, version: int) -> float:
-    """When (epoch); a manifest that does not say so keeps its version."""
-    try:
-        return datetime.fromisoformat(registry.read_manifest(model, version)["time"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return math.inf
+    return {title: old} if old else {}
 
 
 def _days(count: int) -> str:
     return f"{count} day{'s' * (count != 1)}"
 
 
-def _last_runs(store: MetadataStore, pipeline: Any, count: int) -> list[Any]:
-    """The last ones, and the last that came to its end: bad days do not drive out a good one."""
-    children = store.get_children_contexts_by_context(pipeline.id)
-    runs = sorted((c for c in children if c.type == "pipeline_run"), key=lambda c: -c.id)
-    whole = next((run for run in runs if _came_to_its_end(store, run)), None)
-    return runs[:count] + ([whole] if whole in runs[count:] else [])
-
-
-def _came_to_its_end(store: MetadataStore, run: Any) -> bool:
-    return any(
-        execution.type.endswith(_LAST_NODES) and execution.last_known_state in _ENDED
-        for execution in store.get_executions_by_context(run.id)
-    )
-
-
 def _groups(
-    workspace: Workspace,
-    store: MetadataStore | None,
-    kept: Kept,
-    older_than: int,
-    old_versions: dict[str, list[Path]],
-) -> dict[str, list[Path]]:
-    """What can go, by its title."""
-    before = time.time() - older_than * _DAY
-    days = _days(older_than)
+    workspace: Workspace, store: MetadataStore | None, kept: Kept, older_than: int
+) -> Groups:
+    before, root = time.time() - older_than * _DAY, workspace.pipeline_root
     saved = trainings(workspace.checkpoints)
-    old = [Path(one["folder"]) for one in saved if one["touched"] < before]
-    artifacts, leftovers = _outputs(workspace.pipeline_root, store, kept) if store else ([], [])
-    leftovers += _system_folders(workspace.pipeline_root, kept)
-    leftovers += [
-        *workspace.checkpoints.glob(f"{_GOING}*"),
-        *workspace.pipeline_root.glob(f"*/*/*/{_GOING}*"),
-        *workspace.pipeline_root.glob(f"*/*/.system/*/{_GOING}*"),
-    ]
-    found = {
-        f"checkpoints untouched for {days}": old,
+    artifacts, leftovers = _outputs(root, store, kept) if store else ([], [])
+    for pipeline in kept.pipelines:  # TFX's notes; no run is live under the lock
+        leftovers += (root / pipeline).glob("*/.system")
+    leftovers += [*workspace.checkpoints.glob(f"{_GOING}*"), *root.glob(f"*/*/{_GOING}*")]
+    leftovers += root.glob(f"*/*/*/{_GOING}*")
+    return {
+        f"checkpoints untouched for {_days(older_than)}": [
+            Path(one["folder"]) for one in saved if one["touched"] < before
+        ],
         "artifacts that no kept run or version needs": artifacts,
         "left behind by runs": leftovers,
-        f"logs and reports older than {days}": list(_records(workspace, kept, before)),
-        **old_versions,
+        f"logs and reports older than {_days(older_than)}": [*_records(workspace, kept, before)],
     }
-    return {title: sorted(paths) for title, paths in found.items() if paths}
 
 
 def _outputs(root: Path, store: MetadataStore, kept: Kept) -> tuple[list[Path], list[Path]]:
-    """Folders of artifacts that can go, and output folders that belong to no artifact."""
-    live: dict[Path, set[int]] = {}
-    known = set()
+    """Output folders that nobody needs: of artifacts, and of executions that did not end."""
+    live: dict[Path | None, set[int]] = {}
     for artifact in store.get_artifacts():
-        folder = _output_folder(root, artifact)
-        known.add(folder)
-        if folder and artifact.state == mlmd.Artifact.LIVE:
-            live.setdefault(folder, set()).add(artifact.id)
-    artifacts, others = [], []
-    for folder in _numbered_folders(root, kept):
-        if live.get(folder, set()) & kept.artifacts or _is_named(folder.relative_to(root), kept):
-            continue
-        if folder in live:
-            artifacts.append(folder)
-        elif folder in known or int(folder.name) not in kept.executions:
-            others.append(folder)
+        if artifact.state == mlmd.Artifact.LIVE:
+            live.setdefault(_output_folder(root, artifact), set()).add(artifact.id)
+    artifacts: list[Path] = []
+    others: list[Path] = []
+    for folder in (path for name in kept.pipelines for path in (root / name).glob("*/*/*")):
+        inside, ids = folder.relative_to(root), live.get(folder, set())
+        named = any(n.is_relative_to(inside) or inside.is_relative_to(n) for n in kept.named)
+        if folder.name.isdecimal() and folder.is_dir() and not ids & kept.artifacts and not named:
+            (artifacts if ids else others).append(folder)
     return artifacts, others
 
 
@@ -405,66 +328,37 @@ def _output_folder(root: Path, artifact: Any) -> Path | None:
     return root.joinpath(*parts[:4]) if len(parts) >= 4 else None
 
 
-def _numbered_folders(root: Path, kept: Kept) -> Iterator[Path]:
-    """TFX's output folders; a pipeline that the metadata do not know is left alone."""
-    for pipeline in kept.since:
-        for path in (root / pipeline).glob("*/*/*"):
-            if path.name.isdecimal() and path.is_dir():
-                yield path
-
-
-def _is_named(inside: PurePath, kept: Kept) -> bool:
-    return any(n.is_relative_to(inside) or inside.is_relative_to(n) for n in kept.named)
-
-
-def _system_folders(root: Path, kept: Kept) -> list[Path]:
-    """TFX's own notes and scratch folders: of runs not kept, or of executions that did not end."""
-    found = []
-    for pipeline, since in kept.since.items():
-        for path in (root / pipeline).glob("*/.system/*/*"):
-            kind, number = path.parent.name, int(path.name) if path.name.isdecimal() else -1
-            if (
-                # A later run never goes on in one, and no run is live under the lock.
-                kind == "stateful_working_dir"
-                or (kind == "executor_execution" and number not in kept.executions)
-                # Named by the microsecond.
-                or (kind == "driver_execution" and number / 1e6 < since)
-            ):
-                found.append(path)
-    return [path for path in found if not path.name.startswith(_GOING)]
-
-
 def _records(workspace: Workspace, kept: Kept, before: float) -> Iterator[Path]:
-    for path in workspace.logs.glob("*.log"):
-        if _LOG.fullmatch(path.name) and path.stat().st_mtime < before:
-            text = path.read_bytes()  # its name holds no run id; what TFX writes into it does
-            if not any(run.encode() in text for run in kept.runs):
+    for path in (*workspace.logs.glob("*"), *workspace.reports.glob("*")):
+        report = _REPORT.fullmatch(path.name)
+        if (report or _LOG.fullmatch(path.name)) and path.stat().st_mtime < before:
+            # The name of a log holds no run id; what TFX writes into it does.
+            text = report[1] if report else path.read_text(errors="ignore")
+            if not any(run in text for run in kept.runs):
                 yield path
-    for path in workspace.reports.glob("*"):
-        named = _REPORT.fullmatch(path.name)
-        if named and named[1] not in kept.runs and path.stat().st_mtime < before:
-            yield path
 
 
-def _what_stays(kept: Kept, keep_runs: int) -> str:
-    """A sentence about what is kept."""
+def _what_stays(kept: Kept, keep_runs: int, workspace: Workspace, versions_go: bool) -> str:
+    """Sentences about what is kept."""
     runs = "the last run" if keep_runs == 1 else f"the last {keep_runs} runs"
-    pipelines = f"{runs} of {', '.join(sorted(kept.since))}, and " if kept.since else ""
+    pipelines = f"{runs} of {', '.join(sorted(kept.pipelines))}, and " if kept.pipelines else ""
     versions = "1 version" if kept.versions == 1 else f"{kept.versions} versions"
-    return f"Kept: {pipelines}{versions} with the data named in their manifests."
+    words = f"Kept: {pipelines}{versions} with the data named in their manifests."
+    if versions_go:
+        words += " What only the removed versions needed can go the next time."
+    if workspace.pipeline_root.is_dir() and not workspace.metadata.is_file():
+        words += f" No {shown(workspace.metadata)}, so the artifacts are not looked at."
+    return words
 
 
-def _show(groups: Mapping[str, list[Path]], console: Console) -> None:
+def _show(groups: Groups, console: Console) -> None:
     lines = table("can go", "count", "size")
     for title, paths in groups.items():
-        size = sum(measure(path)[0] for path in paths)
-        lines.add_row(title, str(len(paths)), decimal(size))
+        lines.add_row(title, str(len(paths)), decimal(sum(measure(path)[0] for path in paths)))
     console.print(lines)
     for title, paths in groups.items():
         if len(paths) <= _FEW:
-            console.print(f"\n{title}:")
-            for path in paths:
-                console.print(f"  {shown(path)}", markup=False)
+            console.print(f"\n{title}:", *(f"  {shown(path)}" for path in paths), sep="\n")
 
 
 def _agreed(yes: bool, console: Console) -> bool:
@@ -473,36 +367,15 @@ def _agreed(yes: bool, console: Console) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         console.print("Nothing was removed. To remove it, add --yes (with make: YES=1).")
         return False
-    try:
-        agreed = typer.confirm("Remove it?")
-    except typer.Abort:  # Ctrl-C
-        agreed = False
-    if not agreed:
-        console.print("Nothing was removed.")
-    return agreed
+    with contextlib.suppress(typer.Abort):  # Ctrl-C
+        if typer.confirm("Remove it?"):
+            return True
+    console.print("Nothing was removed.")
+    return False
 
 
-def _remove_all(
-    paths: list[Path], workspace: Workspace, store: MetadataStore | None
-) -> dict[Path, str]:
-    """Removes them; what could not be removed comes back, with the reason."""
-    if store is not None:
-        _mark_deleted(set(paths), workspace.pipeline_root, store)
-    failures = {}
-    for path in paths:
-        try:
-            if path.is_relative_to(workspace.registry):
-                registry.remove_version(str(path.parent), int(path.name))
-            else:
-                _remove(path)
-        except PipelineStop as stop:  # it has been given a label meanwhile
-            failures[path] = str(stop)
-        except OSError as error:
-            failures[path] = error.strerror or str(error)
-    return failures
-
-
-def _mark_deleted(paths: set[Path], root: Path, store: MetadataStore) -> None:
+def _mark_deleted(paths: set[Path], workspace: Workspace, store: MetadataStore) -> None:
+    root = workspace.pipeline_root
     going = [a for a in store.get_artifacts() if _output_folder(root, a) in paths]
     for artifact in going:
         artifact.state = mlmd.Artifact.DELETED
@@ -515,22 +388,19 @@ def _mark_deleted(paths: set[Path], root: Path, store: MetadataStore) -> None:
         ) from error
 
 
-def _remove(path: Path) -> None:
-    if path.is_symlink() or not path.is_dir():
-        path.unlink()
-        return
-    if not path.name.startswith(_GOING):
-        path = path.rename(path.with_name(f"{_GOING}{path.name}"))
-    shutil.rmtree(path)
-
-
-def _size_left(path: Path) -> int:
-    """Of what could not be removed, under either name."""
-    names = path, path.with_name(f"{_GOING}{path.name}")
-    return sum(measure(p)[0] for p in names if os.path.lexists(p))
-
-
-def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Console) -> None:
+def _remove_all(groups: Groups, workspace: Workspace, config_name: str, console: Console) -> int:
+    """Removes all, and says what could not be removed; the exit code comes back."""
+    freed, failures = 0, {}
+    for path in (path for paths in groups.values() for path in paths):
+        size, _ = measure(path)
+        try:
+            if path.is_relative_to(workspace.registry):
+                registry.remove_version(str(path.parent), int(path.name))
+            else:
+                _remove(path)
+            freed += size
+        except (OSError, PipelineStop) as error:  # a version may have been given a label meanwhile
+            failures[path] = getattr(error, "strerror", None) or str(error)
     console.print(f"[bold]Freed {decimal(freed)}.[/]")
     for path, why in failures.items():
         console.print(f"  not removed: {shown(path)} ({why})", style="red", markup=False)
@@ -540,3 +410,13 @@ def _tell(freed: int, failures: dict[Path, str], config_name: str, console: Cons
     }
     console.print()
     tell_next(console, commands)
+    return 1 if failures else 0
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    if not path.name.startswith(_GOING):
+        path = path.rename(path.with_name(f"{_GOING}{path.name}"))
+    shutil.rmtree(path)

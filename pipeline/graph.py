@@ -177,7 +177,7 @@ def _pinned(config: Config, workspace: Workspace) -> FeatureTable:
                     f"{setting}.columns must be the columns that version {chosen.version} of "
                     f"'{feature.model}' reads: {', '.join(inputs)}."
                 )
-            pinned = {"folder": store.version_folder(chosen.folder, chosen.version)}
+            pinned: dict[str, Any] = {"folder": store.version_folder(chosen.folder, chosen.version)}
             pinned |= {"version": chosen.version, "digest": manifest["fingerprint"]}
             columns[name] = feature.model_copy(update=pinned)
         elif isinstance(feature, Image) and feature.pretrained is not None:
@@ -209,7 +209,7 @@ def _pretrained(setting: str, file: str, workspace: Workspace) -> Path:
 def _transform(config: Config, workspace: Workspace, examples: Any, schema: Any) -> Transform:
     """Only what shapes the transformed values goes in: a new embedding is no new Transform."""
     of_the_model = {"columns": {"__all__": {"embed"}}, "crosses": {"__all__": {"embed"}}}
-    left_out = {"slices": True, "exclude": True, "key": True, **of_the_model}
+    left_out: dict[str, Any] = {"slices": True, "exclude": True, "key": True, **of_the_model}
     table = _pinned(config, workspace).model_dump(mode="json", exclude=left_out)
     return Transform(
         examples=examples,

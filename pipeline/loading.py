@@ -82,7 +82,7 @@ def _read_with_bases(
     """The settings of a file, over those of its base; notes where each was written."""
     path = configs / f"{name}.yaml"
     known = names(configs)
-    if name not in known:
+    if name not in known and not (re.fullmatch(r"[^\0]{1,200}", name) and path.is_file()):
         shown = [one for one in known if "/" not in one or one.startswith(f"{name}/")]
         raise PipelineStop(
             f"There is no configuration '{name:.100}'{did_you_mean(name[:100], known)}. "

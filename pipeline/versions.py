@@ -143,11 +143,9 @@ def diff(model: Model, a: str, b: str, as_json: bool) -> None:
     old, new = model.number(a), model.number(b)
     before, after = (store.read_manifest(model.folder, number) for number in (old, new))
     changes = dict(changed(before, after))
-    breaks = {
-        f"{new} over {old}": _breaks(before, after),
-        f"{old} over {new}": _breaks(after, before),
-    }
-    metrics = {f"version {n}": _metrics(m) for n, m in ((old, before), (new, after))}
+    breaks = {f"{new} over {old}": _breaks(before, after)}
+    breaks[f"{old} over {new}"] = _breaks(after, before)
+    metrics = {f"version {old}": _metrics(before), f"version {new}": _metrics(after)}
     if as_json:
         found = {"from": old, "to": new, "changes": changes, "breaks": breaks, "metrics": metrics}
         print(json.dumps(found, indent=1))
@@ -157,10 +155,9 @@ def diff(model: Model, a: str, b: str, as_json: bool) -> None:
     if old == new:
         console.print("They are the same version.")
         return
-    width = max(map(len, changes), default=0)
     for path, (was, is_) in changes.items():
-        console.print(f"  {path:<{width}}  {_short(was)} -> {_short(is_)}")
-    if not any(path != "fingerprint" for path in changes):
+        console.print(f"  {path:<{max(map(len, changes))}}  {_short(was)} -> {_short(is_)}")
+    if not changes.keys() - {"fingerprint"}:
         console.print("Nothing else differs in what they were made of.")
     for promotion, problems in breaks.items():
         said = f"would break callers: {'; '.join(problems)}" if problems else "would break nobody"
@@ -297,21 +294,19 @@ def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def _compare_metrics(console: Console, metrics: Mapping[str, telling.BySlice]) -> None:
     """Prints all metrics over all rows, then the first one in the slices where it moved most."""
-    (_, old), (_, new) = metrics.items()
-    change: dict[str, dict[str, str]] = {}
-    gains: dict[tuple[str, str], float] = {}
-    for place in old:
-        for metric in filter(lambda m: telling.is_number(new.get(place, {}), m), old[place]):
-            if telling.is_number(old[place], metric):
-                gain = new[place][metric] - old[place][metric]
-                better = telling.direction(metric) * gain
-                word = " better" if better > 0 else " worse" if better < 0 else ""
-                change.setdefault(place, {})[metric] = f"{gain:+.4f}{word}"
-                gains[place, metric] = abs(gain)
+    old, new = metrics.values()
     first = next(iter(new.get(telling.OVERALL, {})), "")
-    most = sorted((at for at in gains if gains[at]), key=lambda at: (-gains[at], at))
-    moved = [place for place, metric in most if metric == first and place != telling.OVERALL]
-    slices = moved[:_SLICES]
+    change: dict[str, dict[str, str]] = {}
+    gains: dict[str, float] = {}
+    for place, metric in [(at, metric) for at in old for metric in old[at]]:
+        if telling.is_number(old[place], metric) and telling.is_number(new.get(place, {}), metric):
+            gain = new[place][metric] - old[place][metric]
+            better = telling.direction(metric) * gain
+            word = " better" if better > 0 else " worse" if better < 0 else ""
+            change.setdefault(place, {})[metric] = f"{gain:+.4f}{word}"
+            if metric == first and place != telling.OVERALL and gain:
+                gains[place] = abs(gain)
+    slices = sorted(gains, key=lambda place: (-gains[place], place))[:_SLICES]
     places = telling.overall(new) + [(place, place, first) for place in slices]
     heading = f"test rows, then {first} where it moved most" if slices else "test rows"
     lines = telling.metrics_table(heading, {**metrics, "change": change}, places, {})

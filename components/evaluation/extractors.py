@@ -35,7 +35,7 @@ from components.evaluation.thresholds import (
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""
 Part = tuple[np.ndarray, dict[str, np.ndarray]]
-"""Some rows of a slice: labels [N] or [N, C], and by model predictions [N, C]; under BLOCK int64 [N]."""
+"""Of a slice: labels [N] or [N, C], and by model predictions [N, C]; under BLOCK int64 [N]."""
 
 
 def custom_extractors(

@@ -28,9 +28,9 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
 
     Returns:
       `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", ...}]}`; `name` is
-      the feature's safe one, `size` the number of ids, or None for numbers. There may be `bins`: the
-      number is a position among so many, -1 if it is missing; `tokens`: so many ids; `pixels`: so
-      many numbers, [height, width, channels], with the `filters` of the convolutions over them.
+      the feature's safe one, `size` the number of ids, or None for numbers. There may be `bins`:
+      the number is a position among so many, -1 if it is missing; `tokens`: so many ids; `pixels`:
+      so many numbers, [height, width, channels], with the `filters` of the convolutions over them.
     """
     features: list[dict[str, Any]] = []
     safe = table.safe_names()

@@ -133,8 +133,8 @@ class Pretrained(Strict):
     """Layers that were trained elsewhere (book pattern 13, Transfer Learning)."""
 
     file: str = Field(
-        description="A Keras file (.keras), or a SavedModel's folder, which stays frozen; relative to "
-        "the project, or 'python:MODULE:FUNCTION/NAME' in a folder that a function fills once. It "
+        description="A Keras file (.keras), or a SavedModel's folder, which stays frozen; relative "
+        "to the project, or 'python:MODULE:FUNCTION/NAME' in a folder that a function fills. It "
         "takes pictures [n, height, width, channels] in [0, 1]."
     )
     freeze: bool = Field(True, description="Leave the weights as they are.")

@@ -48,42 +48,34 @@ class Meeting:
     def __init__(self, folder: str, cluster: list[str]):
         """Takes a folder that all processes of the cluster see, and their addresses."""
         name = hashlib.sha256(json.dumps(cluster).encode()).hexdigest()[:16]
-        self._folder = Path(folder, f"cluster-{name}")
-        self._members = {
-            number: self._folder / f"member-{number}" for number in range(len(cluster))
-        }
-        self.is_over = False
-        """Whether the chief has said what there is to do."""
-
-    def open(self) -> None:
-        """The chief's beginning: removes what an earlier attempt left."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.folder, self.size = Path(folder, f"cluster-{name}"), len(cluster)
 
     def come(self, number: int, word: str) -> dict[str, Any] | None:
         """A member's: leaves its word, again if it was removed; what the chief says, or None."""
-        path = self._members[number]
         with contextlib.suppress(OSError, ValueError):  # the chief removes the folder just now
-            if not path.exists() or path.read_text() != word:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                files.write_atomically(str(path), word)
-            said: dict[str, Any] = json.loads((self._folder / _JOB).read_text())
+            self._write(f"member-{number}", word)
+            said: dict[str, Any] = json.loads((self.folder / _JOB).read_text())
             return said if word in said["words"] else None
         return None
 
     def missing(self) -> list[int]:
         """The numbers of the members that are not there; the chief is no member."""
-        return [number for number, path in self._members.items() if number and not path.exists()]
+        return [n for n in range(1, self.size) if not (self.folder / f"member-{n}").exists()]
 
     def say(self, what: dict[str, Any]) -> None:
         """The chief's: tells all that are there."""
-        self.is_over = True
-        self._folder.mkdir(parents=True, exist_ok=True)
-        words = [path.read_text() for path in self._members.values() if path.exists()]
-        files.write_atomically(str(self._folder / _JOB), json.dumps(what | {"words": words}))
+        words = [path.read_text() for path in self.folder.glob("member-*")]
+        self._write(_JOB, json.dumps(what | {"words": words}))
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        if not path.exists() or path.read_text() != text:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(str(path), text)
 
 
 _meetings: list[Meeting] = []
-"""The chief's, while it runs the pipeline."""
+"""The chief's, while it runs the pipeline and has said nothing yet."""
 
 
 def take_part(folder: str, run: Callable[[], int], show: Callable[[str], None]) -> int:
@@ -109,14 +101,14 @@ def take_part(folder: str, run: Callable[[], int], show: Callable[[str], None]) 
 
 def _lead(meeting: Meeting, run: Callable[[], int]) -> int:
     """Runs the pipeline; the others hear what its exit code is if they are not needed."""
-    meeting.open()
+    shutil.rmtree(meeting.folder, ignore_errors=True)  # what an earlier attempt left
     _meetings.append(meeting)
     code = START_AGAIN
     try:
         code = run()
     finally:
-        _meetings.clear()
-        if not meeting.is_over:
+        if _meetings:
+            _meetings.clear()
             deadline = time.monotonic() + (0 if code else _FAREWELL)
             while meeting.missing() and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -137,16 +129,16 @@ def train_as_chief(job: Job, signals: list[int]) -> int:
     """
     if not _meetings:
         raise strategy.StrategyError("A cluster trains by the command `run`, in each machine.")
-    [meeting] = _meetings
-    deadline = time.monotonic() + _PATIENCE
+    meeting, deadline = _meetings[0], time.monotonic() + _PATIENCE
     PROGRESS.info("waiting for the other workers")
     while missing := ", ".join(map(str, meeting.missing())):
         if signals:
             raise Interrupted(f"interrupted while waiting for workers {missing}")
         if time.monotonic() > deadline:
-            minutes = _PATIENCE / 60
-            raise Interrupted(_advice(f"workers {missing} did not come within {minutes:.0f} min"))
+            patience = f"{_PATIENCE / 60:.0f} min"
+            raise Interrupted(_advice(f"workers {missing} did not come within {patience}"))
         time.sleep(0.2)
+    _meetings.remove(meeting)
     meeting.say({"job": vars(job)})
     try:
         return run_group([Worker(0, job, os.environ)], signals)

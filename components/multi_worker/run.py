@@ -4,7 +4,6 @@ Without TF_CONFIG they are processes of this machine, and are started again, all
 of them dies. With TF_CONFIG this process is the chief of a cluster (see `member`).
 """
 
-import itertools
 import json
 import os
 import socket
@@ -52,8 +51,8 @@ def train_group(job: Job) -> Trained:
 
 def _train_here(job: Job, signals: list[int]) -> int:
     """Trains in workers on this machine; returns the number of replicas."""
-    options = job.settings["training"]
-    for restart in itertools.count(1):
+    options, restarts = job.settings["training"], 0
+    while True:
         try:
             places = loopback(options["workers"])
             workers = [
@@ -62,16 +61,16 @@ def _train_here(job: Job, signals: list[int]) -> int:
             ]
             return run_group(workers, signals)
         except Died as death:
-            if restart > options["restarts"]:
+            restarts += 1
+            if restarts > options["restarts"]:
                 raise TrainingError(
                     f"The training was given up after {options['restarts']} restarts: {death}. The "
                     "log has what it said. The same command goes on from the last checkpoint."
                 ) from death
             PROGRESS.warning(
                 "%s; starting the group again, %d of %d restarts, from its last checkpoint",
-                *(death, restart, options["restarts"]),
+                *(death, restarts, options["restarts"]),
             )
-    raise AssertionError("itertools.count has no end")
 
 
 def loopback(workers: int) -> list[str]:

@@ -1,5 +1,6 @@
 """Training on TPUs, in an environment of its own, and a check for it on CPUs."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from pipeline.command_line import ConfigName, Overrides, command
 
 if TYPE_CHECKING:
+    from components.settings import Problem
     from pipeline.config import Training
 
 PANEL = "Training"
@@ -15,7 +17,28 @@ TRAINERS = {"tpu": "components.tpu.run"}
 
 def training() -> type["Training"]:
     """`training.tpu`: which TPU."""
-    from components.tpu.settings import TpuTraining
+    from pydantic import Field
+
+    from components.settings import Strict
+    from pipeline.config import Training
+
+    class Tpu(Strict):
+        """Which TPU."""
+
+        name: str = Field("local", description="Its name, or `local` on a TPU VM.")
+        zone: str | None = None
+        project: str | None = None
+
+    class TpuTraining(Training):
+        """The training loop, with strategy: tpu in an environment of its own."""
+
+        tpu: Tpu | None = None
+
+        def problems(self) -> Iterator["Problem"]:
+            """Yields contradictions between the fields."""
+            yield from super().problems()
+            if self.tpu is not None and self.strategy != "tpu":
+                yield ("tpu",), f"needs strategy: tpu; it is '{self.strategy}'"
 
     return TpuTraining
 

@@ -39,15 +39,15 @@ def train_on_tpu(job: Job) -> Trained:
     """
     python = environment.ready()
     job = with_environment(job)
-    with noted() as signals:
-        worker = Worker(0, job, environment.variables(), python=python)
-        try:
+    try:
+        with noted() as signals:
+            worker = Worker(0, job, environment.variables(), python=python)
             replicas = run_group([worker], signals)
-        except Died as death:
-            raise TrainingError(
-                f"The process that trains on the TPU is gone: {death}. The log has what it said. "
-                "The same command goes on from the last checkpoint, if there is one."
-            ) from death
+    except Died as death:
+        raise TrainingError(
+            f"The process that trains on the TPU is gone: {death}. The log has what it said. "
+            "The same command goes on from the last checkpoint, if there is one."
+        ) from death
     return trained(job, replicas)
 
 

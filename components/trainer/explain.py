@@ -49,9 +49,9 @@ class Explainer:
           missing: those of one row in which every value is missing, [1, ...].
 
         Returns:
-          `attributions` [n, columns], the columns in order of their names: what leads from
-          `baseline` [n, 1], the prediction for `missing`, to the prediction, of which they add up to
-          the difference. Of several classes it is the likeliest one's probability.
+          `attributions` [n, columns], the columns in order of their names: they add up to the
+          difference between the prediction and `baseline` [n, 1], the one for `missing`. Of several
+          classes it is the likeliest one's probability.
         """
         ends = self._first(given, training=False)
         starts = [tf.repeat(start, tf.shape(ends[0])[0], axis=0) for start in self._first(missing)]
@@ -67,16 +67,20 @@ class Explainer:
 
         def add(sums: list[tf.Tensor], point: tuple[tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
             place, weight = point
-            blocks = [s + tf.cast(place, s.dtype) * (e - s) for s, e in zip(starts, ends)]
+            blocks = [
+                s + tf.cast(place, s.dtype) * (e - s) for s, e in zip(starts, ends, strict=True)
+            ]
             with tf.GradientTape() as tape:
                 tape.watch(blocks)
                 value = tf.reduce_sum(target(blocks))
             gradients = tape.gradient(value, blocks, unconnected_gradients="zero")
-            return [s + weight * tf.cast(g, tf.float32) for s, g in zip(sums, gradients)]
+            return [
+                s + weight * tf.cast(g, tf.float32) for s, g in zip(sums, gradients, strict=True)
+            ]
 
         sums = tf.foldl(add, points, [tf.zeros_like(end, tf.float32) for end in ends])
-        moved = [tf.cast(e - s, tf.float32) * g for s, e, g in zip(starts, ends, sums)]
-        made = tf.add_n([_by_part(m) @ owner for m, owner in zip(moved, self._owners)])
+        moved = [tf.cast(e - s, tf.float32) * g for s, e, g in zip(starts, ends, sums, strict=True)]
+        made = tf.add_n([_by_part(m) @ owner for m, owner in zip(moved, self._owners, strict=True)])
         baseline = target(starts)[:, None]
         left = target(ends)[:, None] - baseline - tf.reduce_sum(made, axis=1, keepdims=True)
         size = tf.abs(made)  # what the quadrature missed is shared out in proportion

@@ -11,8 +11,8 @@ Signatures, n rows each:
 - `distribution(<column>: [n], ...)`: `predictions`, `probabilities` of buckets [n, buckets] with
   their `edges` [n, buckets + 1], and `quantiles` [n, 19]. Only with `model.buckets` (Reframing).
 - `quantiles(examples)`: predictions and quantiles side by side, for the Evaluator.
-- `explain(<column>: [n], ...)`: `predictions`, `attributions` [n, columns] and `baseline` [n, 1], see
-  `components.trainer.explain`. Only with `model.explain` (Explainable Predictions).
+- `explain(<column>: [n], ...)`: `predictions`, `attributions` [n, columns] and `baseline` [n, 1],
+  see `components.trainer.explain`. Only with `model.explain` (Explainable Predictions).
 - `transform_features(examples)`: what the network sees, and the label.
 - `label_index(examples)`: the label as the Evaluator compares it, where it has classes.
 
@@ -66,15 +66,16 @@ class ServingModule(tf.Module):
         }
         examples = tf.TensorSpec([None], tf.string, name="examples")
         key = tf.TensorSpec([None], tf.string, name=KEY)
-        raw = _graph(self._serve_columns, columns)
+        read, every = tf.io.parse_example, self._all_columns
+        raw = _graph(lambda columns: self._answer(self._named(columns)), columns)
         signatures = {
-            "serving_default": _graph(self._serve, examples),
+            "serving_default": _graph(lambda e: self._answer(read(e, self._columns)), examples),
             "raw": raw,
             # Calls the other's graph: a second copy of it would have to be loaded, too.
             "keyed": _graph(
                 lambda key, columns: {KEY: tf.identity(key), **raw(columns)}, key, columns
             ),
-            "transform_features": _graph(self._transform_examples, examples),
+            "transform_features": _graph(lambda e: self._transformed(read(e, every)), examples),
         }
         if len(self._network.output_shape) > 2:
             signatures["uncertain"] = _graph(self._serve_uncertain, columns)
@@ -87,11 +88,8 @@ class ServingModule(tf.Module):
             signatures["label_index"] = _graph(self._label_index, examples)
         return signatures
 
-    def _serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"predictions": self._predict(tf.io.parse_example(examples, self._columns))}
-
-    def _serve_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {"predictions": self._predict(self._named(columns))}
+    def _answer(self, row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"predictions": self._predict(row)}
 
     def _serve_uncertain(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = self._logits(self._named(columns))
@@ -115,6 +113,7 @@ class ServingModule(tf.Module):
         return self._distribution(self._logits(self._named(columns)))
 
     def _distribution(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert isinstance(self._head, Distribution)
         made = self._head.distribution(self._network, logits)
         return {"predictions": self._head.predict(self._network, logits), **made}
 
@@ -125,9 +124,6 @@ class ServingModule(tf.Module):
 
     def _named(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: columns[safe] for name, safe in self._safe.items()}
-
-    def _transform_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._transformed(tf.io.parse_example(examples, self._all_columns))
 
     def _label_index(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         label = self._table.label.column

@@ -1,9 +1,9 @@
 """A small model beside the full one (book pattern: Two-Phase Predictions).
 
 It reads a chosen part of the features, numbers only, and is quantised for LiteRT
-(https://ai.google.dev/edge/litert), so that it runs on a device without TensorFlow. Where it is sure
-enough, its answer stands; else the full model is asked. How sure is enough is chosen on the eval
-rows.
+(https://ai.google.dev/edge/litert), so that it runs on a device without TensorFlow. Where it is
+sure enough, its answer stands; else the full model is asked. How sure is enough is chosen on the
+eval rows.
 """
 
 import json
@@ -48,9 +48,9 @@ def add_first_phase(
       transformed: what Transform has made.
 
     Returns:
-      What is written as JSON: `columns` in the order of the model's one input, float32 [1, columns],
-      NaN where a value is missing; `threshold`, the probability of the likeliest class from which
-      the small model's answer stands; and of the eval rows which share are `answered` by it, its
+      What is written as JSON: `columns` in the order of the model's one input, float32 [1,
+      columns], NaN where a value is missing; `threshold`, the probability of the likeliest class
+      from which the small model's answer stands; and of the eval rows which share are `answered` by it, its
       `accuracy` on them, `full_accuracy`, the full model's on the same rows, the `bytes` of the
       small model, and the `microseconds` that it takes for a row.
     """
@@ -60,10 +60,10 @@ def add_first_phase(
     settings = job.settings | {
         "model": job.settings["model"] | {"hidden": wanted["hidden"], "members": 1, "wide": True}
     }
-    splits = [
+    train_rows, eval_rows = (
         data.InMemory(data.gathered(files, inputs)) for files in (job.train_files, job.eval_files)
-    ]
-    training = Training(*splits, inputs, settings)
+    )
+    training = Training(train_rows, eval_rows, inputs, settings)
     training.run(lambda _: None)
     content = _converted(training.model, part, transformed)
     small = _predictions(training.model, inputs, job.eval_files)
@@ -127,7 +127,7 @@ class _Curve(NamedTuple):
     """Of the intervals' ids."""
 
     def at(self, number: tf.Tensor) -> tf.Tensor:
-        """What Transform makes of a number, [n]; a number that is missing is not equal to itself."""
+        """What Transform makes of numbers, [n]; one that is missing is not equal to itself."""
         knots = tf.constant(self.knots)
         if self.kind == "line":
             value = (number - knots[0]) / (knots[1] - knots[0])
@@ -239,7 +239,8 @@ def _microseconds(content: bytes, columns: int) -> float:
     interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.allocate_tensors()
     place = interpreter.get_input_details()[0]["index"]
-    row, times = np.zeros([1, columns], np.float32), 200
+    row: np.ndarray = np.zeros([1, columns], np.float32)
+    times = 200
     started = time.perf_counter()
     for _ in range(times):
         interpreter.set_tensor(place, row)

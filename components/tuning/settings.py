@@ -31,7 +31,9 @@ FIXED = {
 class Values(Strict):
     """The values that one setting may take: a list of them, or a range."""
 
-    choices: list[JsonValue] | None = Field(None, description="One of these.")
+    choices: Annotated[list[JsonValue], Field(min_length=1)] | None = Field(
+        None, description="One of these."
+    )
     min: FiniteFloat | None = Field(None, description="Or from here ...")
     max: FiniteFloat | None = Field(None, description="... to here, both included.")
     log: bool = Field(False, description="Draw evenly over the orders of magnitude of the range.")
@@ -39,12 +41,9 @@ class Values(Strict):
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields."""
-        if self.choices is not None:
-            if self.model_fields_set - {"choices"}:
-                yield (), "set either 'choices', or 'min' and 'max'"
-            if not self.choices:
-                yield ("choices",), "is empty; list the values to try"
-        elif self.min is None or self.max is None:
+        if self.choices is not None and self.model_fields_set == {"choices"}:
+            return
+        if self.choices is not None or self.min is None or self.max is None:
             yield (), "set either 'choices', or 'min' and 'max'"
         else:
             yield from self._range_problems(self.min, self.max)

@@ -1,7 +1,6 @@
 """What TFX's Tuner calls: a KerasTuner search whose trials train as the Trainer does."""
 
 import json
-import logging
 import math
 import os
 from typing import Any
@@ -17,12 +16,10 @@ from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
 from components.settings import overlay
 from components.trainer.core import data
+from components.trainer.core.checkpoints import PROGRESS
 from components.trainer.core.loop import Training, TrainingError
 from components.trainer.run import decode
 from components.tuning.settings import Tuning, Values
-
-PROGRESS = logging.getLogger("progress")
-"""Lines for a person who waits; the console and a pod's log show them."""
 
 ORACLES = {
     "random": keras_tuner.oracles.RandomSearchOracle,
@@ -80,7 +77,7 @@ class LoopTuner(base_tuner.BaseTuner):
     def _train(self, name: str, values: dict[str, Any]) -> dict[str, float]:
         """The evaluation of the weights that the Trainer would export."""
         training = Training(**self._splits, settings=overlay(self._settings, values))
-        training.run(lambda progress: PROGRESS.info("%s: %s", name, progress))
+        training.run(lambda line: PROGRESS.info("%s: %s", name, line))
         return training.evaluate()
 
     def on_search_end(self) -> None:

@@ -57,9 +57,10 @@ def storms(folder: Path) -> None:
     wide = ["tropicalstorm_force_diameter", "hurricane_force_diameter"]
     columns = ["time", "storm", "lat", "long", "status", "wind", "pressure", *wide]
     for decade, rows in table.groupby(table["year"] // 10 * 10):
-        rows = rows[columns].sort_values(["time", "storm"])
-        rows = rows.drop(columns=wide) if decade < 2000 else rows
-        rows.to_csv(folder / f"span-{(decade - 1970) // 10}.csv", index=False)
+        kept = [name for name in columns if decade >= 2000 or name not in wide]
+        rows.sort_values(["time", "storm"])[kept].to_csv(
+            folder / f"span-{(decade - 1970) // 10}.csv", index=False
+        )
 
 
 def digits(folder: Path) -> None:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from subprocess import DEVNULL, PIPE
-from typing import IO, Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, REPO)
@@ -55,6 +55,7 @@ TRIALS = (
     "from ml_metadata import metadata_store; from tfx.orchestration.local import local_dag_runner; "
     "import tensorflow, tensorflow_data_validation",
 )
+TRY = '"$0" -I -c "$1" & "$0" -I -c "$2"; second=$?; wait $! && exit $second'
 DOCKER = "The other way is Docker: type `%s`." % (
     "docker build --platform linux/amd64 -t tfx-workflow-template . "
     "&& docker run --rm tfx-workflow-template python -m pipeline run"
@@ -107,7 +108,7 @@ def set_up() -> None:
         check_lock(steps)
         install_packages(steps)
         if changed != ["pyproject.toml"]:  # where each tool keeps its settings
-            steps.run("Trying them", *([VENV_PYTHON, "-I", "-c", trial] for trial in TRIALS))
+            steps.run("Trying them", ["sh", "-c", TRY, VENV_PYTHON, *TRIALS])
         write_stamp(wanted)
         say("Set-up took %d s.\n" % (time.monotonic() - started))
 
@@ -237,36 +238,26 @@ class Steps:
         """Says whether a quick program does, without a word."""
         return subprocess.call(command, env=self.env, cwd=REPO, stdout=DEVNULL, stderr=DEVNULL) == 0
 
-    def run(self, title: str, *commands: List[str]) -> None:
-        """Runs `commands` side by side to their end."""
+    def run(self, title: str, command: List[str]) -> None:
+        """Runs a program to its end."""
         started = time.monotonic()
         say("  %s ... " % title, end="")
         with open(LOG, "a+", encoding="utf-8", errors="replace") as log:
             beginning = log.seek(0, os.SEEK_END)
-            programs = [self.start(command, log) for command in commands]
-            try:
-                failed = [program for program in programs if program.wait()]
-            finally:
-                for program in programs:
-                    if program.poll() is None:
-                        program.terminate()
+            code = subprocess.call(
+                command,
+                cwd=REPO,
+                env=self.env,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self.lock,),
+            )
             log.seek(beginning)
-            if failed:
+            if code:
                 say("failed")
                 raise SetupError(failure(title, log.read()))
         say("%d s" % (time.monotonic() - started))
-
-    def start(self, command: List[str], log: IO[str]) -> "subprocess.Popen[bytes]":
-        """Starts a program that writes into `log`."""
-        return subprocess.Popen(
-            command,
-            cwd=REPO,
-            env=self.env,
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(self.lock,),
-        )
 
 
 def failure(title: str, output: str) -> str:

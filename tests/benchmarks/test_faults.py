@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.replay import faults
-from benchmarks.replay.stage import read_quarters
+from benchmarks import faults
+from benchmarks.replay import read_quarters
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_faults_are_found_and_clean_spans_are_not_accused(tmp_path):
     chosen = ["--last", "6", "--span", "6"]
     for fault in ("renamed category", "shuffled labels"):
         chosen += ["--fault", fault]
-    done = replayed("benchmarks.replay.faults", folder, *chosen)
+    done = replayed("benchmarks.faults", folder, *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
 
     lines = dict(re.findall(r"^  span +(\d, [a-z ]+): (.*)$", done.stdout, re.M))

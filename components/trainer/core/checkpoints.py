@@ -91,8 +91,10 @@ class Store:
             tf.train.Checkpoint(**variables).write(os.path.join(folder, _VARIABLES))
             files.write_synced(os.path.join(folder, _PROGRESS), json.dumps(record, indent=1))
             files.write_synced(os.path.join(folder, _SUMS), _sums(folder))
-        later = [found for found in self._steps() if found > step]  # damaged: it began before them
-        for number in (*later, *self._steps()[len(later) + self._keep :]):
+        later = [
+            found for found in _steps(self.folder) if found > step
+        ]  # damaged: it began before them
+        for number in (*later, *_steps(self.folder)[len(later) + self._keep :]):
             shutil.rmtree(self._path(number), ignore_errors=True)
 
     @contextlib.contextmanager
@@ -101,7 +103,7 @@ class Store:
             yield
         except (OSError, tf.errors.OpError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
-            kept = self._steps()[:1]
+            kept = _steps(self.folder)[:1]
             good = f"The one of step {kept[0]:,} stays good" if kept else "There is none before it"
             raise CheckpointError(
                 f"The checkpoint {what} could not be written to {self.folder}: {reason}. {good}. "
@@ -118,7 +120,7 @@ class Store:
         Returns:
           The checkpoint's progress; None if there is no good one, and nothing was assigned.
         """
-        for step in self._steps():
+        for step in _steps(self.folder):
             try:
                 progress, arrays = self.read(step)
                 if order is not None and progress.get("order", order) != order:
@@ -130,7 +132,7 @@ class Store:
                     "checkpoint of step %s is not usable, taking the one before: %s",
                     *(f"{step:,}", " ".join(str(error).split())[:200]),
                 )
-        if self._steps():
+        if _steps(self.folder):
             PROGRESS.warning("starts fresh: none of its checkpoints is usable")
         return None
 
@@ -152,10 +154,6 @@ class Store:
 
     def _path(self, step: int) -> str:
         return os.path.join(self.folder, f"{_STEP}{step:09d}")
-
-    def _steps(self) -> list[int]:
-        """The steps of its checkpoints, newest first."""
-        return _steps(self.folder)
 
     def why_fresh(self) -> str | None:
         """Why no earlier training of this pipeline is gone on with, if there is one."""

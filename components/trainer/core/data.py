@@ -15,7 +15,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -49,24 +49,15 @@ class Rows(NamedTuple):
         return Rows(*(tf.gather(column, order) for column in self))
 
 
-class Source(Protocol):
-    """Rows in shards, read a few at a time."""
-
-    counts: list[int]
-    """Rows by shard."""
-    window: int
-    """How many shards are in memory at a time; divides their number."""
-    order: str
-    """Stands for the order of the rows, as far as their values do not decide it."""
-    label: dict[str, Any]
-    """What `described` says of the labels."""
-
-    def read(self, numbers: tf.Tensor) -> Rows:
-        """The rows of these shards, int [window]. Runs in a graph."""
-
-
 class InMemory:
-    """All rows as one shard in memory."""
+    """All rows as one shard in memory.
+
+    Attributes:
+      counts: rows by shard.
+      window: how many shards are in memory at a time; divides their number.
+      order: stands for the order of the rows, as far as their values do not decide it.
+      label: what `described` says of the labels.
+    """
 
     window = 1
     order = ""
@@ -92,7 +83,7 @@ def described(labels: np.ndarray) -> dict[str, Any]:
       `mean`, `deviation`, and 1001 evenly spaced `quantiles`; `counts` of the class ids 0, 1, ...
       if these are whole numbers below 1,000, else [].
     """
-    own = labels.astype(np.float64)
+    own: np.ndarray = labels.astype(np.float64)
     are_ids = labels.ndim == 1 and bool(np.all((own >= 0) & (own < 1000) & (own % 1 == 0)))
     return {
         "mean": float(own.mean()),
@@ -182,7 +173,7 @@ class Layout(NamedTuple):
 
 
 class Shards:
-    """Rows in a folder of shards."""
+    """Rows in a folder of shards; with the attributes of `InMemory`."""
 
     def __init__(self, folder: str, layout: Layout, written: dict[str, Any], memory_mib: float):
         """Takes the folder and what its `counts.json` says."""
@@ -191,18 +182,19 @@ class Shards:
         self.counts: list[int] = written["counts"]
         self.order: str = written["order"]
         self.label: dict[str, Any] = written["label"]
-        limit = memory_mib * MIB / _WINDOWS_IN_MEMORY
+        total, limit = sum(self.counts) * layout.row_bytes, memory_mib * MIB / _WINDOWS_IN_MEMORY
         self.window = SHARDS
-        while self.window > 1 and self._bytes_a_window() > limit:
+        while self.window > 1 and total * self.window / SHARDS > limit:
             self.window //= 2
-
-    def _bytes_a_window(self) -> float:
-        return sum(self.counts) * self._layout.row_bytes * self.window / SHARDS
 
     def read(self, numbers: tf.Tensor) -> Rows:
         """The rows of these shards, int [window]."""
         names = tf.gather(tf.constant(self._files), numbers)
         return self._layout.unpack(tf.strings.reduce_join(tf.map_fn(tf.io.read_file, names)))
+
+
+Source = InMemory | Shards
+"""Rows in shards, read a few at a time."""
 
 
 def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
@@ -259,7 +251,8 @@ def load(
         kept.append(part)
         count += int(part.labels.shape[0])
         if count * layout.row_bytes > memory_mib * MIB:
-            write_shards(scratch, layout, itertools.chain(_let_go(kept), parts))
+            read = (kept.popleft() for _ in range(len(kept)))  # none is kept longer than needed
+            write_shards(scratch, layout, itertools.chain(read, parts))
             return load(patterns, inputs, memory_mib, scratch, keep)
     if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
@@ -295,11 +288,6 @@ def _checked(parts: Iterable[Rows], problem: str) -> Iterator[Rows]:
                 "there is no features.label.classes). Name all classes, or fix the data."
             )
         yield part
-
-
-def _let_go(parts: deque[Rows]) -> Iterator[Rows]:
-    while parts:
-        yield parts.popleft()
 
 
 def _sorted(parts: Iterable[Rows], layout: Layout) -> Rows:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from components.trainer.core import data
 from components.trainer.core.checkpoints import PROGRESS, CheckpointError, Keeper, Store
 from components.trainer.core.interruption import Interrupted, noted
-from components.trainer.core.loop import Position, Progress, Training, TrainingError, build_model
+from components.trainer.core.loop import Position, Training, TrainingError, build_model
 from components.trainer.core.strategy import (
     StrategyError,
     create,
@@ -181,8 +181,8 @@ def _run(job: Job, training: Training, keeper: Keeper, signals: list[int], hand_
         for evaluation in training.position.evaluations:  # so that there is one run of curves
             write(evaluation)
 
-        def report(progress: Progress) -> None:
-            PROGRESS.info("%s", progress)
+        def report(line: str) -> None:
+            PROGRESS.info("%s", line)
             write(training.position.evaluations[-1])
 
         training.run(report, pause)

@@ -5,6 +5,7 @@ in `Training.position`, so that a training can be saved and gone on with exactly
 """
 
 import fnmatch
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,6 @@ from components.trainer.core import model as network
 from components.trainer.core.batches import Batch, Feed
 from components.trainer.core.data import Source, by_kind, described
 from components.trainer.core.heads import head_of
-from components.trainer.core.learning_rate import Schedule
 from components.trainer.core.strategy import precision, sum_over_workers
 
 _EVAL_BATCH = 8192
@@ -30,26 +30,25 @@ class TrainingError(Exception):
     """The training cannot go on; the message says at which step and why."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is."""
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise, then constant, cosine or exponential decay to a fraction of the first rate."""
 
-    step: int
-    steps: int
-    loss: float
-    """Mean over the steps since the last report."""
-    examples_per_second: float
-    seconds_left: float
-    evaluation: dict[str, float]
-    """Metrics on the eval split, `loss` among them."""
+    def __init__(self, settings: dict[str, Any], steps: int):
+        """Takes `learning_rate` of the settings, and how many steps there will be."""
+        self.settings, self.steps = settings, steps
 
-    def __str__(self) -> str:
-        """One line for a person."""
-        return (
-            f"step {self.step:,} of {self.steps:,}, loss {self.loss:.4f}, "
-            f"eval loss {self.evaluation['loss']:.4f}, "
-            f"{self.examples_per_second:,.0f} examples/s, {self.seconds_left:.0f} s left"
-        )
+    def __call__(self, step: Any) -> tf.Tensor:
+        """The rate at `step` (int scalar), float32 scalar."""
+        settings, step = self.settings, tf.cast(step, tf.float32)
+        warmup, last = settings["warmup_steps"], settings["decay_to"]
+        done = tf.clip_by_value((step - warmup) / max(1, self.steps - warmup), 0.0, 1.0)
+        factor = {
+            "constant": lambda: tf.ones([]),
+            "cosine": lambda: last + (1 - last) * 0.5 * (1 + tf.cos(math.pi * done)),
+            "exponential": lambda: tf.pow(tf.cast(last, tf.float32), done),
+        }[settings["schedule"]]()
+        rise = tf.minimum(1.0, (step + 1) / warmup) if warmup else 1.0
+        return settings["initial"] * rise * factor
 
 
 @dataclass
@@ -97,7 +96,11 @@ class Training:
         self.options, self.strategy = options, strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         self.feed = Feed(train, options["global_batch_size"], options["seed"])
-        self._check_batch()
+        if self.feed.batch % self.replicas:
+            raise TrainingError(
+                f"training.global_batch_size is {self.feed.batch}, which {self.replicas} replicas "
+                f"cannot share evenly. Set a multiple of {self.replicas}."
+            )
         per_replica = min(_EVAL_BATCH, -(-sum(held_out.counts) // self.replicas))
         self.held_out = Feed(held_out, per_replica * self.replicas, None)
         self.steps = options["steps"] or options["epochs"] * self.feed.steps
@@ -107,19 +110,15 @@ class Training:
         with self.strategy.scope():
             self._build(train, inputs, settings)
 
-    def _check_batch(self) -> None:
-        if self.feed.batch % self.replicas:
-            raise TrainingError(
-                f"training.global_batch_size is {self.feed.batch}, which {self.replicas} replicas "
-                f"cannot share evenly. Set a multiple of {self.replicas}."
-            )
-
     def _build(self, train: Source, inputs: dict[str, Any], settings: dict[str, Any]) -> None:
         options = self.options
         self.model = build_model(inputs, settings, train.label)
         self.head = head_of(inputs["problem"], self.model.output_shape[-1])
         self._weigh(options["rebalance"], train.label)
-        self._freeze(options["warm_start"])
+        start = options["warm_start"]
+        if start and start["freeze"]:
+            for layer in layers_named(self.model, start["layers"]):
+                layer.trainable = False
         rate = options["learning_rate"]
         if rate["scale_by_replicas"]:
             rate = rate | {"initial": rate["initial"] * self.replicas}
@@ -145,11 +144,6 @@ class Training:
         ratios = [weight * share for weight, share in zip(weights, keep, strict=True)]
         self.offsets = tf.constant(self.head.offsets(ratios))
 
-    def _freeze(self, warm_start: dict[str, Any] | None) -> None:
-        if warm_start and warm_start["freeze"]:
-            for layer in layers_named(self.model, warm_start["layers"]):
-                layer.trainable = False
-
     @property
     def variables(self) -> dict[str, list[tf.Variable]]:
         """Every variable that a continued training needs, in a fixed order."""
@@ -161,7 +155,7 @@ class Training:
 
     def run(
         self,
-        report: Callable[[Progress], None],
+        report: Callable[[str], None],
         pause: Callable[["Training"], None] = lambda _: None,
     ) -> None:
         """Trains on from `position` to the end, or until early stopping.
@@ -169,7 +163,7 @@ class Training:
         The model is left with the best weights, or with the last ones without early stopping.
 
         Args:
-          report: hears of each evaluation.
+          report: hears of each evaluation, in a line for a person.
           pause: called between stretches of steps, about once a second or more often; it may save
             the training, and end it by raising.
 
@@ -302,7 +296,10 @@ class Training:
             for variable, best in zip(self.model.variables, self.best_weights, strict=False):
                 variable.value.assign(best)
         left = (self.steps - here.step) / steps_a_second
-        report(Progress(here.step, self.steps, loss, rate, left, evaluation))
+        report(
+            f"step {here.step:,} of {self.steps:,}, loss {loss:.4f}, "
+            f"eval loss {evaluation['loss']:.4f}, {rate:,.0f} examples/s, {left:.0f} s left"
+        )
 
     def _should_stop(self, evaluation: dict[str, float]) -> bool:
         stopping, here = self.options["early_stopping"], self.position

@@ -59,7 +59,14 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
     if members == 1:
         logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
     else:
-        logits = MemberLogits(outputs, seed, name="deep", dtype="float32")(deep)
+        logits = keras.layers.EinsumDense(  # a last layer for each member
+            "nmu,muo->nmo",
+            (members, outputs),
+            bias_axes="mo",
+            kernel_initializer=_uniform(deep.shape[-1], seed),
+            name="deep",
+            dtype="float32",
+        )(deep)
     if settings["wide"]:
         most = None if members == 1 else MOST_WIDE
         wide = _wide(unfolded, ids, [f["size"] for f in categorical], outputs, most)
@@ -142,30 +149,6 @@ class Members(keras.layers.Layer):
     def call(self, units: Any) -> Any:
         """Copies the units for each member."""
         return units[:, None, :] * self.scale + self.bias
-
-
-@keras.saving.register_keras_serializable("pipeline")
-class MemberLogits(keras.layers.Layer):
-    """[n, members, units] -> [n, members, outputs]: a last layer for each member."""
-
-    def __init__(self, outputs: int, seed: int, **kwargs: Any):
-        """Takes the number of outputs, and the seed of the first kernels."""
-        super().__init__(**kwargs)
-        self.outputs, self.seed = outputs, seed
-
-    def build(self, shape: Any) -> None:
-        """Makes the weights."""
-        members, units = shape[1:]
-        self.kernel = self.add_weight(
-            shape=(members, units, self.outputs),
-            initializer=_uniform(units, self.seed),
-            name="kernel",
-        )
-        self.bias = self.add_weight(shape=(members, self.outputs), initializer="zeros", name="bias")
-
-    def call(self, units: Any) -> Any:
-        """Applies each member's kernel to its units."""
-        return keras.ops.einsum("nmu,muo->nmo", units, self.kernel) + self.bias
 
 
 def _uniform(units: int, seed: int) -> keras.initializers.Initializer:

@@ -61,22 +61,16 @@ def create(options: dict[str, Any]) -> tf.distribute.Strategy:
       StrategyError: this machine or its environment does not have what the strategy needs.
     """
     check(options)
-    made: tf.distribute.Strategy = _STRATEGIES[options["strategy"]](options)
-    return made
-
-
-def _auto(options: dict[str, Any]) -> tf.distribute.Strategy:
-    """All GPUs if there are several; otherwise the one device that TensorFlow takes by itself."""
-    several = len(tf.config.list_physical_devices("GPU")) > 1
-    return _mirrored(options) if several else tf.distribute.get_strategy()
-
-
-def _one_device(options: dict[str, Any]) -> tf.distribute.Strategy:
-    return tf.distribute.get_strategy()
-
-
-def _mirrored(options: dict[str, Any]) -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(_copies())
+    name = options["strategy"]
+    if name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
+        name = "mirrored"
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(_copies())
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        return _tpu(options["tpu"] or {"name": "local", "zone": None, "project": None})
+    return tf.distribute.get_strategy()  # the one device that TensorFlow takes by itself
 
 
 def _copies() -> list[str]:
@@ -92,18 +86,15 @@ def _copies() -> list[str]:
     return gpus or cpus
 
 
-def _multi_worker(options: dict[str, Any]) -> tf.distribute.Strategy:
-    return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
-    tpu = options["tpu"] or {"name": "local", "zone": None, "project": None}
+def _tpu(tpu: dict[str, Any]) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu["name"], zone=tpu["zone"], project=tpu["project"]
         )
         if tpu["name"] != "local":
-            _knock(resolver.master())
+            # TensorFlow itself would wait for an address that is dead without an end.
+            address = urlsplit(resolver.master())
+            socket.create_connection((address.hostname, address.port), _SECONDS_TO_REACH).close()
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
@@ -114,22 +105,6 @@ def _tpu(options: dict[str, Any]) -> tf.distribute.Strategy:
             "'local'; from elsewhere set training.tpu.name, zone and project. Without a TPU, set "
             "training.strategy=auto."
         ) from error
-
-
-def _knock(master: str) -> None:
-    """Connects once; TensorFlow itself would wait for an address that is dead without an end."""
-    address = urlsplit(master)
-    with socket.create_connection((address.hostname, address.port), _SECONDS_TO_REACH):
-        pass
-
-
-_STRATEGIES = {
-    "auto": _auto,
-    "one_device": _one_device,
-    "mirrored": _mirrored,
-    "multi_worker": _multi_worker,
-    "tpu": _tpu,
-}
 
 
 def cluster() -> list[str]:

@@ -13,6 +13,7 @@ from components.trainer.core.data import (
     Rows,
     RowsError,
     Shards,
+    Source,
     fingerprint,
     load,
 )
@@ -36,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _load(folder: Path, name: str, scratch: Path, memory: float) -> InMemory | Shards:
-    return load([str(folder / f"{name}-*")], small.INPUTS, memory, str(scratch))  # type: ignore[return-value]
+def _load(folder: Path, name: str, scratch: Path, memory: float) -> Source:
+    return load([str(folder / f"{name}-*")], small.INPUTS, memory, str(scratch))
 
 
 def _as_set(parts: list[Rows] | list[Batch]) -> set[tuple[float, ...]]:

@@ -7,22 +7,21 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.core.data import InMemory
-from components.trainer.core.learning_rate import Schedule
-from components.trainer.core.loop import Progress, Training, TrainingError
+from components.trainer.core.loop import Schedule, Training, TrainingError
 from tests.components.trainer import small_training as small
 
 
-def _train(chosen: dict[str, Any], problem: str = "binary") -> tuple[Training, list[Progress]]:
+def _train(chosen: dict[str, Any], problem: str = "binary") -> tuple[Training, list[str]]:
     inputs = small.inputs(problem)
     training = Training(small.source(500, problem), small.source(200, problem, 1), inputs, chosen)
-    reports: list[Progress] = []
-    training.run(reports.append)
-    return training, reports
+    lines: list[str] = []
+    training.run(lines.append)
+    return training, lines
 
 
 def test_the_seed_decides_every_bit_and_where_it_pauses_none() -> None:
     """Stretches of steps depend on the machine's speed; results must not."""
-    first, reports = _train(small.settings())
+    first, lines = _train(small.settings())
     second, _ = _train(small.settings(checkpoints={"every_steps": 3}))
     other, _ = _train(small.settings(seed=1))
     for a, b in zip(small.arrays(first), small.arrays(second), strict=True):
@@ -31,9 +30,10 @@ def test_the_seed_decides_every_bit_and_where_it_pauses_none() -> None:
     assert losses[0] == losses[1]
     pairs = zip(small.arrays(first), small.arrays(other), strict=True)
     assert any(not np.array_equal(a, b) for a, b in pairs)
-    assert [r.step for r in reports] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
-    assert str(reports[-1]).startswith("step 48 of 48, loss ")
-    assert reports[-1].seconds_left == 0
+    steps = [evaluation["step"] for evaluation in first.position.evaluations]
+    assert steps == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
+    assert lines[-1].startswith("step 48 of 48, loss ")
+    assert lines[-1].endswith(" examples/s, 0 s left")
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_the_seed_decides_every_bit_and_where_it_pauses_none() -> None:
     [("binary", "auc", 0.9), ("multiclass", "accuracy", 0.7), ("regression", "mae", -25.0)],
 )
 def test_each_problem_type_learns(problem: str, metric: str, at_least: float) -> None:
-    _, reports = _train(small.settings(epochs=15), problem)
-    value = reports[-1].evaluation[metric]
+    training, _ = _train(small.settings(epochs=15), problem)
+    value = training.position.evaluations[-1][metric]
     assert (-value if metric == "mae" else value) > at_least
 
 
@@ -50,8 +50,8 @@ def test_each_problem_type_learns(problem: str, metric: str, at_least: float) ->
     "precision", ["float16", pytest.param("bfloat16", marks=pytest.mark.prove)]
 )
 def test_mixed_precision_learns_with_float32_weights(precision: str) -> None:
-    training, reports = _train(small.settings(epochs=8, precision=precision))
-    assert reports[-1].evaluation["auc"] > 0.85
+    training, _ = _train(small.settings(epochs=8, precision=precision))
+    assert training.position.evaluations[-1]["auc"] > 0.85
     hidden = training.model.get_layer("hidden_0")
     assert (hidden.compute_dtype, hidden.variable_dtype) == (precision, "float32")
     assert training.model.output.dtype == "float32"
@@ -98,9 +98,9 @@ def test_evaluation_counts_every_row_once() -> None:
 def test_early_stopping_keeps_the_best_weights() -> None:
     chosen = small.settings(epochs=60, early_stopping={"metric": "loss", "patience": 3})
     chosen["training"]["learning_rate"]["initial"] = 0.1
-    training, reports = _train(chosen)
-    assert reports[-1].step < training.steps
-    best = min(report.evaluation["loss"] for report in reports)
+    training, _ = _train(chosen)
+    assert training.position.step < training.steps
+    best = min(evaluation["loss"] for evaluation in training.position.evaluations)
     assert training.evaluate()["loss"] == pytest.approx(best, rel=1e-5)
 
 

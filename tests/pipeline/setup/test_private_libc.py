@@ -16,20 +16,7 @@ Suites: bookworm-security
 Components: main contrib
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
-DEBIAN_NEXT = """\
-Types: deb
-# a snapshot could stand here
-URIs: http://deb.debian.org/debian
-Suites: trixie trixie-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: trixie-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-"""
+DEBIAN_NEXT = DEBIAN.replace("bookworm", "trixie").replace("main contrib", "main")
 UBUNTU = """\
 # See http://help.ubuntu.com/community/UpgradeNotes
 deb http://archive.ubuntu.com/ubuntu/ jammy main restricted

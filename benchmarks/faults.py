@@ -7,14 +7,14 @@ of the faults, on a copy of the registry, so that no evaluation sees what anothe
 import argparse
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.replay import stage as stages
-from benchmarks.replay.stage import Stage, write_span
+from benchmarks.replay import Stage, arguments, begin, reasons_in_short, write_span
 from components.continued_evaluation.history import Record
 from components.continued_evaluation.telling import TITLES
 from components.errors import PipelineStop
@@ -109,35 +109,26 @@ class Found(NamedTuple):
         }
 
 
-def reasons_in_short(record: Record | None) -> str:
-    """'drift_from_training company, age'."""
-    reasons = record.decision.reasons if record else []
-    words = ((reason.kind, reason.column or reason.metric) for reason in reasons)
-    return ", ".join(dict.fromkeys(" ".join(filter(None, each)) for each in words))
-
-
-def table(found: Sequence[Found], faults: Iterable[str]) -> str:
+def table(found: Sequence[Found], faults: Sequence[str]) -> str:
     """A row for each fault, a column for each check: the spans in which it spoke; as Markdown.
 
     What is said of the span without the fault too is not counted.
     """
     clean = {each.span: each.reasons() for each in found if each.fault == CLEAN}
-    said = {
-        (each.fault, each.span): {
-            kind
-            for kind, *_ in each.reasons() - (set() if each.fault == CLEAN else clean[each.span])
-        }
-        for each in found
-    }
-    checks = [check for check in (*_CHECKS, _STOPPED) if any(check in s for s in said.values())]
+    said: dict[str, dict[int, set[str]]] = {fault: {} for fault in faults}
+    decisions: dict[str, Counter[str]] = {fault: Counter() for fault in faults}
+    for each in found:
+        known = set() if each.fault == CLEAN else clean[each.span]
+        said[each.fault][each.span] = {kind for kind, *_ in each.reasons() - known}
+        decisions[each.fault][each.decision] += 1
+    spoken = {kind for own in said.values() for kinds in own.values() for kind in kinds}
+    checks = [check for check in (*_CHECKS, _STOPPED) if check in spoken]
     rows = []
-    for fault in faults:
-        own = {span: kinds for (name, span), kinds in said.items() if name == fault}
+    for fault, own in said.items():
         spoke = [[span for span, kinds in own.items() if check in kinds] for check in checks]
         silent = [span for span, kinds in own.items() if not kinds]
         cells = ["all" if len(spans) == len(own) else _listed(spans) for spans in (*spoke, silent)]
-        decisions = [each.decision for each in found if each.fault == fault]
-        counts = ", ".join(f"{d} {decisions.count(d)}" for d in dict.fromkeys(decisions))
+        counts = ", ".join(f"{decision} {count}" for decision, count in decisions[fault].items())
         rows.append([fault, _listed(own), *cells, counts])
     heading = ["fault", "spans", *(c.replace("_", " ") for c in checks), "nothing", "decision"]
     return str(pd.DataFrame(rows, columns=heading).to_markdown(index=False, tablefmt="github"))
@@ -166,7 +157,7 @@ def main(given: argparse.Namespace) -> int:
         raise PipelineStop(f"--fault: there is no {unknown}. Faults: {', '.join(FAULTS)}.")
     if given.write and (given.fault or given.span or given.set):
         raise PipelineStop("--write is for the whole table: leave out --fault, --span and --set.")
-    with stages.begin([*_OWN, *given.set]) as stage:
+    with begin([*_OWN, *given.set]) as stage:
         found = []
         for span in stage.fresh_spans(given.last):
             for each in _judge(stage, span, names if span in (given.span or SPANS) else []):
@@ -194,16 +185,10 @@ def _judge(stage: Stage, span: int, names: Sequence[str]) -> Iterator[Found]:
     yield Found(CLEAN, span, stage.live(span))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks.replay.faults", description=__doc__)
-    parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
+if __name__ == "__main__":
+    parser = arguments("benchmarks.faults")
     parser.add_argument("--span", action="append", type=int, help="A span that gets faults.")
     parser.add_argument("--fault", action="append", help="One of the faults, by its name.")
-    parser.add_argument("--last", type=int, choices=range(5, 17), default=16)
     parser.add_argument("--write", action="store_true", help="Write docs/faults.md too.")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    chosen = _arguments()
+    chosen = parser.parse_args()
     raise SystemExit(ended(lambda: main(chosen)))
