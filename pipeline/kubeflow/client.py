@@ -68,7 +68,7 @@ class Api:
 
     def _problems(self, is_outside: bool) -> Iterator[str]:
         host, given = self.host, self._given
-        token, cookies, file = given["token"], given["cookies"], given["token_file"]
+        token, cookies = given["token"], given["cookies"]
         address = urlsplit(host)
         is_address = address.scheme in ("http", "https") and "@" not in address.netloc
         if host and not (is_address and address.netloc):
@@ -80,12 +80,11 @@ class Api:
             )
         if is_outside and not host and token + cookies:
             yield "KFP_TOKEN and KFP_COOKIES can't be used with kube-config: set KFP_HOST."
-        if token and file:
+        if token and given["token_file"]:
             yield "KFP_TOKEN and KFP_TOKEN_FILE are both set: keep one."
-        if file and not _content(file):
-            yield f"KFP_TOKEN_FILE is {file}, where no token can be read."
-        if (cert := given["ca_cert"]) and not Path(cert).is_file():
-            yield f"KFP_CA_CERT is {cert}, which is no file: name a PEM file."
+        for name in ("token_file", "ca_cert"):
+            if given[name] and not _content(given[name]):
+                yield f"KFP_{name.upper()} is {given[name]}, where nothing can be read."
         if not ((token + cookies).isascii() and (token + cookies).isprintable()):
             yield "KFP_TOKEN or KFP_COOKIES has a character in it that no HTTP header can have."
 
@@ -111,9 +110,6 @@ class Api:
             def _load_context_setting_or_default(self) -> None:
                 # With any namespace at all it doesn't ask the server for one, to write it down.
                 self._context_setting = {"namespace": "none yet"}
-
-            def _is_inverse_proxy_host(self, host: str) -> bool:
-                return False  # for Google's hosts it would take the credentials of gcloud, unasked
 
         warnings.simplefilter("ignore")  # kfp.Client's about its age, urllib3's about certificates
         given = {name: value or None for name, value in self._given.items()}
@@ -208,9 +204,9 @@ class Api:
 
     def find_version(self, pipeline_id: str, digest: str) -> str | None:
         """The id of the newest version of a pipeline with this content, if it is there."""
-        asked = {"page_token": "", "page_size": 100, "sort_by": "created_at desc"}
-        listing, doing = self.client.list_pipeline_versions, "look up the pipeline's versions"
+        asked = {"page_size": 100, "sort_by": "created_at desc", "page_token": ""}
         while True:
+            doing, listing = "look up the pipeline's versions", self.client.list_pipeline_versions
             page = self.ask(doing, listing, pipeline_id, **asked)
             for one in page.pipeline_versions or []:
                 if one.display_name.endswith(f"-{digest}"):

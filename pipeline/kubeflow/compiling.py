@@ -29,7 +29,6 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.utils import name_utils, proto_utils
 
 from components.errors import PipelineStop
-from components.files import write_atomically
 from pipeline import loading, parts
 from pipeline.config import Config
 from pipeline.kubeflow import parameters, retraining, step
@@ -126,24 +125,15 @@ class Package:
     def write(self, folder: Path) -> Path:
         """Writes the file whole or not at all, and returns its path."""
         ending = "vertex.json" if isinstance(self.target, OnVertex) else "yaml"
-        return write(folder / f"{self.name}.{ending}", self.content)
-
-
-def write(path: Path, content: str) -> Path:
-    """Writes a file whole or not at all, and returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(str(path), content)
-    return path
+        path = folder / f"{self.name}.{ending}"
+        step.write(str(path), self.content)
+        return path
 
 
 def load_target(
     name: Platform, image: str | None = None, configs: Path = loading.CONFIGS
 ) -> Target:
-    """Reads `configs/kubeflow.yaml` or `configs/vertex.yaml`, perhaps with another image.
-
-    Raises:
-      PipelineStop: lists every mistake.
-    """
+    """Reads `configs/kubeflow.yaml` or `configs/vertex.yaml`, perhaps with another image."""
     kind = OnVertex if name == "vertex" else Target
     return loading.load_as(kind, name, [f"image={json.dumps(image)}"] if image else [], configs)
 
@@ -151,11 +141,7 @@ def load_target(
 def compile_all(
     config_name: str, overrides: list[str], target: Target, folder: Path = BUILD
 ) -> list[tuple[Package, Path]]:
-    """Compiles and writes every pipeline there is into a folder; each beside its path.
-
-    Raises:
-      PipelineStop: the settings are wrong, or don't fit the backend; nothing is written.
-    """
+    """Compiles every pipeline there is, and then writes them; each beside its path."""
     packages = [training(loading.load(config_name, overrides), target)]
     if "components.continued_evaluation" in parts.present():
         packages.append(continued_evaluation(config_name, overrides, target, packages[0]))
@@ -239,19 +225,7 @@ def _package(
     offered: dict[str, parameters.Parameter],
     **more: Any,
 ) -> Package:
-    """The package of a graph.
-
-    Args:
-      graph: its module.
-      config: the configuration.
-      target: where it is to run.
-      uncached: components that always run, beside `_NEVER_CACHED`.
-      offered: the parameters that a run may set.
-      more: for the graph.
-
-    Raises:
-      PipelineStop: a text or the settings as a whole don't reach a step as they are.
-    """
+    """The package of a graph, a module; components `uncached` always run."""
     workspace = Workspace(Path(target.workspace.path), is_here=False)
     made = importlib.import_module(graph).create_pipeline(config, workspace, **more)
     components = {component.id: component for component in made.components}  # in their order

@@ -44,10 +44,11 @@ def compile_(
             return 0
         loaded = loading.load(config, overrides)
         if loaded.training.strategy == "multi_worker":
+            from pipeline.kubeflow import step
             from pipeline.kubeflow.train_job import job
 
             manifests = compiling.BUILD / job.manifests_file(loaded.name)
-            compiling.write(manifests, job.manifests(loaded, settings))
+            step.write(str(manifests), job.manifests(loaded, settings))
             apply = f"kubectl apply -n NAMESPACE -f {shown(manifests)}"
             following[apply] = "once, for training on several machines"
         same = f'SET="{" ".join(overrides)}" ' if overrides else ""

@@ -160,15 +160,15 @@ def execute(component: Any, executor_input: Document, stores: Stores) -> None:
     for decision in wanted.get("parameters", {}):
         [artifact] = next(iter(outputs.values()))
         written["parameterValues"] = {decision: artifact.get_int_custom_property(decision)}
-    write_output(stores.local(wanted["outputFile"]), written)
+    write(stores.local(wanted["outputFile"]), json.dumps(written))
 
 
-def write_output(path: str, output: Document) -> None:
-    """Writes KFP's executor output, whole or not at all."""
+def write(path: str, text: str) -> None:
+    """Writes a file whole or not at all, and the folders above it."""
     from components.files import write_atomically
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_atomically(path, json.dumps(output))
+    write_atomically(path, text)
 
 
 def _executor(component: Any, folder: str) -> Any:

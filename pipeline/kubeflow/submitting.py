@@ -196,11 +196,10 @@ def _follow(
             run = client.patiently(
                 left, lambda: api.ask("follow the run", api.client.get_run, run_id)
             )
-            before = dict(told)
             _tell(run, steps, told, show)
             if run.state in _ENDED:
                 break
-            wait = min(wait * 1.5, 5.0) if told == before else 0.2
+            wait = min(wait * 1.5, 5.0)
             if time.monotonic() + wait > deadline:
                 raise PipelineStop(f"After {timeout_seconds:g} s the run is still {run.state}.")
             time.sleep(wait)

@@ -1,4 +1,6 @@
-"""The Trainer's step with several workers: a TrainJob is made, waited for, and tidied away.
+"""The Trainer's step with several workers: it makes a TrainJob of Kubeflow Trainer v2 and waits.
+
+In each of the pods `worker` makes TF_CONFIG and takes part in the training. Not run on a cluster.
 
 KFP downloads inputs to the disk of the step's own pod, and uploads from there. In between, both lie
 in a folder of the workspace, where the workers see them too. The workers' logs are there as well.
@@ -15,7 +17,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +135,7 @@ def fetch(folder: Path, executor_input: Document, stores: step.Stores) -> None:
         if place in made:
             shutil.copytree(made[place]["uri"], stores.local(real["uri"]), dirs_exist_ok=True)
             made[place]["uri"] = real["uri"]
-    step.write_output(stores.local(executor_input["outputs"]["outputFile"]), output)
+    step.write(stores.local(executor_input["outputs"]["outputFile"]), json.dumps(output))
 
 
 def _artifacts(given: Document) -> Iterator[tuple[str, Any]]:
@@ -149,28 +151,33 @@ def _wait(cluster: "Cluster", folder: Path) -> None:
     Raises:
       PipelineStop: the training failed, the workers don't start, or the TrainJob is gone.
     """
-    settings, since, shown = cluster.settings, time.monotonic(), 0
-    nodes = settings["spec"]["trainer"]["numNodes"]
-    _PROGRESS.info("TrainJob %s: %d workers", cluster.name, nodes)
+    name, settings = cluster.name, cluster.settings
+    nodes, since, shown = settings["spec"]["trainer"]["numNodes"], time.monotonic(), 0
+    _PROGRESS.info("TrainJob %s: %d workers", name, nodes)
     while True:
-        conditions = cluster.conditions()
-        logs = {int(p.suffix[1:]): p.read_text(errors="replace") for p in folder.glob(f"{LOG}.*")}
-        print(logs.get(0, "")[shown:], end="", flush=True)
-        shown = len(logs.get(0, ""))
+        if (found := cluster.find()) is None:
+            raise PipelineStop(f"The TrainJob {name} was deleted while it was waited for.")
+        listed = found.get("status", {}).get("conditions", [])
+        conditions = {one["type"]: one for one in listed if one["status"] == "True"}
+        logs = [file.read_text(errors="replace") for file in sorted(folder.glob(f"{LOG}.*"))]
+        if (chief := folder / f"{LOG}.0").exists():
+            text = chief.read_text(errors="replace")
+            print(text[shown:], end="", flush=True)
+            shown = len(text)
         if "Complete" in conditions:
             return
-        if "Failed" in conditions:
-            found = [_FAILED.findall(logs[number]) for number in sorted(logs)]
-            words = next((lines[-1] for lines in found if lines), "the workers' logs don't say why")
-            raise PipelineStop(f"{words} (TrainJob {cluster.name}: {conditions['Failed']})")
+        if failed := conditions.get("Failed"):
+            reasons = _FAILED.findall("\n".join(logs)) or ["the workers' logs don't say why"]
+            how = f"{failed['reason']}: {failed['message']}"
+            raise PipelineStop(f"{reasons[-1]} (TrainJob {name}; {how})")
         if "Suspended" in conditions or len(logs) == nodes:  # a queue's time is not counted
             since = time.monotonic()
         if time.monotonic() - since > settings["start_seconds"]:
             raise PipelineStop(
-                f"{nodes - len(logs)} of the {nodes} workers of TrainJob {cluster.name} did not "
-                f"start within {settings['start_seconds']} s (train_job.start_seconds). Why, says: "
-                f"kubectl describe pods -l {_OF_JOB}={cluster.name}; if there are none: kubectl "
-                f"describe trainjob,jobset {cluster.name}"
+                f"{nodes - len(logs)} of the {nodes} workers of TrainJob {name} did not start "
+                f"within {settings['start_seconds']} s (train_job.start_seconds). Why, says: "
+                f"kubectl describe pods -l {_OF_JOB}={name}; if there are none: kubectl describe "
+                f"trainjob,jobset {name}"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -179,47 +186,40 @@ class Cluster:
     """The namespace that the step runs in, and its TrainJob there."""
 
     def __init__(self, name: str, settings: Document):
-        """Reads how the API is reached: from KUBECONFIG if that is set, else as a pod does.
-
-        Raises:
-          PipelineStop: this is no cluster.
-        """
+        """Reads how the API is reached: from KUBECONFIG if that is set, else as a pod does."""
         self.name, self.settings = name, settings
         configuration = kubernetes.client.Configuration()
         configuration.retries = _OUTAGE
         try:
-            self._namespace = _connect(configuration)
+            if file := os.environ.get("KUBECONFIG"):
+                kubernetes.config.load_kube_config(file, client_configuration=configuration)
+                _, active = kubernetes.config.list_kube_config_contexts(file)
+                self._namespace = active["context"].get("namespace", "default")
+            else:
+                kubernetes.config.load_incluster_config(client_configuration=configuration)
+                self._namespace = _NAMESPACE.read_text().strip()
         except (kubernetes.config.ConfigException, OSError) as error:
             raise PipelineStop(
                 "With training.strategy=multi_worker the Trainer's step makes a TrainJob: it runs "
                 f"in a cluster only, or with KUBECONFIG ({error})."
             ) from error
-        self._api = kubernetes.client.ApiClient(configuration)
-        self._apply = (
-            f"Run: kubectl apply -n {self._namespace} -f build/{settings['manifests']} (make "
-            "compile writes it)"
-        )
+        api = kubernetes.client.ApiClient(configuration)
+        self._objects = kubernetes.client.CustomObjectsApi(api)
 
     def create(self, manifest: Document) -> None:
         """Creates the TrainJob, unless a request whose answer was lost did so."""
-        self._ask("create", manifest)
+        self._ask(self._objects.create_namespaced_custom_object, manifest)
 
-    def conditions(self) -> dict[str, str]:
-        """The conditions of the TrainJob that hold, and why."""
-        found = self._ask("get", self.name)
-        if found is None:
-            raise PipelineStop(f"The TrainJob {self.name} was deleted while it was waited for.")
-        return {
-            one["type"]: f"{one['reason']}: {one['message']}"
-            for one in found.get("status", {}).get("conditions", [])
-            if one["status"] == "True"
-        }
+    def find(self) -> Any:
+        """The TrainJob, or None."""
+        return self._ask(self._objects.get_namespaced_custom_object, self.name)
 
     def delete(self, vanish_seconds: float = 0.0) -> None:
         """Deletes the TrainJob if it is there, and waits until its pods have ended."""
-        self._ask("delete", self.name, propagation_policy="Foreground")
+        delete = self._objects.delete_namespaced_custom_object
+        self._ask(delete, self.name, propagation_policy="Foreground")
         deadline = time.monotonic() + vanish_seconds
-        while vanish_seconds and self._ask("get", self.name):
+        while vanish_seconds and self.find():
             if time.monotonic() > deadline:
                 raise PipelineStop(
                     f"The TrainJob {self.name} of an earlier attempt was deleted, and does not "
@@ -227,36 +227,26 @@ class Cluster:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _ask(self, verb: str, *values: Any, **named: Any) -> Any:
+    def _ask(self, request: Callable[..., Any], what: Any, **named: Any) -> Any:
         """The answer; None if there is no object of this name, or it is there already."""
-        objects = kubernetes.client.CustomObjectsApi(self._api)
-        request = getattr(objects, f"{verb}_namespaced_custom_object")
         where = job.GROUP, job.VERSION, self._namespace, "trainjobs"
         try:
-            return request(*where, *values, **named, _request_timeout=_ANSWER_SECONDS)
+            return request(*where, what, **named, _request_timeout=_ANSWER_SECONDS)
         except urllib3.exceptions.HTTPError as error:
             raise PipelineStop(f"The cluster's API does not answer: {error}") from error
         except ApiException as error:
-            is_there = "page not found" not in str(error.body)
-            if error.status == 409 or (error.status == 404 and is_there):
+            is_served = error.status != 404 or "page not found" not in str(error.body)
+            if error.status in (404, 409) and is_served:
                 return None
-            if error.status == 404:
-                raise PipelineStop(
+            words = f"The cluster refuses the Trainer's workers: {words_of(error)}."
+            if not is_served:
+                words = (
                     "The cluster has no Kubeflow Trainer v2, which runs the workers of a Trainer "
                     "step (training.strategy=multi_worker). Have it installed: https://trainer."
                     "kubeflow.org/en/latest/operator-guides/installation.html, or set "
                     "training.strategy=auto."
-                ) from error
-            advice = f" {self._apply}" if error.status in (401, 403) else ""
-            words = f"The cluster refuses the Trainer's workers: {words_of(error)}"
-            raise PipelineStop(f"{words}.{advice}") from error
-
-
-def _connect(configuration: Any) -> str:
-    """Fills in the configuration; returns the namespace."""
-    if file := os.environ.get("KUBECONFIG"):
-        kubernetes.config.load_kube_config(file, client_configuration=configuration)
-        _, active = kubernetes.config.list_kube_config_contexts(file)
-        return str(active["context"].get("namespace", "default"))
-    kubernetes.config.load_incluster_config(client_configuration=configuration)
-    return _NAMESPACE.read_text().strip()
+                )
+            elif error.status in (401, 403):
+                apply = f"-n {self._namespace} -f build/{self.settings['manifests']}"
+                words += f" Run: kubectl apply {apply} (make compile writes it)"
+            raise PipelineStop(words) from error

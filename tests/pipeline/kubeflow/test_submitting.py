@@ -183,8 +183,8 @@ def test_a_package_that_is_refused_is_told_in_the_servers_words(api):
         ({"KFP_HOST": "kubeflow.example"}, "is to be http:// or https://"),
         ({"KFP_HOST": "https://me:pw@x"}, "no user or password"),
         ({"KFP_HOST": "http://x", "KFP_TOKEN": "a", "KFP_TOKEN_FILE": "/x"}, "are both set"),
-        ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "no token can be read"),
-        ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "which is no file"),
+        ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "where nothing can be read"),
+        ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "KFP_CA_CERT is /nothing"),
         ({"KUBECONFIG": "/x", "KFP_TOKEN": "a"}, "can't be used with kube-config"),
     ],
 )
