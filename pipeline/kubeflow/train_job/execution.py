@@ -167,7 +167,8 @@ def _wait(cluster: "Cluster", folder: Path) -> None:
         if "Complete" in conditions:
             return
         if failed := conditions.get("Failed"):
-            reasons = _FAILED.findall("\n".join(logs)) or ["the workers' logs don't say why"]
+            unknown = "The workers don't say why" if logs else "No worker wrote to the workspace"
+            reasons = _FAILED.findall("\n".join(logs)) or [unknown]
             how = f"{failed['reason']}: {failed['message']}"
             raise PipelineStop(f"{reasons[-1]} (TrainJob {name}; {how})")
         if "Suspended" in conditions or len(logs) == nodes:  # a queue's time is not counted
