@@ -126,7 +126,7 @@ def test_a_schedule_replaces_the_one_of_its_name_and_there_is_never_none(api):
     code, shown = submit(ROWS, schedule="0 0 6 * * *")
     assert code == 0, shown
     [new] = api.recurring
-    assert (new["status"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", "0 0 6 * * *")
+    assert (new["mode"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLE", "0 0 6 * * *")
     assert new["max_concurrency"] == 1
     assert new["no_catchup"]
     methods = [(kind, path) for kind, path, _ in api.asked if "recurringruns" in path]
