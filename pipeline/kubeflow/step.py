@@ -208,14 +208,18 @@ def read_artifact(given: Mapping[str, Any], kind: type) -> Any:
     found.uri, name = given["uri"], given.get("name", "")
     if name.isdigit():  # the metadata store's id
         found.id = int(name)
-    setters = {int: found.set_int_custom_property, float: found.set_float_custom_property}
+    setters = {
+        int: found.set_int_custom_property,
+        float: found.set_float_custom_property,
+        str: found.set_string_custom_property,
+    }
     for key, number in given.get("metadata", {}).items():
         is_whole = isinstance(number, float) and number.is_integer()
         value = int(number) if is_whole else number
         if key in (found.PROPERTIES or {}):
             setattr(found, key, value)
         elif key not in _OF_KFP:
-            put = setters.get(type(value), found.set_string_custom_property)
+            put = setters.get(type(value), found.set_json_value_custom_property)
             put(key.removeprefix("custom:"), value)
     return found
 
