@@ -38,7 +38,7 @@ def main() -> None:
         output = str(made.scratch / "output.json")
         given = json.dumps({"inputs": {}, "outputs": {"artifacts": {}, "outputFile": output}})
         programs = {"import tfx.v1": ["-c", _IMPORT]}
-        for name, told in compiling.steps_of(package.content).items():
+        for name, told in package.steps().items():
             programs[name] = ["-c", _STEP, json.dumps(told), given]
         seconds: dict[str, list[float]] = {name: [] for name in programs}
         for number in range(6):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from components.errors import PipelineStop
 
@@ -20,6 +20,7 @@ _LIMITS = (10.0, 60.0)
 _LONGEST_WORDS = 600
 """Characters of the server's own words: its internal errors come with whole stack traces."""
 _CREDENTIALS = "KFP_TOKEN, KFP_TOKEN_FILE or KFP_COOKIES to what lets you in"
+_NAMES = ("namespace", "token", "token_file", "cookies", "ca_cert", "kube_context")
 Found = TypeVar("Found")
 
 
@@ -50,44 +51,42 @@ class Api:
         Raises:
           PipelineStop: for everything that is wrong, in one message.
         """
-        names = ("namespace", "token", "token_file", "cookies", "ca_cert", "kube_context")
-        self._given = {name: os.environ.get(f"KFP_{name.upper()}", "").strip() for name in names}
-        self._by_kube_config = bool(self._given["kube_context"] or os.environ.get("KUBECONFIG"))
-        # Without what follows a `#`: people copy the address of a page of the UI.
-        self.host = os.environ.get("KFP_HOST", "").partition("#")[0].strip().rstrip("/")
-        self.is_verified = os.environ.get("KFP_VERIFY_SSL", "").lower() not in ("false", "0")
+        self._given = {name: os.environ.get(f"KFP_{name.upper()}", "").strip() for name in _NAMES}
         self.namespace = self._given["namespace"]
         self._mine = {"namespace": self.namespace} if self.namespace else {}
-        if problems := list(self._problems()):
+        self.is_verified = os.environ.get("KFP_VERIFY_SSL", "").lower() not in ("false", "0")
+        # Without what follows a `#`: people copy the address of a page of the UI.
+        self.host = os.environ.get("KFP_HOST", "").partition("#")[0].strip().rstrip("/")
+        is_outside = self.host or self._given["kube_context"] or os.environ.get("KUBECONFIG")
+        if problems := [*self._problems(bool(is_outside))]:
             raise PipelineStop("\n".join(problems))
-        if not self.host and not self._by_kube_config:
+        if not is_outside:
             self.host = _IN_CLUSTER
             mounted = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", _TOKEN_IN_CLUSTER)
             if self.credentials == "none" and _content(mounted):
                 self._given["token_file"] = mounted
 
-    def _problems(self) -> Iterator[str]:
-        host, given, by_kube_config = self.host, self._given, self._by_kube_config and not self.host
-        if not host and not by_kube_config and "KUBERNETES_SERVICE_HOST" not in os.environ:
+    def _problems(self, is_outside: bool) -> Iterator[str]:
+        host, given = self.host, self._given
+        token, cookies = given["token"], given["cookies"]
+        address = urlsplit(host)
+        is_address = address.scheme in ("http", "https") and "@" not in address.netloc
+        if host and not (is_address and address.netloc):
+            yield "KFP_HOST is to be http:// or https://, a host, and no user or password."
+        if not is_outside and "KUBERNETES_SERVICE_HOST" not in os.environ:
             yield (
                 "No Kubeflow Pipelines to submit to: set KFP_HOST to its address, e.g. "
                 "https://kubeflow.example.com/pipeline, or KFP_KUBE_CONTEXT to a kubectl context."
             )
-        elif host and "@" in host.partition("//")[2].partition("/")[0]:
-            yield "KFP_HOST has a user or password in it: use KFP_TOKEN or KFP_COOKIES for that."
-        elif host and not host.startswith(("http://", "https://")):
-            yield f"KFP_HOST is '{host}': it begins with http:// or https://, and has a host."
-        if by_kube_config and given["token"] + given["cookies"]:
+        if is_outside and not host and token + cookies:
             yield "KFP_TOKEN and KFP_COOKIES can't be used with kube-config: set KFP_HOST."
-        if given["token"] and given["token_file"]:
+        if token and given["token_file"]:
             yield "KFP_TOKEN and KFP_TOKEN_FILE are both set: keep one."
-        if given["token_file"] and not _content(given["token_file"]):
-            yield f"KFP_TOKEN_FILE is {given['token_file']}, where no token can be read."
-        if given["ca_cert"] and not Path(given["ca_cert"]).is_file():
-            yield f"KFP_CA_CERT is {given['ca_cert']}, which is no file: name a PEM file."
-        for name in ("token", "cookies"):
-            if not (given[name].isascii() and given[name].isprintable()):
-                yield f"KFP_{name.upper()} has a character in it that no HTTP header can have."
+        for name in ("token_file", "ca_cert"):
+            if given[name] and not _content(given[name]):
+                yield f"KFP_{name.upper()} is {given[name]}, where nothing can be read."
+        if not ((token + cookies).isascii() and (token + cookies).isprintable()):
+            yield "KFP_TOKEN or KFP_COOKIES has a character in it that no HTTP header can have."
 
     @property
     def where(self) -> str:
@@ -100,10 +99,6 @@ class Api:
         kinds = [name for name in ("token", "token_file", "cookies") if self._given[name]]
         return " and ".join(kinds or (["kube-config"] if not self.host else [])) or "none"
 
-    def page(self, path: str) -> str:
-        """A page of the UI."""
-        return f"{self.host}/#{path}"
-
     @cached_property
     def client(self) -> Any:
         """kfp.Client, without a memory of its own: it would read ~/.config/kfp/context.json."""
@@ -115,9 +110,6 @@ class Api:
             def _load_context_setting_or_default(self) -> None:
                 # With any namespace at all it doesn't ask the server for one, to write it down.
                 self._context_setting = {"namespace": "none yet"}
-
-            def _is_inverse_proxy_host(self, host: str) -> bool:
-                return False  # for Google's hosts it would take the credentials of gcloud, unasked
 
         warnings.simplefilter("ignore")  # kfp.Client's about its age, urllib3's about certificates
         given = {name: value or None for name, value in self._given.items()}
@@ -173,10 +165,25 @@ class Api:
           NoAnswer: it may work later.
           PipelineStop: it doesn't.
         """
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
         try:
             return request(*values, **named)
         except Exception as error:
-            if (stop := self._explained(error, doing)) is None:
+            # kfp_server_api trips over TLS errors, which have no body, and pages that aren't UTF-8.
+            cause = error.__context__ if isinstance(error.__context__, ApiException) else error
+            if isinstance(cause, ApiException):
+                stop = self._refused(cause, doing)
+            elif isinstance(cause, UnicodeDecodeError):
+                stop = self._not_the_api()
+            elif isinstance(cause, HTTPError):
+                stop = NoAnswer(
+                    f"{self.where} can't be reached to {doing} "
+                    f"({str(cause).rpartition(': ')[2].strip(chr(39) + ').')}). Check KFP_HOST, "
+                    "and whether the way there is open (VPN, kubectl port-forward)."
+                )
+            else:
                 raise
             # The server's headers are in the original error, and may hold a session's cookie.
             raise stop from None
@@ -185,25 +192,24 @@ class Api:
         """The id of the pipeline of this name, if it is there."""
         asked = {"filter": _matching("name", name), **self._mine}
         listed = self.ask("look up the pipeline", self.client.list_pipelines, **asked).pipelines
-        ids = [str(one.pipeline_id) for one in listed or [] if name in _names(one)]
-        return ids[0] if ids else None
+        return next((one.pipeline_id for one in listed or [] if one.display_name == name), None)
 
     def make_pipeline(self, name: str) -> str:
         """Makes a pipeline without versions: an upload would name the first after the pipeline."""
-        import kfp_server_api
+        from kfp_server_api import V2beta1Pipeline
 
-        body = kfp_server_api.V2beta1Pipeline(display_name=name, **self._mine)
+        body = V2beta1Pipeline(display_name=name, **self._mine)
         create = self.client._pipelines_api.pipeline_service_create_pipeline
         return str(self.ask(f"make the pipeline '{name}'", create, pipeline=body).pipeline_id)
 
     def find_version(self, pipeline_id: str, digest: str) -> str | None:
         """The id of the newest version of a pipeline with this content, if it is there."""
-        asked = {"page_token": "", "page_size": 100, "sort_by": "created_at desc"}
-        listing, doing = self.client.list_pipeline_versions, "look up the pipeline's versions"
+        asked = {"page_size": 100, "sort_by": "created_at desc", "page_token": ""}
         while True:
+            doing, listing = "look up the pipeline's versions", self.client.list_pipeline_versions
             page = self.ask(doing, listing, pipeline_id, **asked)
             for one in page.pipeline_versions or []:
-                if any(name.endswith(f"-{digest}") for name in _names(one)):
+                if one.display_name.endswith(f"-{digest}"):
                     return str(one.pipeline_version_id)
             if not page.next_page_token:
                 return None
@@ -237,43 +243,18 @@ class Api:
         create = self.client.create_experiment
         return str(self.ask(f"make the experiment '{name}'", create, name).experiment_id)
 
-    def _explained(self, error: Exception, doing: str) -> PipelineStop | None:
-        """The sentence for a failed request; None for a fault of the code."""
-        from kfp_server_api import ApiException
-        from urllib3.exceptions import HTTPError
-
-        if isinstance(error.__context__, ApiException):
-            # kfp_server_api trips over TLS errors, which have no body, and pages that aren't UTF-8.
-            error = error.__context__
-        if isinstance(error, ApiException) and error.status:
-            return self._refused(error, doing)
-        if isinstance(error, ApiException):
-            reason = str(error.reason).partition(" (_ssl")[0].rpartition("] ")[2]
-            return PipelineStop(
-                f"No TLS connection with {self.where} ({reason.strip()}): set KFP_HOST to the name "
-                "in its certificate, and KFP_CA_CERT to the PEM file of the authority that signed "
-                "it; or its address begins with http://."
-            )
-        if isinstance(error, UnicodeDecodeError):
-            return self._not_the_api()
-        if isinstance(error, HTTPError):
-            text = str(error.args[-1] if error.args else error).rpartition(": ")[2].rstrip(".')")
-            return NoAnswer(
-                f"{self.where} can't be reached to {doing} ({text}). Check KFP_HOST, and whether "
-                "the way there is open (VPN, kubectl port-forward)."
-            )
-        return None
-
     def _refused(self, error: Any, doing: str) -> PipelineStop:
-        words = self._hide(_words(error))
-        said = f" ({error.status}: {words})" if words else f" ({error.status})"
-        if 300 <= error.status < 400:
-            to = urlsplit(urljoin(f"{self.host}/", (error.headers or {}).get("location", "")))
-            return PipelineStop(  # without the query, which may hold secrets
-                f"{self.where} sends us to {to.scheme}://{to.hostname}{to.path} instead of "
-                f"answering{said}: set KFP_HOST to the API's own address, and {_CREDENTIALS}."
+        """The sentence for an answer that is none of success."""
+        if not error.status:
+            reason = str(error.reason).partition(" (_ssl")[0].rpartition("] ")[2].strip()
+            return PipelineStop(
+                f"No TLS connection with {self.where} ({reason}): set KFP_HOST to the name in its "
+                "certificate, and KFP_CA_CERT to the PEM file of the authority that signed it; or "
+                "its address begins with http://."
             )
-        if error.status == 404 and not words:
+        words = self._hide(words_of(error))
+        said = f" ({error.status}: {words})" if words else f" ({error.status})"
+        if error.status in (301, 302, 303, 307, 308) or (error.status == 404 and not words):
             return self._not_the_api()
         if error.status in (429, 500, 502, 503, 504):
             return NoAnswer(f"{self.where} could not {doing}{said}. Try again in a while.")
@@ -291,12 +272,9 @@ class Api:
 
     def _hide(self, text: str) -> str:
         """The text without any secret that a server may have put into its answer."""
-        secrets = [self._given["token"], _content(self._given["token_file"])]
-        cookies = self._given["cookies"].split(";")
-        secrets += [cookie.partition("=")[2].strip() or cookie.strip() for cookie in cookies]
-        long = [secret for secret in secrets if len(secret) > 7]  # others occur in ordinary words
-        for secret in sorted(long, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        cookies = [one.partition("=")[2] or one for one in self._given["cookies"].split(";")]
+        for secret in [self._given["token"], _content(self._given["token_file"]), *cookies]:
+            text = text.replace(secret.strip() or "***", "***")
         return text
 
 
@@ -312,19 +290,12 @@ def _matching(key: str, value: str) -> str:
     return json.dumps({"predicates": [{"key": key, "operation": "EQUALS", "stringValue": value}]})
 
 
-def _names(one: Any) -> set[str]:
-    """Before 2.15 the API had only the name that is shown."""
-    return {str(name) for name in (getattr(one, "name", None), one.display_name) if name}
-
-
-def _words(error: Any) -> str:
+def words_of(error: Any) -> str:
     """The server's own words: its JSON's message, or plain text; nothing of a page for people."""
-    body = error.body or ""
-    text = body if isinstance(body, str) else body.decode(errors="replace")
+    text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
     try:
-        found = json.loads(text)
-        text = found.get("message") or found.get("error_message") or found.get("error") or ""
-    except (ValueError, AttributeError):
+        text = json.loads(text)["message"]
+    except (ValueError, TypeError, KeyError):
         if "text/plain" not in (error.headers or {}).get("content-type", ""):
             return ""
-    return str(text).strip().partition("\n")[0][:_LONGEST_WORDS].rstrip(".")
+    return str(text or "").strip().partition("\n")[0][:_LONGEST_WORDS].rstrip(".")

@@ -1,33 +1,72 @@
-"""`python -m pipeline compile`: packages for a cluster, from the graph that also runs here."""
+"""`python -m pipeline compile`: packages for a cluster, from the graph that also runs here.
+
+Each TFX component becomes a container component of KFP's SDK with the same inputs and outputs. Its
+container gets the configuration, and makes the same component from the same graph again (`step`);
+KFP's cache key gets a hash of the component's properties. The configuration itself is in an
+environment variable, which is not in that key: a changed learning rate runs the Trainer anew, not
+Transform.
+"""
 
 import hashlib
 import importlib
+import inspect
 import json
 import re
+import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from kfp import dsl, kubernetes
+from kfp.compiler import Compiler
+from kfp.dsl import structures
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.utils import name_utils, proto_utils
 
 from components.errors import PipelineStop
-from components.files import write_atomically
 from pipeline import loading, parts
 from pipeline.config import Config
-from pipeline.kubeflow import building, parameters, retraining, step
-from pipeline.kubeflow.settings import OnVertex, Platform, Target
+from pipeline.kubeflow import parameters, retraining, step
+from pipeline.kubeflow.settings import OnVertex, Platform, Step, Target, rewritten
 from pipeline.workspace import Workspace
 
 BUILD = loading.PROJECT / "build"
 _TRAINING = "pipeline.graph"
 _EVALUATION = "components.continued_evaluation.graph"
-_OTHER_STEPS = (
+_NEVER_CACHED = frozenset(
+    {"BaselineLookup", "RegistryPush", "JudgedModels", "Decide", "LabelledLog", "ServedInputs"}
+)
+"""They look at the registry or the prediction log, which KFP's cache key does not know."""
+_BATCH = "BatchPredict"
+_IN_WORKSPACE = {"Tuner", "Trainer", _BATCH, *_NEVER_CACHED}
+"""Components that use the registry, checkpoints or prediction logs."""
+_NOT_ALWAYS = (
     *("Tuner", "Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels", "LabelledLog"),
-    *("ServedInputs", "ServedStatistics", "Skew", building.BATCH),
+    *("ServedInputs", "ServedStatistics", "Skew", _BATCH),
 )
 """Steps that the training pipeline may have, or other pipelines."""
+_DECIDING = {"JudgedModels": "fresh"}
+"""Components on whose output parameter it depends whether those behind them run: where it is 1."""
+_NOT_IN_HASH = {"input_base", "git_commit", "run_id"}
+"""Properties that a parameter stands for, or that change nothing that a component makes."""
+_STEP = "PIPELINE_STEP"
+"""The environment variable with what a step has to know, as JSON."""
+_LARGEST = 100 * 1024
+"""Bytes. The backend passes a container as one argument of a command; Linux takes 128 KiB."""
+
+
+class _Retries(structures.RetryPolicy):
+    """KFP's own, but for the time over which a task is tried again: the SDK cuts it at an hour."""
+
+    def to_proto(self) -> Any:
+        proto = super().to_proto()
+        proto.backoff_max_duration.FromJsonString(self.backoff_max_duration)
+        return proto
 
 
 @dataclass(frozen=True)
@@ -44,15 +83,17 @@ class Package:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """The names of its tasks."""
-        return building.tasks_of(self.made)
+        """The names of the tasks that run a container, those behind conditions too."""
+        spec = self.made.pipeline_spec
+        dags = [spec.root.dag, *(each.dag for each in spec.components.values())]
+        tasks = [
+            (name, task.component_ref.name) for dag in dags for name, task in dag.tasks.items()
+        ]
+        return [name for name, used in tasks if not spec.components[used].HasField("dag")]
 
     @cached_property
     def content(self) -> str:
         """The file: the same text for the same settings and code."""
-        from google.protobuf import json_format
-        from kfp.compiler import Compiler
-
         if isinstance(self.target, OnVertex):
             job = {
                 "displayName": self.name,
@@ -70,27 +111,29 @@ class Package:
         """Twelve hexadecimal digits that identify the content."""
         return hashlib.sha256(self.content.encode()).hexdigest()[:12]
 
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """What each step is told, by component."""
+        spec = json_format.MessageToDict(self.made.pipeline_spec)
+        told = [
+            json.loads(variable["value"])
+            for executor in spec["deploymentSpec"]["executors"].values()
+            for variable in executor["container"].get("env", [])
+            if variable["name"] == _STEP
+        ]
+        return {each["component"]: each for each in told}
+
     def write(self, folder: Path) -> Path:
         """Writes the file whole or not at all, and returns its path."""
         ending = "vertex.json" if isinstance(self.target, OnVertex) else "yaml"
-        return write(folder / f"{self.name}.{ending}", self.content)
-
-
-def write(path: Path, content: str) -> Path:
-    """Writes a file whole or not at all, and returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(str(path), content)
-    return path
+        path = folder / f"{self.name}.{ending}"
+        step.write(str(path), self.content)
+        return path
 
 
 def load_target(
     name: Platform, image: str | None = None, configs: Path = loading.CONFIGS
 ) -> Target:
-    """Reads `configs/kubeflow.yaml` or `configs/vertex.yaml`, perhaps with another image.
-
-    Raises:
-      PipelineStop: lists every mistake.
-    """
+    """Reads `configs/kubeflow.yaml` or `configs/vertex.yaml`, perhaps with another image."""
     kind = OnVertex if name == "vertex" else Target
     return loading.load_as(kind, name, [f"image={json.dumps(image)}"] if image else [], configs)
 
@@ -98,11 +141,7 @@ def load_target(
 def compile_all(
     config_name: str, overrides: list[str], target: Target, folder: Path = BUILD
 ) -> list[tuple[Package, Path]]:
-    """Compiles and writes every pipeline there is into a folder; each beside its path.
-
-    Raises:
-      PipelineStop: the settings are wrong, or don't fit the backend; nothing is written.
-    """
+    """Compiles every pipeline there is, and then writes them; each beside its path."""
     packages = [training(loading.load(config_name, overrides), target)]
     if "components.continued_evaluation" in parts.present():
         packages.append(continued_evaluation(config_name, overrides, target, packages[0]))
@@ -143,61 +182,21 @@ def continued_evaluation(
     return _package(_EVALUATION, config, target, {"ExampleGen"}, offered, starter=starter)
 
 
-def _package(
-    graph: str,
-    config: Config,
-    target: Target,
-    uncached: set[str],
-    offered: dict[str, parameters.Parameter],
-    **more: Any,
-) -> Package:
-    workspace = Workspace(Path(target.workspace.path), is_here=False)
-    made = importlib.import_module(graph).create_pipeline(config, workspace, **more)
-    commits = [each.exec_properties.get("git_commit") for each in made.components]
-    told = {
-        "graph": graph,
-        "config": config.model_dump(mode="json", exclude_unset=True),
-        "workspace": target.workspace.path,
-        "git_commit": next(filter(None, commits), ""),
-        **step.image_of(graph, config),
-        "more": more,
-    }
-    train_job: dict[str, Any] = {}
-    if graph == _TRAINING:
-        _check_steps(target, [component.id for component in made.components])
-        train_job = _train_job(config, target)
-    components = list(made.components)
-    plan = building.Plan(made.id, components, config, target, told, uncached, offered, train_job)
-    return Package(plan.build(), target)
-
-
-def _train_job(config: Config, target: Target) -> dict[str, Any]:
-    """What the Trainer's step needs to know to have its workers run by a TrainJob."""
-    if config.training.strategy != "multi_worker":
-        return {}
-    if isinstance(target, OnVertex):
-        raise PipelineStop("training.strategy=multi_worker is not compiled for Vertex AI.")
-    from pipeline.kubeflow.train_job import job
-
-    return job.described(config, target)
-
-
 def batch_prediction(config_name: str, overrides: list[str], target: Target) -> Package:
     """The package `<pipeline>-batch-predict`, of one step: the command in a container.
 
     The command reads the configuration in the image, with the same overrides.
     """
-    from kfp import dsl
-
-    config, chosen = loading.load(config_name, overrides), target.step(building.BATCH)
-    pattern = re.sub(r"\{\w+\}", "*", config.data.pattern)
-    described = {
-        "input": (f"{config.data.path}/{pattern}", "Files to predict, CSV or Parquet, a pattern."),
-        "output": (f"{target.workspace.path}/predicted", "Gets a folder for each run."),
-        "version": ("champion", "A version's number or label."),
+    config, chosen = loading.load(config_name, overrides), target.step(_BATCH)
+    rows = re.sub(r"\{\w+\}", "*", f"{config.data.path}/{config.data.pattern}")
+    output = f"{target.workspace.path}/predicted"
+    values = {"input": rows, "output": output, "version": "champion"}
+    texts = {
+        "input": "Files to predict, CSV or Parquet, a pattern.",
+        "output": "Gets a folder for each run.",
+        "version": "A version's number or label.",
     }
-    values = {name: default for name, (default, _) in described.items()}
-    building.check_texts(values | {f"--set {setting}": setting for setting in overrides})
+    check_texts(values | {f"--set {setting}": setting for setting in overrides})
 
     def made(input: str, output: str, version: str, run: str) -> dsl.ContainerSpec:
         arguments: list[Any] = ["batch-predict", "--config", config_name]
@@ -210,32 +209,264 @@ def batch_prediction(config_name: str, overrides: list[str], target: Target) -> 
         return dsl.ContainerSpec(image, ["python", "-m", "pipeline"], arguments)
 
     def wire(**given: Any) -> None:
-        kinds = dict.fromkeys([*given, "run"], str)
-        component = building.container_component(building.BATCH, made, kinds)
+        component = _container_component(_BATCH, made, dict.fromkeys([*given, "run"], str))
         task = component(**given, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        building.place(task, building.BATCH, chosen, target)
+        _place(task, _BATCH, chosen, target)
         task.set_caching_options(False)
 
-    texts = {name: text for name, (_, text) in described.items()}
-    return Package(building.pipeline(f"{config.name}-batch-predict", wire, values, texts), target)
+    return Package(_pipeline(f"{config.name}-batch-predict", wire, values, texts), target)
+
+
+def _package(
+    graph: str,
+    config: Config,
+    target: Target,
+    uncached: set[str],
+    offered: dict[str, parameters.Parameter],
+    **more: Any,
+) -> Package:
+    """The package of a graph, a module; components `uncached` always run."""
+    workspace = Workspace(Path(target.workspace.path), is_here=False)
+    made = importlib.import_module(graph).create_pipeline(config, workspace, **more)
+    components = {component.id: component for component in made.components}  # in their order
+    commits = [each.exec_properties.get("git_commit") for each in components.values()]
+    told = {
+        "graph": graph,
+        "config": config.model_dump(mode="json", exclude_unset=True),
+        "workspace": target.workspace.path,
+        "git_commit": next(filter(None, commits), ""),
+        **step.image_of(graph, config),
+        "more": more,
+    }
+    train_job = None
+    if graph == _TRAINING:
+        _check_steps(target, [*components, *_NOT_ALWAYS])
+        train_job = _train_job(config, target)
+    used = {name: p for name, p in offered.items() if {*p.steps} & {*components}}
+    defaults = parameters.defaults(config, used)
+    check_texts({used[name].setting: value for name, value in defaults.items()})
+    behind = _behind_a_decision(list(components.values()))
+
+    def wire(**values: Any) -> None:
+        tasks: dict[str, Any] = {}
+
+        def add(component: BaseComponent) -> None:
+            name = component.id
+            given = {n: value for n, value in values.items() if name in used[n].steps}
+            types = {n: type(defaults[n]) for n in given}
+            task = _task(component, tasks, target, given, types)
+            of_step, own = {**told, "component": name}, target.step(name)
+            if name == "Trainer" and train_job:
+                of_step["train_job"], own = train_job, _waiting_step(target)
+            task.set_env_variable(_STEP, _encoded(of_step))
+            _place(task, name, own, target)
+            cached = name not in _NEVER_CACHED | uncached and own.cache is not False
+            task.set_caching_options(cached)
+            tasks[name] = task
+
+        for component in components.values():
+            if component.id not in behind:
+                add(component)
+        for producer in set(behind.values()):
+            with dsl.If(tasks[producer].outputs[_DECIDING[producer]] == 1):
+                for name in behind:
+                    add(components[name])
+
+    texts = {name: parameter.description for name, parameter in used.items()}
+    return Package(_pipeline(made.id, wire, defaults, texts), target)
 
 
 def _check_steps(target: Target, known: list[str]) -> None:
-    there = dict.fromkeys([*known, *_OTHER_STEPS])
-    if unknown := sorted(target.steps.keys() - there.keys()):
+    if unknown := sorted(target.steps.keys() - {*known}):
         raise PipelineStop(
             f"The cluster's settings name steps that the pipeline lacks: {', '.join(unknown)}. It "
-            f"has {', '.join(there)}."
+            f"has {', '.join(dict.fromkeys(known))}."
         )
 
 
-def steps_of(content: str) -> dict[str, dict[str, Any]]:
-    """What the steps of a written package are told, by component."""
-    spec = next(iter(yaml.load_all(content, yaml.CSafeLoader)))
-    told = [
-        json.loads(variable["value"])
-        for executor in spec["deploymentSpec"]["executors"].values()
-        for variable in executor["container"].get("env", [])
-        if variable["name"] == building.STEP
-    ]
-    return {each["component"]: each for each in told}
+def _train_job(config: Config, target: Target) -> dict[str, Any] | None:
+    """What the Trainer's step needs to know to have its workers run by a TrainJob."""
+    if config.training.strategy != "multi_worker":
+        return None
+    if isinstance(target, OnVertex):
+        raise PipelineStop("training.strategy=multi_worker is not compiled for Vertex AI.")
+    from pipeline.kubeflow.train_job import job
+
+    return job.described(config, target)
+
+
+def _waiting_step(target: Target) -> Step:
+    """The settings for the pod that waits for a TrainJob: the defaults; workers have Trainer's."""
+    own = target.steps.get("Trainer", Step())
+    kept = own.model_fields_set & {"cache", "retry", "timeout_seconds"}
+    return target.defaults.model_copy(update={name: getattr(own, name) for name in kept})
+
+
+def _behind_a_decision(components: list[BaseComponent]) -> dict[str, str]:
+    """What reads a deciding component's outputs, and all behind it: that component."""
+    found: dict[str, str] = {}
+    for component in components:
+        before = {channel.producer_component_id for channel in component.inputs.values()}
+        for producer in before | {node.id for node in component.upstream_nodes}:
+            if producer in _DECIDING or producer in found:
+                found[component.id] = found.get(producer, producer)
+    return found
+
+
+def _task(
+    component: BaseComponent,
+    tasks: dict[str, Any],
+    target: Target,
+    given: dict[str, Any],
+    types: dict[str, Any],
+) -> Any:
+    """The task of a component, behind those that it depends on.
+
+    It has the component's inputs and outputs, the run's parameters in `given`, and a hash of the
+    component's properties for KFP's cache.
+    """
+    name, image = component.id, target.step(component.id).image or target.image
+    constants = {"settings": settings_hash(component)}
+    if "run_id" in component.exec_properties:
+        constants["run_id"] = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+
+    def made(*_: Any) -> dsl.ContainerSpec:
+        # The name makes each container another: the backend files components by their containers.
+        arguments = [name, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
+        return dsl.ContainerSpec(image, ["python", "-m", "pipeline.kubeflow.step"], arguments)
+
+    kinds: dict[str, Any] = {n: dsl.Input[_kind(c.type)] for n, c in component.inputs.items()}
+    kinds |= dict.fromkeys(constants, str) | types
+    kinds |= {n: dsl.Output[_kind(c.type)] for n, c in component.outputs.items()}
+    if name in _DECIDING:
+        kinds[_DECIDING[name]] = dsl.OutputPath(int)
+    inputs = {
+        key: tasks[channel.producer_component_id].outputs[channel.output_key]
+        for key, channel in component.inputs.items()
+    }
+    task = _container_component(name, made, kinds)(**inputs, **constants, **given)
+    return task.after(*(tasks[node.id] for node in component.upstream_nodes))
+
+
+def _kind(artifact: Any) -> type:
+    """The class of an artifact for KFP, whose titles are `system.*` or `google.*`."""
+    title = {"schema_title": f"system.{artifact.TYPE_NAME}", "schema_version": "0.0.1"}
+    return type(artifact.TYPE_NAME, (dsl.Artifact,), title)
+
+
+def _container_component(name: str, made: Callable[..., Any], kinds: dict[str, Any]) -> Any:
+    """A container component. `ExampleGen` is named so that its task is `example-gen`."""
+    made.__name__ = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    _sign(made, kinds, {})
+    return dsl.container_component(made)
+
+
+def _pipeline(
+    name: str, wire: Callable[..., None], values: dict[str, Any], texts: dict[str, str]
+) -> Any:
+    """A kfp pipeline, whose tasks `wire` makes from its parameters.
+
+    These have the default `values`, whose types are theirs, and `texts` that describe them.
+    """
+
+    def function(*given: Any) -> None:
+        wire(**dict(zip(values, given, strict=True)))
+
+    _sign(function, {name: type(value) for name, value in values.items()}, values)
+    lines = [f"    {name}: {text}" for name, text in texts.items()]
+    function.__doc__ = "\n".join(["Made by make compile.", "", "Args:", *lines])
+    return dsl.pipeline(name=name)(function)
+
+
+def _sign(function: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
+    """Gives a function the parameters from which KFP reads a signature."""
+    form, none = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    function.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(name, form, annotation=kind, default=values.get(name, none))
+            for name, kind in kinds.items()
+        ]
+    )
+
+
+def settings_hash(component: BaseComponent) -> str:
+    """Identifies what a component does: its executor, its properties, the code's fingerprint there.
+
+    The same wherever the project and its packages lie.
+    """
+    properties = {
+        name: proto_utils.proto_to_json(value) if isinstance(value, Message) else value
+        for name, value in component.exec_properties.items()
+        if value is not None and name not in _NOT_IN_HASH
+    }
+    executor = name_utils.get_full_name(component.executor_spec.executor_class)
+    text = json.dumps([executor, properties], sort_keys=True)
+    text = text.replace(sys.prefix, "").replace(str(loading.PROJECT), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_texts(texts: dict[str, Any]) -> None:
+    """Checks texts that go into a package.
+
+    Raises:
+      PipelineStop: Kubernetes, Argo or KFP would put something else in place of a part of them.
+    """
+    if problems := [f"  {n}: {p}" for n, t in texts.items() if (p := rewritten(str(t)))]:
+        raise PipelineStop("This would not reach a step as it is:\n" + "\n".join(problems))
+
+
+def _encoded(told: dict[str, Any]) -> str:
+    """JSON without the dollar signs and double braces that Kubernetes, Argo and KFP replace."""
+    text = json.dumps(told, separators=(",", ":"))  # in the order of columns
+    text = text.replace("$", "\\u0024").replace("{{", "\\u007b{")
+    if len(text) > _LARGEST:
+        sizes = {name: len(json.dumps(value)) for name, value in told["config"].items()}
+        largest = max(sizes, key=sizes.__getitem__)
+        raise PipelineStop(
+            f"The settings take {len(text)} bytes in a step, of {_LARGEST} that the backend takes; "
+            f"the largest are '{largest}', {sizes[largest]} bytes. Leave out columns that the "
+            "model does not need."
+        )
+    return text
+
+
+def _place(task: Any, component: str, own: Step, target: Target) -> None:
+    """Puts what the cluster's settings say of the step into its task."""
+    for put, value in (
+        (dsl.PipelineTask.set_cpu_request, own.cpu),
+        (dsl.PipelineTask.set_cpu_limit, own.cpu_limit),
+        (dsl.PipelineTask.set_memory_request, own.memory),
+        (dsl.PipelineTask.set_memory_limit, own.memory_limit),
+        (kubernetes.set_timeout, own.timeout_seconds),
+        (kubernetes.set_image_pull_policy, target.image_pull_policy),
+        (kubernetes.set_image_pull_secrets, target.image_pull_secrets),
+    ):
+        if value:
+            put(task, value)
+    for put, values in (
+        (dsl.PipelineTask.set_env_variable, own.env),
+        (kubernetes.add_node_selector, own.node_selector),
+        (kubernetes.add_pod_label, own.labels),
+        (kubernetes.add_pod_annotation, own.annotations),
+    ):
+        for name in sorted(values):
+            put(task, name, values[name])
+    for taint in own.tolerations:
+        kubernetes.add_toleration(task, **dict(taint))
+    for secret in own.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, secret.keys)
+    volumes = [(volume.claim, volume.path) for volume in own.volumes]
+    if component in _IN_WORKSPACE and target.workspace.claim:
+        volumes.append((target.workspace.claim, target.workspace.path))
+    for claim, path in volumes:
+        kubernetes.mount_pvc(task, claim, path)
+    if own.accelerator:
+        task.set_accelerator_type(own.accelerator.type)
+        task.set_accelerator_limit(own.accelerator.count)
+    if (retry := own.retry) and retry.count:
+        waits = f"{retry.seconds}s", float(retry.factor), f"{retry.max_seconds}s"
+        task._task_spec.retry_policy = _Retries(retry.count, *waits)
+    if own.shared_memory:  # KFP accepts `enabledSharedMemory`, and ignores it
+        kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", "Memory", own.shared_memory)
+    if (user := own.run_as_user) is not None:
+        kubernetes.set_security_context(task, user, own.run_as_group, run_as_non_root=user != 0)

@@ -84,20 +84,18 @@ OF_AN_EVALUATION = {name: OF_A_TRAINING[name] for name in ("data_path", "span")}
 
 def defaults(config: Config, names: Collection[str]) -> dict[str, Any]:
     """The values of parameters that leave a configuration as it is; their types are a package's."""
-    return {name: _default(OF_A_TRAINING[name], config) for name in names}
-
-
-def _default(parameter: Parameter, config: Config) -> Any:
-    value: Any = config.model_dump(mode="json")
-    for key in filter(None, parameter.setting.split(".")):
-        value = value and value[key]
-    if not parameter.setting or value is None:
-        return parameter.empty
-    return value if isinstance(value, str | int | float) and not parameter.is_yaml else _text(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    values = dict[str, Any]()
+    for name in names:
+        parameter, value = OF_A_TRAINING[name], config.model_dump(mode="json")
+        for key in filter(None, parameter.setting.split(".")):
+            value = value and value[key]
+        if not parameter.setting or value is None:
+            values[name] = parameter.empty
+        elif parameter.is_yaml or not isinstance(value, str | int | float):
+            values[name] = value if isinstance(value, str) else json.dumps(value)
+        else:
+            values[name] = value
+    return values
 
 
 def read(
@@ -148,13 +146,14 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
 
 def _overrides(name: str, value: Any) -> Iterator[str]:
     parameter = OF_A_TRAINING[name]
+    if not parameter.setting:
+        return
     if name == "steps" and value:
         yield "training.epochs=null"
-    if name == "warm_start" and value == "":
-        yield "training.warm_start=null"
-    elif value == parameter.empty and parameter.setting:
+    if value == parameter.empty:
+        # Of a warm start all goes, the frozen layers too.
+        yield f"{parameter.setting.removesuffix('.version')}=null"
+        return
+    if name == "span":  # not merged with the configured window
         yield f"{parameter.setting}=null"
-    elif parameter.setting:
-        if name == "span":  # not merged with the configured window
-            yield f"{parameter.setting}=null"
-        yield f"{parameter.setting}={value if parameter.is_yaml else json.dumps(value)}"
+    yield f"{parameter.setting}={value if parameter.is_yaml else json.dumps(value)}"

@@ -28,19 +28,13 @@ def compile_(
     set_: Overrides = None,
 ) -> int:
     """Compile packages for Kubeflow Pipelines or Vertex AI into build/, and check them."""
-    return _compile(target, image, config, set_ or [])
-
-
-def _compile(
-    target: Literal["kubeflow", "vertex"], image: str | None, config: str, overrides: list[str]
-) -> int:
     from pipeline.telling import make, output_to, shown, tell_next
 
     with output_to() as console:  # TensorFlow's words on starting
         from pipeline import loading
         from pipeline.kubeflow import compiling
 
-        settings = compiling.load_target(target, image)
+        settings, overrides = compiling.load_target(target, image), set_ or []
         following = {}
         for package, path in compiling.compile_all(config, overrides, settings):
             steps = "1 step" if len(package.tasks) == 1 else f"{len(package.tasks)} steps"
@@ -50,10 +44,11 @@ def _compile(
             return 0
         loaded = loading.load(config, overrides)
         if loaded.training.strategy == "multi_worker":
+            from pipeline.kubeflow import step
             from pipeline.kubeflow.train_job import job
 
             manifests = compiling.BUILD / job.manifests_file(loaded.name)
-            compiling.write(manifests, job.manifests(loaded, settings))
+            step.write(str(manifests), job.manifests(loaded, settings))
             apply = f"kubectl apply -n NAMESPACE -f {shown(manifests)}"
             following[apply] = "once, for training on several machines"
         same = f'SET="{" ".join(overrides)}" ' if overrides else ""
@@ -96,11 +91,7 @@ def submit(
     KFP_TOKEN, KFP_COOKIES, KFP_NAMESPACE, KFP_CA_CERT and others say how it is reached; see
     docs/kubeflow.md.
     """
-    options: dict[str, Any] = {
-        **{"which": which, "param": param, "schedule": schedule, "run_name": run_name},
-        **{"experiment": experiment, "timeout_seconds": timeout * 3600, "follow": follow},
-        **{"dry_run": dry_run, "config": config, "overrides": set_},
-    }
+    options: dict[str, Any] = dict(locals())
     from pipeline.telling import output_to
 
     with output_to() as console:  # TensorFlow's words on starting
@@ -109,4 +100,6 @@ def submit(
         def show(line: str) -> None:
             console.print(line, markup=False)
 
-        return submitting.main(compiling.load_target("kubeflow", image), show, **options)
+        return submitting.main(
+            compiling.load_target("kubeflow", options.pop("image")), show, **options
+        )

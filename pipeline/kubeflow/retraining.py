@@ -13,8 +13,6 @@ from pipeline.kubeflow import client
 from pipeline.kubeflow.parameters import FINGERPRINT
 from pipeline.kubeflow.settings import Target
 
-PATIENCE_SECONDS = 300.0
-
 
 def described(pipeline: str, digest: str, target: Target) -> str:
     """What a deciding step has to know to call `start`, as JSON."""
@@ -29,8 +27,7 @@ def start(
     *,
     pipeline: str,
     digest: str,
-    experiment: str,
-    patience: float = PATIENCE_SECONDS,
+    patience: float = 300.0,
     **how: Any,
 ) -> str:
     """Makes sure that the training run of a decision is there; does not wait for it.
@@ -41,9 +38,8 @@ def start(
         None) and `data_path`.
       pipeline: the training pipeline's name.
       digest: which of its versions runs: the one with this content, whose name ends so.
-      experiment: the run's; made if need be.
       patience: seconds for which an API that does not answer is asked again.
-      how: `service_account` and `pipeline_root`; None: the installation's.
+      how: `experiment`, `service_account` and `pipeline_root` of the run.
 
     Returns:
       The run's id.
@@ -51,6 +47,12 @@ def start(
     Raises:
       PipelineStop: it could not be started, with what to do.
     """
+    params = {"data_path": retraining["data_path"], FINGERPRINT: name}  # its ingest is never cached
+    if retraining["spans"]:
+        params |= {"span": json.dumps(retraining["spans"]), "test_spans": "newest"}
+    if retraining["warm_start"]:
+        params["warm_start"] = str(retraining["warm_start"])
+    api = client.Api()
 
     def find_or_start() -> str:
         api.greet()
@@ -63,14 +65,8 @@ def start(
                 "the continued evaluation again, which uploads both."
             )
         how.update(params=params, pipeline_id=pipeline_id, version_id=version_id)
-        return api.find_run(name, pipeline_id) or api.start_run(name, experiment, **how)
+        return api.find_run(name, pipeline_id) or api.start_run(name, **how)
 
-    params = {"data_path": retraining["data_path"], FINGERPRINT: name}  # its ingest is never cached
-    if retraining["spans"]:
-        params |= {"span": json.dumps(retraining["spans"]), "test_spans": "newest"}
-    if retraining["warm_start"]:
-        params["warm_start"] = str(retraining["warm_start"])
-    api = client.Api()
     try:
         return client.patiently(patience, find_or_start)
     except PipelineStop as stop:

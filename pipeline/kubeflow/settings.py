@@ -160,14 +160,12 @@ class Target(Settings):
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields, and what a cluster would refuse or lose."""
-        for field, text in _mount_problems(self.workspace):
-            yield ("workspace", field), text
+        yield from _mount_problems(self.workspace, ("workspace",))
         of_all = list(self._step_problems(self.defaults))
         yield from ((("defaults", *path), text) for path, text in of_all)
         for name in self.steps:
-            for path, text in self._step_problems(self.step(name)):
-                if (path, text) not in of_all:
-                    yield ("steps", name, *path), text
+            own = [one for one in self._step_problems(self.step(name)) if one not in of_all]
+            yield from ((("steps", name, *path), text) for path, text in own)
         for path, value in _texts(self.model_dump(mode="json")):
             if mistake := rewritten(value):
                 yield path, mistake
@@ -179,8 +177,7 @@ class Target(Settings):
         for path in sorted({path for path in paths if paths.count(path) > 1}):
             yield ("volumes",), f"two volumes at {path}"
         for number, volume in enumerate(step.volumes):
-            for field, text in _mount_problems(volume):
-                yield ("volumes", str(number), field), text
+            yield from _mount_problems(volume, ("volumes", str(number)))
         if step.retry and step.timeout_seconds and step.retry.max_seconds <= step.timeout_seconds:
             text = f"must be above timeout_seconds, {step.timeout_seconds}, which it includes"
             yield ("retry", "max_seconds"), text
@@ -230,14 +227,13 @@ def rewritten(text: str) -> str:
     return ""
 
 
-def _mount_problems(volume: Volume | Workspace) -> Iterator[tuple[str, str]]:
-    if volume.claim is None:
-        return
-    if _RESERVED.match(volume.path):
-        yield "path", f"{volume.path} is inside a folder of Kubeflow Pipelines: choose another"
-    if not _VOLUME_NAME.fullmatch(volume.claim):
+def _mount_problems(volume: Volume | Workspace, at: tuple[str, ...]) -> Iterator[Problem]:
+    if volume.claim and _RESERVED.match(volume.path):
+        text = f"{volume.path} is inside a folder of Kubeflow Pipelines: choose another"
+        yield (*at, "path"), text
+    if volume.claim and not _VOLUME_NAME.fullmatch(volume.claim):
         limit = "at most 63 lower-case letters, digits and hyphens"
-        yield "claim", f"'{volume.claim}' becomes a volume's name: {limit}"
+        yield (*at, "claim"), f"'{volume.claim}' becomes a volume's name: {limit}"
 
 
 def _texts(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

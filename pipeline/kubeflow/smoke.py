@@ -16,7 +16,6 @@ import json, sys
 from pipeline.kubeflow import step
 step.make_component(json.loads(sys.argv[1]), {})
 import pipeline.kubeflow.retraining
-import pipeline.kubeflow.train_job.execution
 import pipeline.kubeflow.train_job.worker
 import kfp
 import tensorflow_model_analysis
@@ -27,9 +26,6 @@ tensorflow_model_analysis.default_eval_shared_model
 def main(only: list[str]) -> int:
     """Makes the component of each step, or of these alone, in a process of its own."""
     told, code = steps(), 0
-    if unknown := [name for name in only if name not in told]:
-        print(f"No step is {', '.join(unknown)}: {', '.join(sorted(told))}.", file=sys.stderr)
-        return 2
     for name in only or sorted(told):
         command = [sys.executable, "-c", _PROBE, json.dumps(told[name])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -46,10 +42,10 @@ def steps() -> dict[str, Any]:
 
     target = compiling.load_target("kubeflow")
     trained = compiling.training(loading.load("automated"), target)
-    packages = [trained]
-    if "components.continued_evaluation" in parts.present():
-        packages.append(compiling.continued_evaluation("automated", [], target, trained))
-    return {n: told for p in packages for n, told in compiling.steps_of(p.content).items()}
+    if "components.continued_evaluation" not in parts.present():
+        return trained.steps()
+    evaluated = compiling.continued_evaluation("automated", [], target, trained)
+    return trained.steps() | evaluated.steps()
 
 
 if __name__ == "__main__":

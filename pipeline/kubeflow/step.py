@@ -160,15 +160,15 @@ def execute(component: Any, executor_input: Document, stores: Stores) -> None:
     for decision in wanted.get("parameters", {}):
         [artifact] = next(iter(outputs.values()))
         written["parameterValues"] = {decision: artifact.get_int_custom_property(decision)}
-    write_output(stores.local(wanted["outputFile"]), written)
+    write(stores.local(wanted["outputFile"]), json.dumps(written))
 
 
-def write_output(path: str, output: Document) -> None:
-    """Writes KFP's executor output, whole or not at all."""
+def write(path: str, text: str) -> None:
+    """Writes a file whole or not at all, and the folders above it."""
     from components.files import write_atomically
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_atomically(path, json.dumps(output))
+    write_atomically(path, text)
 
 
 def _executor(component: Any, folder: str) -> Any:
@@ -203,27 +203,24 @@ def _read(given: Document, channels: Mapping[str, Any], stores: Stores) -> Artif
 
 
 def read_artifact(given: Mapping[str, Any], kind: type) -> Any:
-    """A TFX artifact from KFP's RuntimeArtifact as JSON, with TFX's own reading of it."""
-    from google.protobuf import json_format
-    from kfp.pipeline_spec import pipeline_spec_pb2 as messages
-    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as utils
-    from tfx.types import artifact as artifacts
-
-    metadata = {k: v for k, v in given.get("metadata", {}).items() if k not in _OF_KFP}
-    title = {"schemaTitle": f"{kind.__module__}.{kind.__name__}"}
-    typed = {**given, "metadata": metadata, "type": title}
-    message = json_format.ParseDict(typed, messages.RuntimeArtifact(), ignore_unknown_fields=True)
-    found = utils.parse_raw_artifact_dict({"": messages.ArtifactList(artifacts=[message])})[""][0]
-    if given.get("name", "").isdigit():  # the metadata store's id, which TFX would hash
-        found.id = int(given["name"])
-    for value in found.mlmd_artifact.custom_properties.values():  # TFX leaves each in a struct
-        plain = artifacts._decode_struct_value(value.struct_value)
-        if isinstance(plain, str):
-            value.string_value = plain
-        elif isinstance(plain, float) and plain.is_integer():
-            value.int_value = int(plain)
-        elif isinstance(plain, float):
-            value.double_value = plain
+    """A TFX artifact from KFP's RuntimeArtifact as JSON, whose numbers are doubles."""
+    found: Any = kind()
+    found.uri, name = given["uri"], given.get("name", "")
+    if name.isdigit():  # the metadata store's id
+        found.id = int(name)
+    setters = {
+        int: found.set_int_custom_property,
+        float: found.set_float_custom_property,
+        str: found.set_string_custom_property,
+    }
+    for key, number in given.get("metadata", {}).items():
+        is_whole = isinstance(number, float) and number.is_integer()
+        value = int(number) if is_whole else number
+        if key in (found.PROPERTIES or {}):
+            setattr(found, key, value)
+        elif key not in _OF_KFP:
+            put = setters.get(type(value), found.set_json_value_custom_property)
+            put(key.removeprefix("custom:"), value)
     return found
 
 

@@ -6,29 +6,27 @@ the contact was lost while following, 130 Ctrl-C while following.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from components.errors import PipelineStop
 from pipeline import loading, parts
 from pipeline.config import Config
-from pipeline.kubeflow import building, client, compiling, parameters
+from pipeline.kubeflow import client, compiling, parameters
 from pipeline.kubeflow.settings import Target
 
 SUCCEEDED, FAILED, LOST, INTERRUPTED = 0, 1, 3, 130
 """2, for what never began, is PipelineStop's."""
 _ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
-_AT_ONCE = timedelta(seconds=2)
-"""A cached step's row ends in the moment it begins; a pod takes longer than that."""
+_CACHED_SECONDS = 2.0
+"""A step that took no longer was cached: its pod takes longer."""
 _REASON = re.compile(r"\b[A-Z]\w* failed: .*")
 """The step's last words; the launcher prints lines of its own after them."""
 _OF_THE_LAUNCHER = re.compile(r"[IWEF]\d{4} |time=|\s*$")
-_LONGEST_LOG = 1 << 24
 
 Show = Callable[[str], None]
 Which = Literal["training", "continued-evaluation", "batch-predict"]
@@ -40,12 +38,12 @@ def main(
     *,
     which: Which = "training",
     config: str = "automated",
-    overrides: list[str] | None = None,
+    set_: list[str] | None = None,
     param: list[str] | None = None,
     schedule: str | None = None,
     run_name: str | None = None,
     experiment: str | None = None,
-    timeout_seconds: float = 86_400.0,
+    timeout: float = 24.0,
     follow: bool = True,
     dry_run: bool = False,
 ) -> int:
@@ -59,8 +57,8 @@ def main(
             "*'. The server would take five, and read the first as seconds."
         )
     api = client.Api()
-    *others, package, values = _made(which, config, overrides or [], param or [], schedule, target)
-    building.check_texts(values)
+    *others, package, values = _made(which, config, set_ or [], param or [], schedule, target)
+    compiling.check_texts(values)
     if which == "training" and not schedule and parameters.FINGERPRINT not in values:
         show(
             "ExampleGen will run, and all behind it: the data is not visible from here. If it is "
@@ -68,22 +66,15 @@ def main(
         )
     name = package.name if schedule else f"{package.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     name, experiment = run_name or name, experiment or target.experiment
+    what = target.model_dump(include={"pipeline_root", "service_account"}) | {"params": values}
     if dry_run:
-        for label, value in {
-            "Host": api.where,
-            "Credentials": api.credentials,
-            "Namespace": api.namespace or "none (an installation for one user)",
-            "Pipeline": f"{package.name} ({len(package.tasks)} steps)",
-            "Version": f"one whose name ends with {package.digest}",
-            "Experiment": experiment,
-            "Recurring run" if schedule else "Run": name,
-            "Parameters": json.dumps(values, ensure_ascii=False),
-            "Pipeline root": target.pipeline_root,
-            "Service account": target.service_account or "the default of the installation",
-            "Schedule": schedule,
-        }.items():
-            if value:
-                show(f"{label + ':':<17} {value}")
+        shown = {
+            **{"host": api.where, "credentials": api.credentials, "namespace": api.namespace},
+            **{"pipeline": package.name, "version": f"…-{package.digest}", "run": name},
+            **{"steps": package.tasks, "experiment": experiment, "schedule": schedule, **what},
+        }
+        for label, value in shown.items():
+            show(f"{label}: {value}")
         show("Nothing was sent: this is a dry run.")
         return SUCCEEDED
     if not api.is_verified:
@@ -91,18 +82,13 @@ def main(
     api.greet()
     for other in others:
         _upload(api, other, show)
-    what = _upload(api, package, show) | {
-        "params": values,
-        "pipeline_root": target.pipeline_root,
-        "service_account": target.service_account,
-    }
+    what |= _upload(api, package, show)
     if schedule:
         return _schedule(api, name, experiment, schedule, what, show)
     run_id = api.start_run(name, experiment, **what)
-    page = f"/runs/details/{run_id}"
-    show(f"Run {name}: {api.page(page)}")
-    show(f"  (where the UI has another address than the API: /#{page} there)")
-    return _follow(api, run_id, package.tasks, timeout_seconds, show) if follow else SUCCEEDED
+    show(f"Run {name}: {api.host}/#/runs/details/{run_id}")
+    show(f"  (where the UI has another address than the API: /#/runs/details/{run_id} there)")
+    return _follow(api, run_id, package.tasks, timeout * 3600, show) if follow else SUCCEEDED
 
 
 def _made(
@@ -135,10 +121,10 @@ def _made(
             "would take its data for the same. Leave it out; each run reads the data anew."
         )
     fingerprint = values.get(parameters.FINGERPRINT) or data_fingerprint(config, values)
-    if schedule or fingerprint is None:
-        return [compiling.training(config, target, trainer_cached=trainer_cached), values]
-    values[parameters.FINGERPRINT] = fingerprint
-    return [compiling.training(config, target, True, trainer_cached), values]
+    if fingerprint and not schedule:
+        values[parameters.FINGERPRINT] = fingerprint
+    ingest_cached = parameters.FINGERPRINT in values
+    return [compiling.training(config, target, ingest_cached, trainer_cached), values]
 
 
 def data_fingerprint(config: Config, values: dict[str, Any]) -> str | None:
@@ -161,37 +147,34 @@ def _upload(api: client.Api, package: compiling.Package, show: Show) -> dict[str
     """Uploads a package, unless its content is there; the pipeline's and the version's id."""
     path = package.write(compiling.BUILD)
     pipeline_id = api.find_pipeline(package.name) or api.make_pipeline(package.name)
-    if known := api.find_version(pipeline_id, package.digest):
-        show(f"Pipeline {package.name}, version …-{package.digest} (there already)")
-        return {"pipeline_id": pipeline_id, "version_id": known}
-    version = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{package.digest}"
-    upload, where = api.client.upload_pipeline_version, {"pipeline_id": pipeline_id}
-    made = api.ask(f"upload {path.name}", upload, str(path), version, **where)
-    show(f"Pipeline {package.name}, version {version} (uploaded)")
-    return where | {"version_id": str(made.pipeline_version_id)}
+    version_id = api.find_version(pipeline_id, package.digest)
+    shown = f"…-{package.digest} (there already)"
+    if not version_id:
+        version = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{package.digest}"
+        upload, doing = api.client.upload_pipeline_version, f"upload {path.name}"
+        made = api.ask(doing, upload, str(path), version, pipeline_id=pipeline_id)
+        version_id, shown = str(made.pipeline_version_id), f"{version} (uploaded)"
+    show(f"Pipeline {package.name}, version {shown}")
+    return {"pipeline_id": pipeline_id, "version_id": version_id}
 
 
 def _schedule(
     api: client.Api, name: str, experiment: str, cron: str, what: dict[str, Any], show: Show
 ) -> int:
-    """Makes a recurring run, in place of those of its name.
-
-    The new one is made first, disabled: if it is refused, the old ones go on, and two never fire.
-    """
+    """Makes a recurring run, and then deletes others of its name: there is never none."""
     create, list_ = api.client.create_recurring_run, api.client.list_recurring_runs
     listed = api.ask("look up the recurring run", list_, page_size=100).recurring_runs or []
     old = [str(one.recurring_run_id) for one in listed if one.display_name == name]
-    when = {"cron_expression": cron, "max_concurrency": 1, "no_catchup": True, "enabled": False}
+    when = {"cron_expression": cron, "max_concurrency": 1, "no_catchup": True}
     made = api.experiment(experiment)
     new = api.ask("create the recurring run", create, made, name, **when, **what).recurring_run_id
     delete = api.client._recurring_run_api.recurring_run_service_delete_recurring_run
     for one in old:
-        doing = f"delete the recurring run {one}; the new one, {new}, is still off"
         # Without ORPHAN, Kubernetes deletes the workflows that it started, a running one too.
+        doing = f"delete the recurring run {one}, beside which {new} now runs"
         api.ask(doing, delete, recurring_run_id=one, propagation_policy="ORPHAN")
-    api.ask(f"enable the recurring run {new}", api.client.enable_recurring_run, new)
     show(f"Recurring run {name}: {'in place of ' + ', '.join(old) if old else 'made'}")
-    show(f"  {api.page(f'/recurringrun/details/{new}')}")
+    show(f"  {api.host}/#/recurringrun/details/{new}")
     return SUCCEEDED
 
 
@@ -203,8 +186,8 @@ def _follow(
     kfp.Client's own wait never ends for a run that was cancelled.
     """
     goes_on = (
-        f"The run goes on. Follow it at {api.page(f'/runs/details/{run_id}')}; terminate "
-        f"it there, or with POST {api.host}/apis/v2beta1/runs/{run_id}:terminate"
+        f"The run goes on. Follow it at {api.host}/#/runs/details/{run_id}; terminate it there, or "
+        f"with POST {api.host}/apis/v2beta1/runs/{run_id}:terminate"
     )
     deadline, wait, told = time.monotonic() + timeout_seconds, 0.2, dict[str, str]()
     try:
@@ -213,11 +196,10 @@ def _follow(
             run = client.patiently(
                 left, lambda: api.ask("follow the run", api.client.get_run, run_id)
             )
-            before = dict(told)
             _tell(run, steps, told, show)
             if run.state in _ENDED:
                 break
-            wait = min(wait * 1.5, 5.0) if told == before else 0.2
+            wait = min(wait * 1.5, 5.0)
             if time.monotonic() + wait > deadline:
                 raise PipelineStop(f"After {timeout_seconds:g} s the run is still {run.state}.")
             time.sleep(wait)
@@ -233,10 +215,6 @@ def _follow(
     return SUCCEEDED if run.state == "SUCCEEDED" else FAILED
 
 
-def _rows(run: Any) -> list[Any]:
-    return (run.run_details and run.run_details.task_details) or []
-
-
 def _tell(run: Any, steps: list[str], told: dict[str, str], show: Show) -> None:
     """Says what is new since the last time.
 
@@ -245,24 +223,21 @@ def _tell(run: Any, steps: list[str], told: dict[str, str], show: Show) -> None:
     """
     rows = [row for row in _rows(run) if row.display_name in steps and row.state]
     for row in sorted(rows, key=lambda row: str(row.start_time)):
-        state, name, took = row.state.lower(), row.display_name, ""
+        state, took = row.state.lower(), ""
         if run.state == "SUCCEEDED" and state in ("running", "pending"):
             state = "succeeded"
-        if state in ("succeeded", "failed") and row.start_time and row.end_time > row.start_time:
-            took = f"{(row.end_time - row.start_time).total_seconds():9.0f} s"
-        if state == "succeeded" and _was_cached(row, run):
-            state, took = "cached", ""
-        if told.get(name) != state:
-            told[name] = state
-            show(f"  {name:<24} {state:<10}{took}".rstrip())
+        elif state in ("succeeded", "failed") and row.start_time and row.end_time:
+            seconds = (row.end_time - row.start_time).total_seconds()
+            took = f"{seconds:9.0f} s" if seconds > 0 else ""  # it is below 0 while it runs
+            if state == "succeeded" and 0 <= seconds <= _CACHED_SECONDS:
+                state, took = "cached", ""
+        if told.get(row.display_name) != state:
+            told[row.display_name] = state
+            show(f"  {row.display_name:<24} {state:<10}{took}".rstrip())
 
 
-def _was_cached(row: Any, run: Any) -> bool:
-    """No row says to which it belongs: one that was skipped at the same moment is the step's."""
-    skipped = [one for one in _rows(run) if one.display_name == "executor"]
-    began = [one.start_time for one in skipped if one.state == "SKIPPED" and one.start_time]
-    ends_at_once = row.start_time and row.end_time and row.end_time - row.start_time <= _AT_ONCE
-    return bool(ends_at_once) and any(abs(at - row.start_time) <= _AT_ONCE for at in began)
+def _rows(run: Any) -> list[Any]:
+    return (run.run_details and run.run_details.task_details) or []
 
 
 def _tell_reasons(api: client.Api, run: Any, show: Show) -> None:
@@ -270,11 +245,11 @@ def _tell_reasons(api: client.Api, run: Any, show: Show) -> None:
 
     The failed row `executor` names a node; its pod is called otherwise.
     """
-    rows = [row for row in _rows(run) if row.state == "FAILED" and row.child_tasks]
-    failed = [row for row in rows if (row.display_name or "").startswith("executor")]
-    nodes = [child.pod_name for row in failed for child in row.child_tasks if child.pod_name]
+    failed = [row for row in _rows(run) if row.state == "FAILED" and row.display_name]
+    executors = [row for row in failed if row.display_name.startswith("executor")]
+    nodes = {child.pod_name for row in executors for child in row.child_tasks or []}
     namespace = api.namespace or "kubeflow"
-    for node in dict.fromkeys(nodes):
+    for node in sorted(filter(None, nodes)):
         show(_reason(api, run.run_id, node))
         workflow, _, number = node.rpartition("-")
         pod = f"{workflow}-retry-system-container-impl-{number}"
@@ -282,31 +257,23 @@ def _tell_reasons(api: client.Api, run: Any, show: Show) -> None:
     if not nodes:
         show(
             "No step's own process failed, so there is no reason in a log: a driver, a deadline or "
-            f"the cluster did. See {api.page(f'/runs/details/{run.run_id}')}, or: "
+            f"the cluster did. See {api.host}/#/runs/details/{run.run_id}, or: "
             f"kubectl describe workflow -n {namespace} -l pipeline/runid={run.run_id}"
         )
 
 
 def _reason(api: client.Api, run_id: str, node: str) -> str:
     """The last words in a node's log."""
+    call = api.client._run_api.api_client.call_api
+    how = {"auth_settings": ["Bearer"], "_return_http_data_only": True, "_preload_content": False}
+    path = f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log"
     try:
-        answer = api.ask(
-            "read a step's log",
-            api.client._run_api.api_client.call_api,
-            f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log",
-            "GET",
-            response_type="str",
-            auth_settings=["Bearer"],
-            _return_http_data_only=True,
-            _preload_content=False,
-        )
+        answer = api.ask("read a step's log", call, path, "GET", response_type="str", **how)
     except PipelineStop:
         return "A step failed; its log can't be read from here."
-    log = bytes(answer.data)[-_LONGEST_LOG:].decode(errors="replace")
-    if found := _REASON.findall(log):
-        return str(found[-1]).strip()
-    lines = [line for line in log.splitlines() if not _OF_THE_LAUNCHER.match(line)]
-    last = lines[-1] if lines else "none"
-    return (
-        f"A step failed. If it was killed (no memory left?), no reason is here; last line: {last}"
-    )
+    log = bytes(answer.data).decode(errors="replace")
+    if reasons := _REASON.findall(log):
+        return str(reasons[-1]).strip()
+    words = [line for line in log.splitlines() if not _OF_THE_LAUNCHER.match(line)]
+    last = words[-1] if words else "none"
+    return f"A step failed; if it was killed (no memory left?), without a reason. Its end: {last}"

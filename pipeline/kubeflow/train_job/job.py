@@ -17,10 +17,6 @@ from pipeline.kubeflow.settings import Step, Target, Volume
 
 Document = dict[str, Any]
 GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
-NODE = "node"
-"""Kubeflow Trainer's name for the replicated job of the workers, and for their container."""
-FINGERPRINT = "tfx-workflow-template/fingerprint"
-"""On the TrainingRuntime, as an annotation: a hash of its spec."""
 ADDRESSES = "TRAIN_JOB_ADDRESSES"
 """Environment variable of each pod: `host:port` of all workers, in order, with commas between."""
 SILENCE = "TRAIN_JOB_SILENCE_SECONDS"
@@ -35,18 +31,20 @@ def manifests_file(pipeline: str) -> str:
 def manifests(config: Config, target: Target) -> str:
     """The manifests as YAML, for the namespace that the steps run in.
 
+    The runtime's name ends with a hash of its content: with other settings it is another runtime.
+
     Raises:
       PipelineStop: the workers would not share the workspace.
     """
     text = Path(__file__).with_name("cluster.yaml").read_text()
     runtime, role, binding = yaml.safe_load_all(text)
-    name, jobset = target.train_job.runtime, runtime["spec"]["template"]["spec"]
+    jobset = runtime["spec"]["template"]["spec"]
     jobset["failurePolicy"]["maxRestarts"] = config.training.model_dump()["restarts"]
     _fill(jobset["replicatedJobs"][0]["template"]["spec"]["template"], target)
     spec = json.dumps(runtime["spec"], sort_keys=True)
-    digest = hashlib.sha256(spec.encode()).hexdigest()[:16]
-    runtime["metadata"] |= {"name": name, "annotations": {FINGERPRINT: digest}}
-    rights = f"{name}-train-jobs"
+    digest = hashlib.sha256(spec.encode()).hexdigest()[:8]
+    runtime["metadata"]["name"] = f"{target.train_job.runtime}-{digest}"
+    rights = f"{target.train_job.runtime}-train-jobs"
     role["metadata"]["name"] = binding["metadata"]["name"] = binding["roleRef"]["name"] = rights
     binding["subjects"][0]["name"] = target.service_account or binding["subjects"][0]["name"]
     return yaml.safe_dump_all([runtime, role, binding], sort_keys=False, width=100)
@@ -58,15 +56,20 @@ def _fill(template: Document, target: Target) -> None:
     [container] = pod["containers"]
     template["metadata"]["labels"] |= step.labels
     template["metadata"]["annotations"] |= step.annotations
-    volumes, mounts = _volumes(target, step)
+    volumes = _volumes(target, step)
     pod |= _set(
         serviceAccountName=target.service_account,
         imagePullSecrets=[{"name": name} for name in target.image_pull_secrets],
         nodeSelector=step.node_selector,
         tolerations=[taint.model_dump(exclude_none=True) for taint in step.tolerations],
-        volumes=volumes,
+        volumes=[{"name": f"volume-{n}"} | kind for n, (_, kind) in enumerate(volumes)],
     )
-    container |= _set(imagePullPolicy=target.image_pull_policy, volumeMounts=mounts)
+    container |= _set(
+        imagePullPolicy=target.image_pull_policy,
+        volumeMounts=[
+            {"name": f"volume-{n}", "mountPath": path} for n, (path, _) in enumerate(volumes)
+        ],
+    )
     container["securityContext"] |= _set(
         runAsUser=step.run_as_user,
         runAsGroup=step.run_as_group,
@@ -74,8 +77,8 @@ def _fill(template: Document, target: Target) -> None:
     )
 
 
-def _volumes(target: Target, step: Step) -> tuple[list[Document], list[Document]]:
-    """The volumes of a worker's pod, and where its container has them."""
+def _volumes(target: Target, step: Step) -> list[tuple[str, Document]]:
+    """The volumes of a worker's pod: where its container has each, and what it is."""
     if target.workspace.claim is None:
         raise PipelineStop(
             "training.strategy is 'multi_worker', whose workers share the workspace on a volume, "
@@ -83,16 +86,14 @@ def _volumes(target: Target, step: Step) -> tuple[list[Document], list[Document]
             "that several pods can mount (ReadWriteMany), or set training.strategy=auto."
         )
     workspace = Volume(claim=target.workspace.claim, path=target.workspace.path)
-    volumes, mounts = [], []
-    for number, volume in enumerate([workspace, *step.volumes]):
-        claim = {"persistentVolumeClaim": {"claimName": volume.claim}}
-        volumes.append({"name": f"volume-{number}"} | claim)
-        mounts.append({"name": f"volume-{number}", "mountPath": volume.path})
+    volumes: list[tuple[str, Document]] = [
+        (volume.path, {"persistentVolumeClaim": {"claimName": volume.claim}})
+        for volume in [workspace, *step.volumes]
+    ]
     if step.shared_memory:
-        memory = {"emptyDir": {"medium": "Memory", "sizeLimit": step.shared_memory}}
-        volumes.append({"name": "dshm"} | memory)
-        mounts.append({"name": "dshm", "mountPath": "/dev/shm"})
-    return volumes, mounts
+        memory = {"medium": "Memory", "sizeLimit": step.shared_memory}
+        volumes.append(("/dev/shm", {"emptyDir": memory}))
+    return volumes
 
 
 def _set(**fields: Any) -> Document:
@@ -113,13 +114,11 @@ def described(config: Config, target: Target) -> Document:
             f"training.global_batch_size is {batch}, which the {replicas} replicas of "
             f"{settings.nodes} workers (train_job.nodes) cannot share evenly."
         )
-    runtime = next(yaml.safe_load_all(manifests(config, target)))
-    reference = {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": settings.runtime}
+    runtime = next(yaml.safe_load_all(manifests(config, target)))["metadata"]["name"]
+    reference = {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": runtime}
     spec = {"runtimeRef": reference, "trainer": _trainer(step, target)}
     return {
         "spec": spec | _set(activeDeadlineSeconds=step.timeout_seconds),
-        "pipeline": config.name,
-        "fingerprint": runtime["metadata"]["annotations"][FINGERPRINT],
         "manifests": manifests_file(config.name),
         "folder": f"{target.workspace.path}/train-jobs",
         **settings.model_dump(include={"port", "start_seconds", "silence_seconds"}),
@@ -160,7 +159,7 @@ def manifest(settings: Document, name: str, folder: str) -> Document:
     what they need in `folder`. It is owned by the step's pod: Kubernetes deletes it with that.
     """
     trainer, port = settings["spec"]["trainer"], settings["port"]
-    addresses = [f"{name}-{NODE}-0-{n}.{name}:{port}" for n in range(trainer["numNodes"])]
+    addresses = [f"{name}-node-0-{n}.{name}:{port}" for n in range(trainer["numNodes"])]
     added = {ADDRESSES: ",".join(addresses), SILENCE: str(settings["silence_seconds"])}
     variables = trainer["env"] + [{"name": n, "value": v} for n, v in added.items()]
     pod, uid = os.environ.get("KFP_POD_NAME"), os.environ.get("KFP_POD_UID")
@@ -171,7 +170,6 @@ def manifest(settings: Document, name: str, folder: str) -> Document:
         "metadata": {
             "name": name,
             "labels": {"app.kubernetes.io/managed-by": "tfx-workflow-template"},
-            "annotations": {"tfx-workflow-template/pipeline": settings["pipeline"]},
             **_set(ownerReferences=[owner] if pod and uid else []),
         },
         "spec": settings["spec"] | {"trainer": trainer | {"args": [folder], "env": variables}},

@@ -2,13 +2,14 @@
 
 It makes TF_CONFIG from its completion index and the addresses of all workers. The chief runs the
 Trainer's step as it would run alone, with the staged inputs and outputs; the others wait for it
-and train with it.
+and train with it. What they print is also written to the folder, where the step reads it.
 """
 
 import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,39 +23,6 @@ _FINAL = 1
 """Exit code that does not start the group again."""
 
 
-class Watch(threading.Thread):
-    """Watches for changes of the file that the step writes while it lives.
-
-    After `silence` seconds without one a chief is told to end, and takes the others with it once a
-    checkpoint is written. Clocks of machines differ, so only changes count.
-    """
-
-    def __init__(self, file: Path, silence: float, is_chief: bool):
-        super().__init__(daemon=True)
-        self._file, self._silence, self._is_chief = file, silence, is_chief
-        self._changed = time.monotonic()
-        self.start()
-
-    def is_quiet(self) -> bool:
-        """Whether several beats were missed: with other evidence, as good as silence."""
-        return time.monotonic() - self._changed > self._silence / 2
-
-    def run(self) -> None:
-        """Looks until there is silence."""
-        last = ""
-        while time.monotonic() - self._changed < self._silence:
-            try:
-                content = self._file.read_text()
-            except OSError:
-                content = last
-            if content != last:
-                last, self._changed = content, time.monotonic()
-            time.sleep(self._silence / 10)
-        if self._is_chief:
-            print("The step that made this TrainJob is gone.", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(folder: Path) -> int:
     """Takes part in the training; the exit code comes back."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -62,21 +30,39 @@ def main(folder: Path) -> int:
     cluster = {"worker": os.environ[job.ADDRESSES].split(",")}
     task = {"type": "worker", "index": index}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-    watch = Watch(folder / execution.HEARTBEAT, float(os.environ[job.SILENCE]), index == 0)
+    if not folder.is_dir():
+        print(
+            f"{folder} is not there: this pod does not see the workspace that the step writes. "
+            "workspace.claim has to be a volume that several pods mount (ReadWriteMany).",
+            flush=True,
+        )
+        return _FINAL
+    log = subprocess.Popen(
+        ["tee", "-a", str(folder / f"{execution.LOG}.{index}")], stdin=subprocess.PIPE
+    )
+    assert log.stdin
+    for descriptor in (1, 2):
+        os.dup2(log.stdin.fileno(), descriptor)
+    silence = float(os.environ[job.SILENCE])
+    threading.Thread(target=_watch, args=[folder, silence], daemon=True).start()
+    code = _take_part(folder)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for descriptor in (1, 2, log.stdin.fileno()):
+        os.close(descriptor)
+    log.wait()  # until the last line is written
+    return code
+
+
+def _take_part(folder: Path) -> int:
+    member = importlib.import_module("components.multi_worker.member")  # an optional part
     try:
-        if not folder.is_dir():
-            raise PipelineStop(
-                f"{folder} is not there: this pod does not see the workspace that the step writes. "
-                "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
-            )
-        member = importlib.import_module("components.multi_worker.member")  # an optional part
-        code = int(member.take_part(str(folder), lambda: _train(folder), _show))
+        return int(member.take_part(str(folder), lambda: _train(folder), _show))
     except PipelineStop as error:
-        print(f"Trainer failed: {error}", file=sys.stderr)
+        _show(f"Trainer failed: {error}")
         return _FINAL
     except KeyboardInterrupt:
-        code = START_AGAIN
-    return _FINAL if code == START_AGAIN and watch.is_quiet() else code
+        return START_AGAIN
 
 
 def _train(folder: Path) -> int:
@@ -89,12 +75,27 @@ def _train(folder: Path) -> int:
     return step.main([told["component"], f"@{folder / execution.INPUT}"], told)
 
 
+def _watch(folder: Path, silence: float) -> None:
+    """Ends this process, and its training with it, when the step that made the TrainJob is gone.
+
+    It is if the file that it writes while it lives has not changed for `silence` seconds. Clocks of
+    machines differ, so only changes count.
+    """
+    last, changed = "", time.monotonic()
+    while time.monotonic() - changed < silence:
+        file = folder / execution.HEARTBEAT
+        content = file.read_text() if file.exists() else last
+        if content != last:
+            last, changed = content, time.monotonic()
+        time.sleep(silence / 10)
+    _show("Trainer failed: The step that made this TrainJob is gone.")
+    time.sleep(1.0)  # the log is written
+    os._exit(_FINAL)
+
+
 def _show(line: str) -> None:
     print(line, flush=True)
 
 
 if __name__ == "__main__":
-    ended = main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(ended)  # threads of TensorFlow have nothing more to say
+    os._exit(main(Path(sys.argv[1])))  # threads of TensorFlow have nothing more to say

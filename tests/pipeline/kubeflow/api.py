@@ -80,11 +80,8 @@ class Api:
         elif kind == "runs":
             made = body | {"run_id": f"run-{name}", "created_at": CREATED}
             self.runs.append(made)
-        elif rest and rest[0].endswith(":enable"):
-            [one] = [r for r in self.recurring if f"{r['recurring_run_id']}:enable" == rest[0]]
-            one["status"], made = "ENABLED", {}
         else:
-            made = body | {"recurring_run_id": f"recurring-{name}", "status": body["mode"]}
+            made = body | {"recurring_run_id": f"recurring-{name}"}
             self.recurring.append(made)
         return made
 

@@ -11,7 +11,7 @@ import yaml
 
 from components.errors import PipelineStop
 from pipeline import graph, loading
-from pipeline.kubeflow import building, compiling, step
+from pipeline.kubeflow import compiling, step
 from pipeline.workspace import Workspace
 
 ALL = {
@@ -137,7 +137,7 @@ def test_what_looks_at_the_registry_is_never_cached(spec):
 def keys(*overrides):
     config = loading.load("automated", overrides)
     made = graph.create_pipeline(config, Workspace(Path("/mnt/w"), is_here=False))
-    return {component.id: building.settings_hash(component) for component in made.components}
+    return {component.id: compiling.settings_hash(component) for component in made.components}
 
 
 def test_a_changed_setting_changes_the_cache_key_of_the_steps_that_depend_on_it():
@@ -152,16 +152,16 @@ def test_a_changed_setting_changes_the_cache_key_of_the_steps_that_depend_on_it(
 def test_steps_of_the_package_make_the_same_components_again(trained):
     """With the settings that differ from the defaults, and in another folder."""
     config = loading.load("automated")
-    told = compiling.steps_of(trained.content)
+    told = trained.steps()
     expected = {
-        c.id: building.settings_hash(c)
+        c.id: compiling.settings_hash(c)
         for c in graph.create_pipeline(
             config, Workspace(Path("/mnt/workspace"), is_here=False)
         ).components
     }
     for name in ("ExampleGen", "Transform", "Trainer", "Evaluator", "RegistryPush"):
         found = step.make_component(told[name], {"run_id": "r", "learning_rate": 0.001})
-        assert building.settings_hash(found) == expected[name], name
+        assert compiling.settings_hash(found) == expected[name], name
     pushed = step.make_component(told["RegistryPush"], {"run_id": "r", "learning_rate": 0.5})
     settings = json.loads(pushed.exec_properties["config"])
     assert settings["training"]["learning_rate"]["initial"] == 0.5
@@ -173,7 +173,7 @@ def test_steps_of_the_package_make_the_same_components_again(trained):
 
 def test_a_step_of_the_package_makes_and_describes_its_output(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    told = compiling.steps_of(trained.content)["CuratedSchema"]
+    told = trained.steps()["CuratedSchema"]
     monkeypatch.setenv("PIPELINE_STEP", json.dumps(told))
     uri, file = "minio://bucket/run/schema", tmp_path / "minio" / "bucket" / "output.json"
     artifacts = {"schema": {"artifacts": [{"name": "schema", "uri": uri}]}}
@@ -232,7 +232,7 @@ def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_
     assert spec["components"]["comp-judged-models"]["outputDefinitions"]["parameters"] == {
         "fresh": {"parameterType": "NUMBER_INTEGER"}
     }
-    starter = json.loads(compiling.steps_of(package.content)["Decide"]["more"]["starter"])
+    starter = json.loads(package.steps()["Decide"]["more"]["starter"])
     assert starter["arguments"]["digest"] == trained.digest
     assert starter["arguments"]["pipeline"] == trained.name
 
@@ -332,7 +332,7 @@ def test_texts_of_a_pipelines_settings_arrive_as_they_are():
         ]["env"]
     }
     assert not {"$", "{{"} & {text[i : i + n] for n in (1, 2) for i in range(len(text))}
-    told = compiling.steps_of(package.content)["Evaluator"]
+    told = package.steps()["Evaluator"]
     assert told["config"]["evaluation"]["heuristic"] == "payment_type == '$$(A) {{b}}'"
     with pytest.raises(PipelineStop, match=r"data\.path: has '\$\$'"):
         compiling.training(loading.load("automated", ["data.path=/mnt/a$$b"]), default())

@@ -83,7 +83,7 @@ def test_why_a_step_failed_is_printed_from_its_log_with_a_command_that_works(api
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("starts\nNo such version.\nI1128 x] exit\n", "last line: No such version."),
+        ("starts\nNo such version.\nI1128 x] exit\n", "Its end: No such version."),
         (None, "can't be read from here"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_cancelled_run_ends_and_one_that_never_does_is_left(api):
     code, shown = submit(ROWS)
     assert (code, shown.splitlines()[-1].split()[0]) == (1, "CANCELED")
     api.polls = [{"state": "RUNNING"}]
-    code, shown = submit(ROWS, timeout_seconds=0.5)
+    code, shown = submit(ROWS, timeout=0.5 / 3600)
     assert code == 3
     assert "After 0.5 s the run is still RUNNING." in shown
     assert ":terminate" in shown
@@ -111,11 +111,11 @@ def test_a_dry_run_sends_nothing_and_shows_no_secret(api, monkeypatch):
     monkeypatch.setenv("KFP_TOKEN", "very-secret-token")
     code, shown = submit(ROWS, dry_run=True)
     assert (code, api.asked) == (0, [])
-    assert "Credentials:      token" in shown
+    assert "credentials: token" in shown
     assert "very-secret" not in shown
 
 
-def test_a_schedule_replaces_the_one_of_its_name_and_never_are_two_on(api):
+def test_a_schedule_replaces_the_one_of_its_name_and_there_is_never_none(api):
     api.recurring = [
         {
             "recurring_run_id": "old",
@@ -126,11 +126,11 @@ def test_a_schedule_replaces_the_one_of_its_name_and_never_are_two_on(api):
     code, shown = submit(ROWS, schedule="0 0 6 * * *")
     assert code == 0, shown
     [new] = api.recurring
-    assert (new["status"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLED", "0 0 6 * * *")
+    assert (new["mode"], new["trigger"]["cron_schedule"]["cron"]) == ("ENABLE", "0 0 6 * * *")
     assert new["max_concurrency"] == 1
     assert new["no_catchup"]
     methods = [(kind, path) for kind, path, _ in api.asked if "recurringruns" in path]
-    assert [kind for kind, _ in methods] == ["GET", "POST", "DELETE", "POST"]
+    assert [kind for kind, _ in methods] == ["GET", "POST", "DELETE"]
     assert "propagation_policy=ORPHAN" in methods[2][1]
 
 
@@ -154,7 +154,7 @@ def test_five_fields_and_a_frozen_fingerprint_are_refused_before_anything_is_sen
         ),
         (404, "<html>", {"Content-Type": "text/html"}, "not as the Kubeflow Pipelines API does"),
         (200, "<html>login</html>", {"Content-Type": "text/html"}, "not as the Kubeflow"),
-        (302, "", {"Location": "https://login.example/x?secret=1"}, "https://login.example/x inst"),
+        (302, "", {"Location": "https://login.example/x?secret=1"}, "not as the Kubeflow"),
         (503, "no healthy upstream", {"Content-Type": "text/plain"}, "Try again in a while"),
     ],
 )
@@ -180,11 +180,11 @@ def test_a_package_that_is_refused_is_told_in_the_servers_words(api):
     ("environment", "told"),
     [
         ({}, "No Kubeflow Pipelines to submit to: set KFP_HOST"),
-        ({"KFP_HOST": "kubeflow.example"}, "begins with http"),
-        ({"KFP_HOST": "https://me:pw@x"}, "use KFP_TOKEN or KFP_COOKIES"),
+        ({"KFP_HOST": "kubeflow.example"}, "is to be http:// or https://"),
+        ({"KFP_HOST": "https://me:pw@x"}, "no user or password"),
         ({"KFP_HOST": "http://x", "KFP_TOKEN": "a", "KFP_TOKEN_FILE": "/x"}, "are both set"),
-        ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "no token can be read"),
-        ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "which is no file"),
+        ({"KFP_HOST": "http://x", "KFP_TOKEN_FILE": "/nothing"}, "where nothing can be read"),
+        ({"KFP_HOST": "http://x", "KFP_CA_CERT": "/nothing"}, "KFP_CA_CERT is /nothing"),
         ({"KUBECONFIG": "/x", "KFP_TOKEN": "a"}, "can't be used with kube-config"),
     ],
 )

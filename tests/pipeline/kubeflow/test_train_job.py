@@ -1,7 +1,13 @@
 """The Trainer's step with several workers: its manifests, and trainings with real workers."""
 
 import json
-import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,8 +18,6 @@ from components.errors import PipelineStop
 from pipeline import loading
 from tests import small
 from tests.pipeline.kubeflow.launched import Cluster, Run
-from tests.pipeline.kubeflow.trainer_api import Cluster as Trainers
-from tests.pipeline.kubeflow.trainer_api import environment, served, until
 
 pytest.importorskip("components.multi_worker.part")
 
@@ -48,7 +52,7 @@ def test_the_settings_reach_the_runtime_the_rights_and_the_job():
 
     config = loading.load("automated", [*MULTI, "training.restarts=5"])
     runtime, role, binding = yaml.safe_load_all(job.manifests(config, target()))
-    assert runtime["metadata"]["name"] == "ours"
+    assert runtime["metadata"]["name"].startswith("ours-")
     spec = runtime["spec"]["template"]["spec"]
     assert spec["failurePolicy"]["maxRestarts"] == 5
     pod = spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
@@ -59,6 +63,7 @@ def test_the_settings_reach_the_runtime_the_rights_and_the_job():
     assert binding["subjects"][0]["name"] == "default-editor"
     assert binding["roleRef"]["name"] == role["metadata"]["name"] == "ours-train-jobs"
     made = job.manifest(job.described(config, target()), "trainer-1", "/mnt/workspace/x")
+    assert made["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
     trainer = made["spec"]["trainer"]
     assert trainer["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "2"}
     assert trainer["resourcesPerNode"]["requests"] == {"cpu": "100m", "memory": "4Gi"}
@@ -82,32 +87,141 @@ def test_settings_with_which_several_workers_cannot_train():
         )
 
 
+def test_another_setting_of_the_pods_is_another_runtime():
+    """So that a TrainJob never runs with what was applied for another package."""
+    from pipeline.kubeflow.train_job import job
+
+    config = loading.load("automated", MULTI)
+    names = {
+        job.described(config, target(**changes))["spec"]["runtimeRef"]["name"]
+        for changes in ({}, {"image": "other"}, {"service_account": "other"})
+    }
+    assert len(names) == 2  # the image is the TrainJob's own
+
+
+class Answers:
+    """What a namespace's API answers about a TrainJob; `work` is what happens when one is made."""
+
+    def __init__(self, work=None, refusal=(200, "{}")):
+        self.work, self.refusal = work, refusal
+        self.job, self.conditions = None, []
+
+    def ended(self, kind, reason):
+        self.conditions = [{"type": kind, "status": "True", "reason": reason, "message": "ended"}]
+
+    def answer(self, method, body):
+        if self.refusal[0] != 200:
+            return self.refusal
+        if method == "POST":
+            self.job = body
+            threading.Thread(target=self.work, args=[self, body], daemon=True).start()
+        elif self.job is None:
+            return 404, json.dumps({"message": "not found"})
+        elif method == "DELETE":
+            self.job = None
+            return 200, "{}"
+        return 200, json.dumps({**self.job, "status": {"conditions": self.conditions}})
+
+
+@contextmanager
+def served(answers: Answers, folder: Path):
+    """Serves them; yields a kube-config that leads there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            length = int(self.headers["Content-Length"] or 0)
+            body = json.loads(self.rfile.read(length) or "null")
+            code, text = answers.answer(self.command, body)
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    config = {
+        "current-context": "c",
+        "clusters": [
+            {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+        ],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "steps"}}],
+    }
+    path = folder / "kube-config"
+    path.write_text(yaml.safe_dump(config))
+    yield path
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        ((404, "404 page not found"), "has no Kubeflow Trainer v2, which runs the workers"),
+        (
+            (403, '{"message": "no such TrainingRuntime"}'),
+            "no such TrainingRuntime. Run: kubectl apply -n steps -f build/x.cluster.yaml",
+        ),
+    ],
+)
+def test_a_cluster_that_refuses_the_workers(refusal, told, tmp_path, monkeypatch):
+    from pipeline.kubeflow.train_job import execution
+
+    with served(Answers(refusal=refusal), tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        cluster = execution.Cluster("trainer-1", {"manifests": "x.cluster.yaml"})
+        with pytest.raises(PipelineStop, match=told):
+            cluster.create({})
+
+
+def start_workers(body, image: Path) -> list["subprocess.Popen[str]"]:
+    """The pods of a TrainJob, as processes of this machine that find each other there."""
+    trainer = body["spec"]["trainer"]
+    variables = {one["name"]: one["value"] for one in trainer["env"]}
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(trainer["numNodes"])]
+    addresses = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    for each in sockets:
+        each.close()
+    variables |= {"TRAIN_JOB_ADDRESSES": addresses, "CUDA_VISIBLE_DEVICES": "-1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *trainer["command"][1:], *trainer["args"]],
+            cwd=image,
+            env=small.environment_of_a_copy() | variables | {"JOB_COMPLETION_INDEX": str(number)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(trainer["numNodes"])
+    ]
+
+
 @pytest.fixture(scope="module")
 def transformed(tmp_path_factory) -> Run:
     """A run as far as Transform, of a project that trains with two workers."""
     training = small.SETTINGS["training"] | {"strategy": "multi_worker", "workers": 2}
     often = {"checkpoints": {"every_steps": 10}}
-    silence = {"silence_seconds": 20}
     folder = tmp_path_factory.mktemp("cluster")
-    cluster = Cluster(folder, {"training": training | often}, train_job=silence)
+    cluster = Cluster(folder, {"training": training | often}, train_job={"silence_seconds": 20})
     run = Run(cluster, cluster.compile(), {"data_path": str(cluster.data)})
     run.good(*BEFORE)
     return run
 
 
-@pytest.fixture
-def trainers(transformed, tmp_path):
-    image = transformed.cluster.project.folder
-    made = Trainers(image)
-    made.apply((image / "build" / "small.cluster.yaml").read_text())
-    with served(made, tmp_path) as config:
-        yield made, environment(config)
-
-
-def again(run: Run, **values) -> Run:
+def trainer(run: Run, tmp_path, work, **values):
+    """The Trainer's step, with what happens to its TrainJob."""
     found = Run(run.cluster, run.package, run.values | values)
     found.made = dict(run.made)
-    return found
+    answers = Answers(work)
+    with served(answers, tmp_path) as config:
+        done = found.step("trainer", KUBECONFIG=str(config), KFP_POD_NAME="p", KFP_POD_UID="1")
+    assert answers.job is None  # deleted
+    assert list(run.cluster.workspace.glob("train-jobs/*")) == []
+    return found, done
 
 
 def record(run: Run):
@@ -115,57 +229,65 @@ def record(run: Run):
 
 
 @pytest.mark.prove
-def test_workers_train_and_a_killed_one_starts_all_again_to_the_same_bits(transformed, trainers):
-    cluster, variables = trainers
-    whole = again(transformed, steps=300)
-    done = whole.step("trainer", **variables)
+def test_workers_train_and_a_killed_one_starts_all_again_to_the_same_bits(transformed, tmp_path):
+    workspace, image = transformed.cluster.workspace, transformed.cluster.project.folder
+    codes = []
+
+    def to_the_end(answers, body):
+        assert body["metadata"]["ownerReferences"][0]["uid"] == "1"
+        codes.append([worker.wait() for worker in start_workers(body, image)])
+        answers.ended("Failed" if any(codes[-1]) else "Complete", "AllJobsCompleted")
+
+    def with_a_lost_one(answers, body):
+        workers = start_workers(body, image)
+        while not any(workspace.glob("checkpoints/*/step-*")):
+            time.sleep(0.05)
+        workers[1].kill()
+        codes.append([worker.wait() for worker in workers])
+        to_the_end(answers, body)
+
+    lost, done = trainer(transformed, tmp_path, with_a_lost_one, steps=300)
     assert done.code == 0, done.log
-    assert record(whole)["replicas"] == 2
-    assert whole.made["trainer"]["model"]["uri"].startswith("minio://")
-    assert "the training is done" in "".join(cluster.pods[1].lines)
-    assert not cluster.jobs
-    run = again(transformed, steps=300)
-    process = run.start("trainer", **variables)
-    workspace: Path = run.cluster.workspace
-    until(lambda: any(workspace.glob("checkpoints/*/step-*")) or process.poll() is not None)
-    cluster.pods[1].process.send_signal(signal.SIGKILL)
-    log, _ = process.communicate()
-    assert run.ended("trainer", process.returncode, log).code == 0, log
-    assert cluster.restarts == 1
-    assert record(run)["checkpoints"]["resumed_at"]
-    assert record(run)["fingerprint"] == record(whole)["fingerprint"]
-    assert list(workspace.glob("train-jobs/*")) == []
+    assert codes[0][0] not in (0, 1, 2)  # which would not start the group again
+    assert codes[1] == [0, 0]
+    assert record(lost)["checkpoints"]["resumed_at"]
+    assert record(lost)["replicas"] == 2
+    assert lost.made["trainer"]["model"]["uri"].startswith("minio://")
+    assert "Trainer is done." in done.log  # the chief's
+    whole, _ = trainer(transformed, tmp_path, to_the_end, steps=300)
+    assert record(whole)["fingerprint"] == record(lost)["fingerprint"]
 
 
 @pytest.mark.prove
-def test_a_training_that_cannot_be_fails_with_its_reason(transformed, trainers):
-    cluster, variables = trainers
-    done = again(transformed, global_batch_size=63).step("trainer", **variables)
-    assert done.code == 1
+def test_a_training_that_cannot_be_fails_with_its_reason(transformed, tmp_path):
+    codes = []
+
+    def work(answers, body):
+        workers = start_workers(body, transformed.cluster.project.folder)
+        codes.append(workers[0].wait())
+        workers[1].kill()
+        answers.ended("Failed", "FailJobSetFailurePolicyAction")
+
+    _, done = trainer(transformed, tmp_path, work, global_batch_size=63)
+    assert (done.code, codes[0] in (1, 2)) == (1, True)
     assert done.last_line.startswith("Trainer failed: ")
     assert "63" in done.last_line
-    assert cluster.restarts == 0
-    assert not cluster.jobs
 
 
 @pytest.mark.prove
-def test_workers_without_their_step_end_and_are_not_started_again(tmp_path, transformed, trainers):
-    """The step is killed so that nothing deletes the TrainJob: as when only its container ends."""
-    cluster, variables = trainers
-    process = again(transformed, steps=10**6).start("trainer", **variables)
-    until(lambda: any(transformed.cluster.workspace.glob("train-jobs/*/heartbeat")))
-    until(lambda: cluster.jobs)
-    process.kill()
-    [job] = cluster.jobs.values()
-    until(lambda: job["status"]["conditions"], 200)
-    assert job["status"]["conditions"][0]["reason"] == "FailJobSetFailurePolicyAction"
-    assert cluster.restarts == 0
-    assert "The step that made this TrainJob is gone." in "".join(cluster.pods[0].lines)
+def test_workers_whose_step_is_gone_end_and_are_not_started_again(tmp_path, transformed):
+    """Its pod is still there, so nothing deletes the TrainJob: as when only its container ends."""
+    from pipeline.kubeflow import step
+    from pipeline.kubeflow.train_job import execution, job
 
-
-@pytest.mark.prove
-def test_without_a_runtime_the_step_says_what_to_apply(transformed, tmp_path):
-    with served(Trainers(transformed.cluster.project.folder), tmp_path) as config:
-        done = again(transformed).step("trainer", **environment(config))
-    assert done.code == 1
-    assert "has no TrainingRuntime 'tensorflow'. Run: kubectl apply -n steps -f" in done.last_line
+    run = Run(transformed.cluster, transformed.package, transformed.values)
+    run.made = dict(transformed.made)
+    variables = {one["name"]: one["value"] for one in run._container("trainer")["env"]}
+    told = json.loads(variables["PIPELINE_STEP"])
+    settings = told.pop("train_job") | {"silence_seconds": 2}
+    stores = step.Stores(f"{transformed.cluster.folder}/")
+    execution.stage(tmp_path / "job", told, run.executor_input("trainer"), stores)
+    body = job.manifest(settings, "trainer-1", str(tmp_path / "job"))
+    workers = start_workers(body, transformed.cluster.project.folder)
+    assert [worker.wait(120) for worker in workers] == [1, 1]
+    assert "step that made this TrainJob is gone" in (tmp_path / "job" / "log.0").read_text()
