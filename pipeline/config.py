@@ -255,6 +255,13 @@ class Evaluation(Strict):
     )
     min_slice_size: PositiveInt = Field(description="Smaller slices are neither shown nor judged.")
     thresholds: list[Threshold] = Field(description="All must hold for a blessing.")
+    what_if: list[str] = Field(
+        default_factory=list,
+        description="Raw columns of which it is told how many predictions change with their value.",
+    )
+    importances: bool = Field(
+        False, description="Tell by how much the metric gets worse when a column is shuffled."
+    )
 
 
 class Retention(Strict):
@@ -356,6 +363,10 @@ class Config(Settings):
             path = ("evaluation", "thresholds", str(index))
             for message in threshold.mistakes(self.features.problem):
                 yield path, message
+        for column in self.evaluation.what_if:
+            if column not in columns:
+                text = f"no feature reads '{column}'; known: {', '.join(columns)}"
+                yield ("evaluation", "what_if"), text
         for problems in parts.offers("problems"):
             yield from problems(self)
 

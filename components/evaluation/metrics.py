@@ -205,6 +205,11 @@ FORMULAS: dict[str, Callable[[Totals], float]] = {
 """Each metric of `thresholds.METRICS` from the totals of its problem type."""
 
 
+def totals_of(problem: str, labels: np.ndarray, predictions: np.ndarray) -> Totals:
+    """The totals of a problem type."""
+    return _TOTALS[problem](labels, predictions)
+
+
 def measure(problem: str, totals: Totals) -> dict[str, float]:
     """All metrics of a problem type, and the number of rows."""
     return {name: FORMULAS[name](totals) for name in (ROWS, *metrics_of(problem))}

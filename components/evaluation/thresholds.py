@@ -6,7 +6,7 @@ Measuring happens in `components.evaluation.metrics`, deciding in `components.ev
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from components.settings import Strict
 
@@ -80,7 +80,7 @@ class Bound(Strict):
 
 
 class Threshold(Bound):
-    """A limit on one metric of a candidate. Set at least one of the four limits."""
+    """A limit on one metric of a candidate. Set at least one of the five limits."""
 
     over_champion: float | None = Field(
         default=None,
@@ -92,6 +92,16 @@ class Threshold(Bound):
         description="The same against the heuristic, while there is no champion; negative: may "
         "fall short, as by chance with few test rows.",
     )
+    gap: PositiveFloat | None = Field(
+        default=None,
+        description="How far apart the metric of two of the slices may be (Fairness Lens).",
+    )
+
+    def mistakes(self, problem: str) -> Iterator[str]:
+        """Yields what is wrong with it for a problem type, a sentence each."""
+        yield from super().mistakes(problem)
+        if self.gap is not None and not self.slices:
+            yield "gap is between slices: name their columns in slices"
 
 
 class Judgement(Strict):
@@ -106,6 +116,14 @@ class Judgement(Strict):
         default=False,
         description="Whether the examples have the candidate's logged predictions, to be judged "
         "as well.",
+    )
+    what_if: list[str] = Field(
+        default_factory=list,
+        description="Columns whose values are exchanged: does that change "
+        "predictions (Fairness Lens)?",
+    )
+    importances: bool = Field(
+        default=False, description="Whether columns are shuffled, to see what each is worth."
     )
 
 

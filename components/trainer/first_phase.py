@@ -50,9 +50,9 @@ def add_first_phase(
     Returns:
       What is written as JSON: `columns` in the order of the model's one input, float32 [1,
       columns], NaN where a value is missing; `threshold`, the probability of the likeliest class
-      from which the small model's answer stands; and of the eval rows which share are `answered` by it, its
-      `accuracy` on them, `full_accuracy`, the full model's on the same rows, the `bytes` of the
-      small model, and the `microseconds` that it takes for a row.
+      from which the small model's answer stands; and of the eval rows which share are `answered`
+      by it, its `accuracy` on them, `full_accuracy`, the full model's on the same rows, the `bytes`
+      of the small model, and the `microseconds` that it takes for a row.
     """
     wanted = job.settings["model"]["first_phase"]
     part = _part(table, wanted["features"])

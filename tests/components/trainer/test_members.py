@@ -45,7 +45,7 @@ def test_a_loss_and_a_prediction_are_the_means_of_the_members(problem: str) -> N
 def test_positions_make_a_piecewise_linear_function() -> None:
     """Between two edges the wide part is linear; its slope may change at each; missing is apart."""
     inputs = small_training.INPUTS | {"features": [{"name": "x", "size": None, "bins": 3}]}
-    model = build_model(inputs, small_training.settings({"hidden": [1], "dropout": 0}), 0.0, 1.0)
+    model = build_model(inputs, small_training.settings({"hidden": [1], "dropout": 0}))
     places = tf.constant([[-1.0], [0.0], [0.5], [1.0], [2.5], [3.0]])
     model.get_layer("linear").kernel.assign([[1.0], [10.0], [100.0], [1000.0]])
     for name in ("hidden_0", "deep"):
