@@ -55,7 +55,7 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
     deep = _joined([unfolded, *one_hots, *embedded, *words, *pictures])
     for layer, units in enumerate(settings["hidden"]):
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
-    outputs, members = settings["buckets"] or inputs["num_classes"], settings["members"]
+    outputs, members = settings["buckets"] or max(1, inputs["num_classes"]), settings["members"]
     if members == 1:
         logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
     else:

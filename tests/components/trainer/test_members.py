@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.core.heads import HEADS
+from components.trainer.core.data import described
+from components.trainer.core.heads import head_of
 from components.trainer.core.job import train
 from components.trainer.core.loop import Training, build_model
 from components.trainer.core.warm_start import warm_start, weights_by_name
@@ -23,11 +24,14 @@ def _positions(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs | {"features": [first | {"bins": 3}, *others]}
 
 
+LABELS = np.float32([950, 1050])
+
+
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "regression"])
 def test_a_loss_and_a_prediction_are_the_means_of_the_members(problem: str) -> None:
     inputs = _positions(small_training.inputs(problem))
-    model = build_model(inputs, small_training.settings(ENSEMBLE), 1000.0, 50.0)
-    rows, head = small_training.columns(20, problem), HEADS[problem]()
+    model = build_model(inputs, small_training.settings(ENSEMBLE), described(LABELS))
+    rows, head = small_training.columns(20, problem), head_of(problem, inputs["num_classes"])
     logits = model({"numbers": rows.numbers, "ids": rows.ids})
     assert logits.shape == (20, 4, inputs["num_classes"])
     alone = [logits[:, member] for member in range(4)]

@@ -1,4 +1,4 @@
-"""Each pattern's configuration runs, and shows what the pattern is about; without it, it does not."""
+"""Each pattern's configuration shows what the pattern is about; without its setting it does not."""
 
 from pathlib import Path
 
