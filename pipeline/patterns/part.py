@@ -41,11 +41,12 @@ def _prove(numbers: list[int]) -> int:
     import tempfile
 
     from pipeline.patterns import effects
+    from pipeline.telling import output_to
 
     missing = []
     for number in numbers:
         path = effects.files()[number]
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, output_to():  # TensorFlow's words
             run, without = effects.runs(number, Path(folder))
             there, words = effects.EFFECTS[number].judge(run, without)
             _ = run.done
