@@ -20,7 +20,7 @@ SETTINGS = $(call option,--config,CONFIG) $(call many,--set,SET)
 MOVE = $(SETTINGS) $(call option,--why,WHY)
 
 .DEFAULT_GOAL := help
-.PHONY: help env versions promote rollback run-local test lint format schema config patterns \
+.PHONY: help env versions promote rollback run-local test lint format schema config \
 	tensorboard checkpoints gc prove soak setup clean image docker-run-local
 
 ##@ Every day
@@ -48,8 +48,6 @@ schema: env ## Infer a schema from the data, show the changes   [WRITE=1]
 	@$(PY) -m pipeline schema $(SETTINGS) $(if $(WRITE),--write)
 config: env ## Check the settings of a run, and show them all
 	@$(PY) -m pipeline config $(SETTINGS)
-patterns: ## List the book's thirty patterns, and where each is switched on
-	@grep '^|' docs/patterns.md
 
 ##@ Models
 versions: env ## List the model's versions

@@ -18,7 +18,7 @@ from pydantic import (
 
 from components.errors import did_you_mean
 from components.evaluation.thresholds import Threshold
-from components.features.table import FeatureTable
+from components.features.table import Bucketized, FeatureTable, Numeric
 from components.inference.prediction_log import LogSettings
 from components.ingest.settings import BadRows, CsvFormat, Kind, Spans, Split
 from components.settings import Problem, Removable, Settings, Strict
@@ -40,7 +40,8 @@ class Data(Settings):
 
     path: str = Field(
         description="A folder, relative to the project; 'package:NAME/FOLDER' is one inside an "
-        "installed Python package."
+        "installed Python package; 'python:MODULE:FUNCTION' one that a function fills once: it is "
+        "called with the folder, and writes files into it."
     )
     pattern: str = Field(
         description="Files within it, a glob; {SPAN}, {VERSION}, or {YYYY}, {MM} and {DD} select "
@@ -95,6 +96,18 @@ class Gate(Strict):
     )
 
 
+class FirstPhase(Strict):
+    """A small model for devices, which leaves to the full one what it is not sure of."""
+
+    features: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Names of numeric and bucketized features that it reads."
+    )
+    hidden: list[PositiveInt] = Field([16], description="Units of its layers.")
+    at_least: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="Its accuracy on the eval rows that it answers alone."
+    )
+
+
 class Model(Strict):
     """The shape of the wide-and-deep network."""
 
@@ -109,6 +122,35 @@ class Model(Strict):
         1,
         description="An ensemble in one network: so many share the kernels and train together; the "
         "prediction is their mean, and their spread its uncertainty.",
+    )
+    buckets: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="Regression as a distribution over so many buckets (Reframing): its mean is "
+        "the prediction.",
+    )
+    first_phase: FirstPhase | None = Field(
+        None, description="A LiteRT model beside the full one (Two-Phase Predictions)."
+    )
+    explain: bool = Field(
+        False, description="A signature that says what each column adds (Explainable Predictions)."
+    )
+
+
+class Rebalance(Settings):
+    """How rare classes count in training (book pattern: Rebalancing); predictions stay calibrated.
+
+    What changes the classes' shares is made up for in the logits, so a probability is one of the
+    data as it came.
+    """
+
+    weights: Literal["balanced"] | list[PositiveFloat] | None = Field(
+        None, description="Of a row's loss, by class in class order; balanced: all classes alike."
+    )
+    keep: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        None, description="Which share of each class's training rows is used, in class order."
+    )
+    initial_bias: bool = Field(
+        False, description="Start from the classes' shares, not from equal ones."
     )
 
 
@@ -177,6 +219,7 @@ class Training(Settings):
         description="Steps between evaluations on the eval split (and lines of progress)."
     )
     early_stopping: EarlyStopping | None = None
+    rebalance: Rebalance | None = None
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of computations; weights stay float32. float16 scales the loss."
     )
@@ -212,6 +255,13 @@ class Evaluation(Strict):
     )
     min_slice_size: PositiveInt = Field(description="Smaller slices are neither shown nor judged.")
     thresholds: list[Threshold] = Field(description="All must hold for a blessing.")
+    what_if: list[str] = Field(
+        default_factory=list,
+        description="Raw columns of which it is told how many predictions change with their value.",
+    )
+    importances: bool = Field(
+        False, description="Tell by how much the metric gets worse when a column is shuffled."
+    )
 
 
 class Retention(Strict):
@@ -305,6 +355,7 @@ class Config(Settings):
     def problems(self) -> Iterator[Problem]:
         """Yields the contradictions between groups of settings, each with its path."""
         yield from self._early_stopping_problems()
+        yield from self._problem_type_problems()
         columns = self.features.raw_columns()
         for path, text in self.prediction_log.problems(columns):
             yield ("prediction_log", *path), text
@@ -312,8 +363,34 @@ class Config(Settings):
             path = ("evaluation", "thresholds", str(index))
             for message in threshold.mistakes(self.features.problem):
                 yield path, message
+        for column in self.evaluation.what_if:
+            if column not in columns:
+                text = f"no feature reads '{column}'; known: {', '.join(columns)}"
+                yield ("evaluation", "what_if"), text
         for problems in parts.offers("problems"):
             yield from problems(self)
+
+    def _problem_type_problems(self) -> Iterator[Problem]:
+        """What is for some problem types only."""
+        table, rebalance = self.features, self.training.rebalance
+        if self.model.buckets is not None and table.problem != "regression":
+            yield ("model", "buckets"), f"is for a regression, and the problem is {table.problem}"
+        if self.model.first_phase is not None:
+            if table.problem not in ("binary", "multiclass"):
+                yield ("model", "first_phase"), f"is for classes, and this is {table.problem}"
+            for name in self.model.first_phase.features:
+                if not isinstance(table.columns.get(name), Numeric | Bucketized):
+                    at = ("model", "first_phase", "features")
+                    yield at, f"'{name}' is no numeric or bucketized feature of the table"
+        if rebalance is None:
+            return
+        path, classes = ("training", "rebalance"), len(table.label.classes or (0, 1))
+        if table.problem not in ("binary", "multiclass"):
+            yield path, f"is for binary and multiclass, and the problem is {table.problem}"
+        for name in ("weights", "keep"):
+            values = getattr(rebalance, name)
+            if isinstance(values, list) and len(values) != classes:
+                yield (*path, name), f"has {len(values)} values, and there are {classes} classes"
 
     def _early_stopping_problems(self) -> Iterator[Problem]:
         stopping = self.training.early_stopping
@@ -343,5 +420,6 @@ def config_model() -> type[Config]:
 _WATCHED_METRICS = {
     "binary": ("auc", "accuracy"),
     "multiclass": ("accuracy",),
+    "multilabel": ("auc", "accuracy"),
     "regression": ("mae",),
 }

@@ -20,17 +20,20 @@ from tfx.proto import trainer_pb2, transform_pb2
 from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
 from components.features.schema import CuratedSchema
+from components.features.table import FeatureTable, Image, Prediction
 from components.gate import Gate, GateSettings
-from components.hashing import hash_files
+from components.hashing import hash_files, hash_tree
+from components.inference.model import choose
 from components.ingest.component import ArrowExampleGen
 from components.ingest.settings import IngestSettings, NamedTable, Query
+from components.registry import signature, store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
 from components.trainer.run import version_to_start_from
 from pipeline import parts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
-from pipeline.loading import PROJECT, data_folder, in_package
+from pipeline.loading import PROJECT, data_folder, folder_of
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
@@ -55,9 +58,9 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     schema = schema_gen.outputs["schema"]
     validator = ExampleValidator(statistics=statistics, schema=schema)
     gate = _gate(config, statistics, validator.outputs["anomalies"])
-    transform = _transform(config, examples, schema)
+    transform = _transform(config, workspace, examples, schema)
     transform.add_upstream_node(gate)
-    tuner = _tuner(config, transform, schema)
+    tuner = _tuner(config, workspace, transform, schema)
     trainer = _trainer(config, workspace, transform, schema, tuner)
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
@@ -129,7 +132,7 @@ def query_of(config: Config) -> Query | None:
         return None
     tables = {}
     for name, table in data.tables.items():
-        path = PROJECT / in_package(f"data.tables.{name}.path", table.path)
+        path = folder_of(f"data.tables.{name}.path", table.path, PROJECT / config.workspace)
         files = sorted(path.glob(table.pattern)) if path.is_dir() else [path]
         found = [str(file) for file in files if file.is_file()]
         if not found:
@@ -156,12 +159,58 @@ def curated_schema(config: Config) -> Any:
     return CuratedSchema(file=config.schema_file, fingerprint=hashlib.sha256(content).hexdigest())
 
 
-def _transform(config: Config, examples: Any, schema: Any) -> Transform:
+def _pinned(config: Config, workspace: Workspace) -> FeatureTable:
+    """The feature table with what its features refer to outside of it, and digests of that.
+
+    Raises:
+      PipelineStop: there is no such version or file, or it reads other columns.
+    """
+    columns: dict[str, Any] = dict(config.features.columns)
+    for name, feature in columns.items():
+        setting = f"features.columns.{name}"
+        if isinstance(feature, Prediction):
+            chosen = choose(str(workspace.registry / feature.model), feature.version)
+            manifest = store.read_manifest(chosen.folder, chosen.version)
+            inputs = [*signature.of(manifest)["inputs"]]
+            if sorted(feature.columns) != sorted(inputs):
+                raise PipelineStop(
+                    f"{setting}.columns must be the columns that version {chosen.version} of "
+                    f"'{feature.model}' reads: {', '.join(inputs)}."
+                )
+            pinned: dict[str, Any] = {"folder": store.version_folder(chosen.folder, chosen.version)}
+            pinned |= {"version": chosen.version, "digest": manifest["fingerprint"]}
+            columns[name] = feature.model_copy(update=pinned)
+        elif isinstance(feature, Image) and feature.pretrained is not None:
+            file = _pretrained(f"{setting}.pretrained.file", feature.pretrained.file, workspace)
+            digest = hash_tree(str(file)) if file.is_dir() else hash_files([str(file)])
+            pretrained = feature.pretrained.model_copy(update={"file": str(file), "digest": digest})
+            columns[name] = feature.model_copy(update={"pretrained": pretrained})
+    return config.features.model_copy(update={"columns": columns})
+
+
+def to_train_before(config: Config, workspace: Workspace) -> list[str]:
+    """The configurations of models that features ask and that are not there yet."""
+    asked = [f for f in config.features.columns.values() if isinstance(f, Prediction)]
+    return [
+        f.trained_by
+        for f in asked
+        if f.trained_by and not store.read_labels(str(workspace.registry / f.model))
+    ]
+
+
+def _pretrained(setting: str, file: str, workspace: Workspace) -> Path:
+    folder, _, name = file.rpartition("/")
+    found = folder_of(setting, folder or ".", workspace.root) / name
+    if not found.exists():
+        raise PipelineStop(f"{setting} is '{file}', and there is no {found}. Correct the path.")
+    return found
+
+
+def _transform(config: Config, workspace: Workspace, examples: Any, schema: Any) -> Transform:
     """Only what shapes the transformed values goes in: a new embedding is no new Transform."""
     of_the_model = {"columns": {"__all__": {"embed"}}, "crosses": {"__all__": {"embed"}}}
-    table = config.features.model_dump(
-        mode="json", exclude={"slices": True, "exclude": True, "key": True, **of_the_model}
-    )
+    left_out: dict[str, Any] = {"slices": True, "exclude": True, "key": True, **of_the_model}
+    table = _pinned(config, workspace).model_dump(mode="json", exclude=left_out)
     return Transform(
         examples=examples,
         schema=schema,
@@ -173,11 +222,11 @@ def _transform(config: Config, examples: Any, schema: Any) -> Transform:
     )
 
 
-def _tuner(config: Config, transform: Transform, schema: Any) -> Any:
+def _tuner(config: Config, workspace: Workspace, transform: Transform, schema: Any) -> Any:
     """The component that searches for the Trainer's settings; None if no part has one."""
 
     def arguments(module: str) -> dict[str, Any]:
-        return _training_arguments(config, transform, schema, module)
+        return _training_arguments(config, workspace, transform, schema, module)
 
     tuners = (tuner(config, arguments) for tuner in parts.offers("tuner"))
     return next((made for made in tuners if made), None)
@@ -187,7 +236,7 @@ def _trainer(
     config: Config, workspace: Workspace, transform: Transform, schema: Any, tuner: Any
 ) -> Trainer:
     module = parts.trainers().get(config.training.strategy, _TRAINER)
-    arguments = _training_arguments(config, transform, schema, module)
+    arguments = _training_arguments(config, workspace, transform, schema, module)
     arguments["custom_config"] |= {
         "pipeline": config.name,
         "checkpoints": str(workspace.checkpoints),
@@ -217,9 +266,10 @@ def _warm_start(config: Config, workspace: Workspace) -> dict[str, Any] | None:
 
 
 def _training_arguments(
-    config: Config, transform: Transform, schema: Any, module: str
+    config: Config, workspace: Workspace, transform: Transform, schema: Any, module: str
 ) -> dict[str, Any]:
     """What a component that trains is told."""
+    table = _pinned(config, workspace)
     return {
         "examples": transform.outputs["transformed_examples"],
         "transform_graph": transform.outputs["transform_graph"],
@@ -227,7 +277,7 @@ def _training_arguments(
         "train_args": trainer_pb2.TrainArgs(splits=["train"]),
         "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
         "custom_config": {
-            "table": config.features.model_dump(mode="json", exclude={"slices", "exclude"}),
+            "table": table.model_dump(mode="json", exclude={"slices", "exclude"}),
             "settings": config.model_dump(mode="json", include={"model", "training"}),
             "code": code_fingerprint(module),
         },
@@ -242,7 +292,9 @@ def _gate(config: Config, statistics: Any, anomalies: Any) -> Any:
         tolerate=config.gate.tolerate,
         required=table.required_columns(),
         label=table.label.column,
-        classes=None if table.problem == "regression" else table.label.values(kind) or [0, 1],
+        classes=table.label.values(kind) or [0, 1]
+        if table.problem in ("binary", "multiclass")
+        else None,
         schema_file=config.schema_file,
     )
     return Gate(

@@ -1,9 +1,11 @@
 """Reads `configs/*.yaml` into a `Config`: variants, overrides, and every mistake at once."""
 
 import difflib
+import importlib
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -65,9 +67,13 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def names(configs: Path = CONFIGS) -> list[str]:
-    """The configurations there are; other settings have neither a name nor a base."""
-    files = configs.glob("[!.]*.yaml")
-    return sorted(path.stem for path in files if _IS_CONFIG.search(path.read_bytes()))
+    """The configurations there are, as `taxi` or `patterns/05-reframing`.
+
+    Other settings have neither a name nor a base.
+    """
+    files = [*configs.glob("[!.]*.yaml"), *configs.glob("[!.]*/[!.]*.yaml")]
+    found = [path for path in files if _IS_CONFIG.search(path.read_bytes())]
+    return sorted(str(path.relative_to(configs).with_suffix("")) for path in found)
 
 
 def _read_with_bases(
@@ -76,10 +82,11 @@ def _read_with_bases(
     """The settings of a file, over those of its base; notes where each was written."""
     path = configs / f"{name}.yaml"
     known = names(configs)
-    if not re.fullmatch(r"[^\0]{1,200}", name) or not path.is_file():
+    if name not in known and not (re.fullmatch(r"[^\0]{1,200}", name) and path.is_file()):
+        shown = [one for one in known if "/" not in one or one.startswith(f"{name}/")]
         raise PipelineStop(
             f"There is no configuration '{name:.100}'{did_you_mean(name[:100], known)}. "
-            f"{configs} has: {', '.join(known) or 'none'}."
+            f"{configs} has: {', '.join(shown) or 'none'}."
         )
     if name in seen:
         raise PipelineStop(f"{path}: 'extends' goes round in a circle: {' -> '.join(seen)}.")
@@ -352,12 +359,40 @@ def _all_settings(kind: Any, prefix: str) -> Iterator[str]:
 
 
 def data_folder(config: Config) -> Path:
-    """The folder of `data.path`, absolute; it need not exist.
+    """The folder of `data.path`, absolute; it need not exist. See `folder_of`."""
+    return folder_of("data.path", config.data.path, PROJECT / config.workspace)
+
+
+def folder_of(setting: str, path: str, workspace: Path) -> Path:
+    """A path of the settings, absolute.
+
+    Args:
+      setting: where it was given, for the error.
+      path: 'python:MODULE:FUNCTION' is a folder that the function fills, once; else as
+        `in_package` has it.
+      workspace: the folder is `data/MODULE.FUNCTION` in it.
 
     Raises:
-      PipelineStop: the package of a `package:` path is not installed.
+      PipelineStop: there is no such package or function, or the function cannot be imported.
     """
-    return PROJECT / in_package("data.path", config.data.path)
+    kind, _, source = path.partition(":")
+    if kind != "python":
+        return PROJECT / in_package(setting, path)
+    folder = workspace / "data" / source.replace(":", ".")
+    if folder.is_dir():
+        return folder
+    module, _, function = source.partition(":")
+    try:
+        fill = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PipelineStop(f"{setting} is '{path}', which cannot be used: {error}.") from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as made:
+        fill(Path(made))
+        os.chmod(made, 0o755)
+        os.rename(made, folder)
+        os.mkdir(made)  # for the context to remove
+    return folder
 
 
 def in_package(setting: str, path: str) -> Path:

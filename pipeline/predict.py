@@ -9,6 +9,15 @@ import typer
 from components.errors import PipelineStop
 from pipeline.command_line import ConfigName, Overrides
 
+Uncertainty = Annotated[
+    bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
+]
+Distribution = Annotated[
+    bool, typer.Option("--distribution", help="With quantiles and buckets (model.buckets).")
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="With what each column adds (model.explain).")
+]
 Version = Annotated[str, typer.Option("--version", metavar="VERSION", help="A number or a label.")]
 
 
@@ -19,17 +28,30 @@ def predict(
     config: ConfigName = "development",
     set_: Overrides = None,
     version: Version = "champion",
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
-    ] = False,
+    uncertainty: Uncertainty = False,
+    distribution: Distribution = False,
+    explain: Explain = False,
 ) -> int:
     """Predict rows in this process, as the server would."""
-    return _predict(config, set_ or [], version, rows, uncertainty)
+    return _predict(
+        config, set_ or [], version, rows, detail_of(uncertainty, distribution, explain)
+    )
 
 
-def _predict(
-    config_name: str, overrides: list[str], version: str, text: str, uncertainty: bool
-) -> int:
+def detail_of(uncertainty: bool, distribution: bool, explain: bool) -> str:
+    """The detail that the options ask for, as in `components.inference.model.DETAILS`.
+
+    Raises:
+      PipelineStop: they ask for several.
+    """
+    asked = {"uncertain": uncertainty, "distribution": distribution, "explain": explain}
+    wanted = [name for name, is_asked in asked.items() if is_asked]
+    if len(wanted) > 1:
+        raise PipelineStop("--uncertainty, --distribution, --explain: choose one of them.")
+    return wanted[0] if wanted else ""
+
+
+def _predict(config_name: str, overrides: list[str], version: str, text: str, detail: str) -> int:
     from pipeline import loading
     from pipeline.telling import output_to
     from pipeline.workspace import Workspace
@@ -39,12 +61,12 @@ def _predict(
     workspace = Workspace(loading.PROJECT / config.workspace)
     with output_to():  # what TensorFlow has to say helps nobody here
         folder = str(workspace.registry / config.registry.model)
-        answer = _answer(folder, version, rows, uncertainty)
+        answer = _answer(folder, version, rows, detail)
     print(answer)
     return 0
 
 
-def _answer(folder: str, version: str, rows: list[Any], uncertainty: bool) -> str:
+def _answer(folder: str, version: str, rows: list[Any], detail: str) -> str:
     from components.inference import instances
     from components.inference.columns import InvalidRows
     from components.inference.model import LoadedVersion, choose
@@ -53,11 +75,8 @@ def _answer(folder: str, version: str, rows: list[Any], uncertainty: bool) -> st
     loaded = LoadedVersion(chosen)
     try:
         columns, keys = instances.read(loaded.signature, {"instances": rows})
-        if uncertainty:
-            values = loaded.predict_with_uncertainty(columns)
-            reply = instances.reply(loaded.signature, keys, values[:, 0], values[:, 1])
-        else:
-            reply = instances.reply(loaded.signature, keys, loaded.predict(columns))
+        parts = loaded.split(detail, loaded.predict_with(detail, columns))
+        reply = instances.reply(loaded.signature, keys, parts)
     except InvalidRows as error:
         raise PipelineStop(f"Version {loaded.version} of '{chosen.name}': {error}.") from error
     answer = {"model": chosen.name, "version": loaded.version, **reply}

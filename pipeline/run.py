@@ -137,11 +137,31 @@ def _run_in(
             strategy.check(config.training.model_dump())
         except strategy.StrategyError as error:
             raise PipelineStop(str(error)) from error
+        for before in graph.to_train_before(config, workspace):
+            train_before(before, config, lines, console, log)
         pipeline = graph.create_pipeline(config, workspace)
         done = run_graph(pipeline, graph.UNCACHED, lines, console, log)
     if isinstance(done, int):
         return done
     return 0 if summary.tell(done, config_name, config, workspace, console) else NOT_BLESSED
+
+
+def train_before(name: str, config: Config, lines: RunLines, console: Console, log: Path) -> None:
+    """Runs the configuration of a model that a feature asks, and promotes what it files.
+
+    Raises:
+      PipelineStop: it filed none.
+    """
+    from pipeline import graph
+
+    workspace = Workspace(loading.PROJECT / config.workspace)
+    first = loading.load(name, [f"workspace={config.workspace}", "registry.promote=automatic"])
+    check_against_schema(first)
+    console.print(f"  first {name}, whose predictions are a feature:")
+    pipeline = graph.create_pipeline(first, workspace)
+    done = run_graph(pipeline, graph.UNCACHED, lines, console, log)
+    if isinstance(done, int) or graph.to_train_before(config, workspace):
+        raise PipelineStop(f"{name} filed no version. Look at it: make run-local CONFIG={name}")
 
 
 @contextmanager

@@ -100,6 +100,10 @@ def _label_problems(table: FeatureTable, kind: str | None) -> Iterator[Problem]:
     column, path = table.label.column, ("label", "classes")
     if kind == "BYTES" and table.problem == "regression":
         yield ("label", "column"), f"'{column}' is text in the schema; regression needs a number"
+    elif table.problem == "multilabel":
+        if kind not in (None, "BYTES"):
+            text = f"'{column}' is {kind} in the schema; multilabel reads text such as"
+            yield ("label", "column"), f"{text} 'a{table.label.separator}b'"
     elif kind == "BYTES" and table.label.classes is None:
         yield path, f"'{column}' is text in the schema; name its classes: [negative, positive]"
     elif kind is not None:
@@ -115,7 +119,7 @@ def _named_columns(table: FeatureTable) -> Iterator[tuple[tuple[str, ...], str]]
     if table.key is not None:
         yield ("key",), table.key
     for name in table.columns:
-        yield ("columns", name), table.column_of(name)
+        yield from ((("columns", name), column) for column in table.columns_of(name))
     for column in table.exclude:
         yield ("exclude", column), column
     for index, columns in enumerate(table.slices):

@@ -39,8 +39,8 @@ class Form(Strict):
     """The column that identifies a row; the feature table's if unset."""
     columns: list[str] = Field(default_factory=list)
     """Columns to carry into the output."""
-    uncertainty: bool = False
-    """Whether it is written beside the prediction; of a network with several members."""
+    detail: str = ""
+    """What is written beside the prediction, as in `components.inference.model.DETAILS`."""
     csv: CsvFormat = CsvFormat()
     """How files of CSV and JSON are written."""
     query: Query | None = None

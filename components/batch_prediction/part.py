@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.command_line import ConfigName, Overrides, command
+from pipeline.predict import Distribution, Explain, Uncertainty, detail_of
 
 if TYPE_CHECKING:
     from components.batch_prediction.job import Options
@@ -46,9 +47,9 @@ def batch_predict(
     columns: Annotated[
         str, typer.Option(metavar="A,B", help="Columns to carry into the output, quoted as in CSV.")
     ] = "",
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="With how far the network's members differ.")
-    ] = False,
+    uncertainty: Uncertainty = False,
+    distribution: Distribution = False,
+    explain: Explain = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> int:
     """Predict files of rows with Beam; killed and run again, each key is there once."""
@@ -59,7 +60,7 @@ def batch_predict(
     form = Form(
         key=key,
         columns=list(filter(None, next(csv.reader([columns], skipinitialspace=True), ()))),
-        uncertainty=uncertainty,
+        detail=detail_of(uncertainty, distribution, explain),
         csv=loaded.data.csv,
         **_query(loaded),
     )

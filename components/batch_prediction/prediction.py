@@ -16,7 +16,8 @@ from components.inference.model import LoadedVersion, likeliest
 from components.ingest.rows import Columns, Reading, Wanted
 from components.registry.signature import Signature
 
-OWN_COLUMNS = ("key", "prediction", "uncertainty", "predicted_label", "version")
+_DETAILS = ("uncertainty", "quantiles", "probabilities", "edges", "attributions", "baseline")
+OWN_COLUMNS = ("key", "prediction", *_DETAILS, "predicted_label", "version")
 _ROWS = 1 << 13
 """Predicted at a time: the model's layers of so many rows stay small."""
 _BATCH = 1 << 16
@@ -77,13 +78,13 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
     read = version.signature["inputs"]
     inputs = {name: _as_input(batch[name], column["type"]) for name, column in read.items()}
     values = [
-        (version.predict_with_uncertainty if form.uncertainty else version.predict)(
-            {name: column[start : start + _ROWS] for name, column in inputs.items()}
+        version.predict_with(
+            form.detail, {name: column[start : start + _ROWS] for name, column in inputs.items()}
         )
         for start in range(0, max(len(batch), 1), _ROWS)
     ]
-    found = np.concatenate(values)
-    predictions = found[:, 0] if form.uncertainty else found
+    found = version.split(form.detail, np.concatenate(values))
+    predictions = found.pop("predictions")
     labels = likeliest(version.signature, predictions)
     carried = {name: _as_text(batch[_named(name, read)]) for name in form.columns}
     key = batch[_named(form.key, read)] if form.key else pa.array(names, pa.string())
@@ -92,8 +93,8 @@ def predict(version: LoadedVersion, batch: pa.Table, names: list[str], form: For
     columns = {
         "key": key if pa.types.is_integer(key.type) else key.cast(pa.string()),
         "prediction": _as_column(predictions),
-        **({"uncertainty": _as_column(found[:, 1])} if form.uncertainty else {}),
-        **({"predicted_label": pa.array(map(str, labels), pa.string())} if labels else {}),
+        **{name: _as_detail(name, values, sorted(read)) for name, values in found.items()},
+        **({"predicted_label": _as_labels(labels)} if labels else {}),
         "version": pa.array(np.full(len(batch), version.version)),
     }
     return Predicted(pa.table(columns | carried), inputs, predictions)
@@ -119,6 +120,21 @@ def _as_input(column: pa.ChunkedArray, kind: str) -> np.ndarray:
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_binary(column.type) else column
+
+
+def _as_detail(name: str, values: np.ndarray, columns: list[str]) -> pa.Array:
+    """Attributions as a number for each column; all else as predictions are."""
+    if name != "attributions":
+        return _as_column(values)
+    parts = [np.ascontiguousarray(part) for part in values.T]
+    return pa.StructArray.from_arrays([pa.array(part) for part in parts], names=columns)
+
+
+def _as_labels(labels: list[Any]) -> pa.Array:
+    """Names; several of a row, of a multilabel problem, in a list."""
+    if isinstance(labels[0], list):
+        return pa.array([[str(name) for name in row] for row in labels], pa.list_(pa.string()))
+    return pa.array(map(str, labels), pa.string())
 
 
 def _as_column(values: np.ndarray) -> pa.Array:

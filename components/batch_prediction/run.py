@@ -38,7 +38,7 @@ from components.batch_prediction.prediction import (
 from components.errors import PipelineStop
 from components.inference import prediction_log
 from components.inference.columns import unknown_problems
-from components.inference.model import LoadedVersion
+from components.inference.model import DETAILS, LoadedVersion
 from components.inference.prediction_log import LogSettings
 from components.ingest import query
 from components.ingest.rows import (
@@ -294,10 +294,11 @@ def _form(job: Job) -> tuple[Form, Signature]:
             f"--columns has {', '.join(taken)}, and the output has columns of that name already. "
             "Rename it in the input."
         )
-    if form.uncertainty and config.get("model", {}).get("members", 1) == 1:
+    model = config.get("model", {})
+    settings = {"uncertain": "members", "distribution": "buckets", "explain": "explain"}
+    if form.detail and model.get(settings[form.detail]) in (None, False, 1):
         raise PipelineStop(
-            f"Version {job.version} has no uncertainty: its network has one member. Leave out "
-            "--uncertainty, or train with model.members."
+            f"Version {job.version}: {DETAILS[form.detail]}, or leave the option out."
         )
     key = form.key or config["features"]["key"]
     return form.model_copy(update={"key": key}), signature.of(manifest)

@@ -1,6 +1,7 @@
 """TFMA's EvalConfig, made from the feature table and the evaluation's settings."""
 
 import json
+from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -18,6 +19,10 @@ LABEL_INDEX = "label_index"
 """The signature that turns the label into its class index, where the table names classes."""
 
 
+LABEL_SLICE = "label"
+"""Multilabel: the slice of one class alone is called `label:CLASS`."""
+
+
 def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> config_pb2.EvalConfig:
     """The configuration for a candidate beside a baseline of kind 'champion' or 'heuristic'.
 
@@ -29,10 +34,13 @@ def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> con
     models = [CANDIDATE, BASELINE]
     models += [HEURISTIC] if baseline == "champion" else []
     models += [LOGGED] if judgement.logged else []
+    configured: dict[str, Any] = {"problem": table.problem, "intervals": judgement.intervals}
+    if table.problem == "multilabel":
+        configured["classes"] = table.label.values("BYTES")
     metric = config_pb2.MetricConfig(
         class_name=metrics.ProblemMetrics.__name__,
         module=metrics.__name__,
-        config=json.dumps({"problem": table.problem, "intervals": judgement.intervals}),
+        config=json.dumps(configured),
     )
     return config_pb2.EvalConfig(
         model_specs=[_model(table, CANDIDATE), _model(table, BASELINE)],

@@ -9,13 +9,14 @@ from tfx.components import Evaluator
 from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import json_utils, proto_utils
+from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation import extractors
 from components.evaluation.config import eval_config
+from components.evaluation.probes import probe
 from components.evaluation.results import describe, read_baseline, write_results
 from components.evaluation.slices import OVERALL
 from components.evaluation.thresholds import CANDIDATE, Judgement
@@ -43,7 +44,8 @@ class SlicedExecutor(tfx_executor.Executor):
         }
         super().Do(input_dict, output_dict, {**exec_properties, **settings})
         evaluation = output_dict[specs.EVALUATION_KEY][0]
-        results = write_results(evaluation.uri, baseline, judgement)
+        probed = _probed(input_dict, table, judgement)
+        results = write_results(evaluation.uri, baseline, judgement, probed)
         for metric, value in results["metrics"][CANDIDATE][OVERALL].items():
             if value is not None:
                 evaluation.set_float_custom_property(metric, value)
@@ -54,6 +56,16 @@ class SlicedExecutor(tfx_executor.Executor):
         name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
         Path(blessing.uri, name).touch()
         blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
+
+
+def _probed(
+    input_dict: dict[str, list[types.Artifact]], table: FeatureTable, judgement: Judgement
+) -> dict[str, Any]:
+    if not (judgement.what_if or judgement.importances):
+        return {}
+    model = path_utils.serving_model_path(input_dict[specs.MODEL_KEY][0].uri)
+    examples = artifact_utils.get_split_uri(input_dict[specs.EXAMPLES_KEY], "test")
+    return probe(model, examples, table, judgement.what_if, judgement.importances)
 
 
 class SlicedEvaluatorSpec(specs.EvaluatorSpec):

@@ -22,7 +22,7 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from components.errors import PipelineStop
 from components.evaluation import heuristic
 from components.evaluation.arrays import SliceKey, frame, row_hashes, scalars, slice_rows
-from components.evaluation.config import LABEL_INDEX
+from components.evaluation.config import LABEL_INDEX, LABEL_SLICE
 from components.evaluation.metrics import BLOCK, BLOCKS
 from components.evaluation.thresholds import (
     BASELINE,
@@ -35,7 +35,7 @@ from components.evaluation.thresholds import (
 _CHUNK_ROWS = 32_768
 """Rows predicted and sliced at a time."""
 Part = tuple[np.ndarray, dict[str, np.ndarray]]
-"""Some rows of a slice: labels [N], and by model predictions [N, C]; under BLOCK int64 [N]."""
+"""Of a slice: labels [N] or [N, C], and by model predictions [N, C]; under BLOCK int64 [N]."""
 
 
 def custom_extractors(
@@ -58,7 +58,8 @@ def custom_extractors(
     slices = [tuple(spec.feature_keys) for spec in eval_config.slicing_specs]
     label = eval_config.model_specs[0].label_key
     configured = json.loads(eval_config.metrics_specs[0].metrics[0].config)
-    predict = _Predict(paths, label, slices, LOGGED in named, configured["intervals"])
+    classes = configured.get("classes", [])
+    predict = _Predict(paths, label, slices, LOGGED in named, configured["intervals"], classes)
     return [
         tfma.extractors.Extractor(
             stage_name=tfma.extractors.slice_key_extractor.SLICE_KEY_EXTRACTOR_STAGE_NAME,
@@ -113,7 +114,8 @@ class Served:
 
     def predict(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         """The predictions float32 [N, C] for decoded tf.Examples, which carry their bytes."""
-        return self.call("serving_default", _serialized(batches))
+        name = "quantiles" if "quantiles" in self._signatures else "serving_default"
+        return self.call(name, _serialized(batches))
 
     def call(self, signature: str, examples: np.ndarray) -> np.ndarray:
         """The one output of a signature for serialised examples [N]."""
@@ -154,8 +156,10 @@ class _Predict(beam.DoFn):
         slices: list[tuple[str, ...]],
         logged: bool,
         intervals: bool,
+        classes: list[str],
     ) -> None:
         super().__init__()
+        self._classes = classes
         self._logged = logged
         self._intervals = intervals
         self._paths = paths
@@ -188,6 +192,9 @@ class _Predict(beam.DoFn):
         labels = self._labels(batches)
         for key, rows in slice_rows(batches, self._slices):
             yield key, (labels[rows], {name: p[rows] for name, p in predictions.items()})
+        for number, name in enumerate(self._classes):
+            own = {m: p if m == BLOCK else p[:, [number]] for m, p in predictions.items()}
+            yield ((LABEL_SLICE, name),), (labels[:, number], own)
 
     def _blocks(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         """The row's block of the jackknife, by its hash: int64 [N]."""
@@ -199,7 +206,8 @@ class _Predict(beam.DoFn):
     def _labels(self, batches: list[pa.RecordBatch]) -> np.ndarray:
         candidate = self._models[CANDIDATE]
         if self._label == LABEL_INDEX and isinstance(candidate, Served):
-            labels = candidate.call(LABEL_INDEX, _serialized(batches))[:, 0]
+            labels = candidate.call(LABEL_INDEX, _serialized(batches))
+            labels = labels if self._classes else labels[:, 0]
             unknown = int((labels < 0).sum())
         else:
             column = scalars(batches, self._label)

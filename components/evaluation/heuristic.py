@@ -245,13 +245,17 @@ def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iter
 def _known_labels(column: "pd.Series", table: FeatureTable) -> "pd.Series":
     """The labels as numbers, the classes as theirs; without those that are missing or none."""
     there = column.dropna().infer_objects()
-    if table.label.classes is None:
+    if table.label.classes is None or table.problem == "multilabel":
         return there
     kind = {"O": "BYTES", "i": "INT"}.get(there.dtype.kind, "FLOAT")
     return there.map({name: n for n, name in enumerate(table.label.values(kind))}).dropna()
 
 
 def _targets(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
+    if table.problem == "multilabel":
+        classes, separator = table.label.values("BYTES"), table.label.separator
+        named = [{part.strip() for part in str(text).split(separator)} for text in labels]
+        return np.array([[name in row for name in classes] for row in named], np.float32)
     if table.problem == "multiclass":
         return np.eye(table.num_classes(), dtype=np.float32)[labels.astype(np.int64)]
     return labels.astype(np.float32)[:, None]
@@ -299,7 +303,7 @@ def _loss(problem: str, targets: np.ndarray, predictions: np.ndarray) -> float:
         return float(((targets - predictions) ** 2).mean())
     clipped = np.clip(predictions, _CLIP, 1 - _CLIP)
     log_loss = -(targets * np.log(clipped))
-    if problem == "binary":
+    if problem != "multiclass":
         log_loss -= (1 - targets) * np.log(1 - clipped)
     return float(log_loss.sum(axis=1).mean())
 

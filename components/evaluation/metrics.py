@@ -80,10 +80,23 @@ def binary_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
         "label": truth.sum(),
         "prediction": positive.sum(),
         "right": float(((positive > 0.5) == (truth > 0.5)).sum()),
+        "false_positive": float(((positive > 0.5) & (truth < 0.5)).sum()),
+        "false_negative": float(((positive <= 0.5) & (truth > 0.5)).sum()),
         "log_loss": -(truth * np.log(clipped) + (1 - truth) * np.log(1 - clipped)).sum(),
     }
     buckets = np.floor(np.clip(positive, 0, 1) * _BUCKETS).astype(np.int64)
     return Totals(sums, *_counted(buckets, np.stack([1 - truth, truth], axis=1)))
+
+
+def multilabel_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
+    """Adds up labels of 0 and 1 and probabilities, [N, C] each: every pair counts 1 / C of a row.
+
+    With C = 1, as in the slice of one class, labels may be [N].
+    """
+    pairs = binary_totals(labels.ravel(), predictions.reshape(-1, 1))
+    share = 1 / predictions.shape[1]
+    sums = {name: value * share for name, value in pairs.sums.items()}
+    return Totals(sums, pairs.buckets, pairs.counts * share)
 
 
 def multiclass_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
@@ -95,11 +108,21 @@ def multiclass_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
 
 
 def regression_totals(labels: np.ndarray, predictions: np.ndarray) -> Totals:
-    """Adds up values [N] and predictions [N, 1], both in the label's units."""
+    """Adds up values [N] and predictions [N, 1], both in the label's units.
+
+    Behind a prediction there may be its distribution's quantiles of evenly spaced levels, [N, Q].
+    Twice the mean of their pinball losses is the continuous ranked probability score; that of a
+    point alone is its absolute error (Gneiting and Raftery 2007, doi:10.1198/016214506000001437).
+    """
     truth, guess = _doubles(labels), _doubles(predictions[:, 0])
+    crps = np.abs(truth - guess)
+    if (count := predictions.shape[1] - 1) > 0:
+        levels, below = np.arange(1, count + 1) / (count + 1), truth[:, None] - predictions[:, 1:]
+        crps = 2 * np.maximum(levels * below, (levels - 1) * below).mean(axis=1)
     return Totals(
         {
             ROWS: float(len(truth)),
+            "crps": crps.sum(),
             "absolute": np.abs(truth - guess).sum(),
             "squared": ((truth - guess) ** 2).sum(),
             "y": truth.sum(),
@@ -157,6 +180,7 @@ def _mean(name: str) -> Callable[[Totals], float]:
 _TOTALS = {
     "binary": binary_totals,
     "multiclass": multiclass_totals,
+    "multilabel": multilabel_totals,
     "regression": regression_totals,
 }
 
@@ -171,9 +195,19 @@ FORMULAS: dict[str, Callable[[Totals], float]] = {
     "categorical_log_loss": _mean("log_loss"),
     "rmse": lambda totals: float(np.sqrt(_mean("squared")(totals))),
     "mae": _mean("absolute"),
+    "crps": _mean("crps"),
+    "false_positive_rate": lambda t: _ratio(
+        t.sums["false_positive"], t.sums[ROWS] - t.sums["label"]
+    ),
+    "false_negative_rate": lambda t: _ratio(t.sums["false_negative"], t.sums["label"]),
     "squared_correlation": lambda totals: _correlation(totals.sums),
 }
 """Each metric of `thresholds.METRICS` from the totals of its problem type."""
+
+
+def totals_of(problem: str, labels: np.ndarray, predictions: np.ndarray) -> Totals:
+    """The totals of a problem type."""
+    return _TOTALS[problem](labels, predictions)
 
 
 def measure(problem: str, totals: Totals) -> dict[str, float]:
@@ -262,5 +296,14 @@ def _computations(
 class ProblemMetrics(tfma.metrics.Metric):
     """All metrics of a problem type in one, by the names of `thresholds.METRICS`."""
 
-    def __init__(self, problem: str, intervals: bool, name: str = "problem_metrics") -> None:
-        super().__init__(_computations, name=name, problem=problem, intervals=intervals)
+    def __init__(
+        self,
+        problem: str,
+        intervals: bool,
+        classes: Sequence[str] = (),
+        name: str = "problem_metrics",
+    ) -> None:
+        """Takes the problem type; the extractors read the classes of a multilabel problem here."""
+        super().__init__(
+            _computations, name=name, problem=problem, intervals=intervals, classes=classes
+        )

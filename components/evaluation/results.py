@@ -35,13 +35,16 @@ def read_baseline(uri: str) -> dict[str, Any]:
         return json.load(file)
 
 
-def write_results(uri: str, baseline: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
+def write_results(
+    uri: str, baseline: dict[str, Any], judgement: Judgement, probed: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Writes and returns `metrics.json` beside TFMA's own results in the evaluation artifact.
 
     It holds `baseline` (its kind and version), `metrics` {model: {slice: {metric: value}}},
     `rows` {slice: count} and `failures` (see `failures`). A value that can't be computed, such as
     the AUC of a slice with one class, is null. With intervals, `intervals` has [value, low, high]
     in place of a value, and beside the models `gain`: the candidate's value less the baseline's.
+    What was `probed` (`components.evaluation.probes`) stands beside.
     """
     values = metrics_by_slice(tfma.load_metrics(uri))
     if baseline["kind"] == "heuristic":
@@ -64,6 +67,7 @@ def write_results(uri: str, baseline: dict[str, Any], judgement: Judgement) -> d
             }
             for model, by_slice in values.items()
         }
+    results |= probed or {}
     results["failures"] = list(failures(metrics, judgement.thresholds, baseline["kind"]))
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
         json.dump(results, file, indent=1, allow_nan=False)
@@ -105,8 +109,9 @@ def failures(
 ) -> Iterator[dict[str, Any]]:
     """Yields each limit that does not hold: metric, slice, kind, limit, value and by how much.
 
-    `kind` is the setting: at_least, at_most, over_champion or over_heuristic. For the last two the
-    value is the gain over the baseline, in the metric's better direction. A value that cannot be
+    `kind` is the setting: at_least, at_most, over_champion, over_heuristic or gap. For over_* the
+    value is the gain over the baseline, in the metric's better direction; for gap the distance of
+    two slices, which `slice` names. A value that cannot be
     computed holds no limit. A limit on slices of which none is large enough does not hold.
 
     Args:
@@ -131,6 +136,22 @@ def failures(
                     by = None if value is None else abs(value - bound)
                     found = {"metric": limit.metric, "slice": place, "kind": setting}
                     yield {**found, "limit": bound, "value": value, "by": by}
+        if limit.gap is not None:
+            yield from _gap(limit, {place: metrics[CANDIDATE][place] for place in places})
+
+
+def _gap(limit: Threshold, values: ByPlace) -> Iterator[dict[str, Any]]:
+    """Yields the gap between the lowest and the highest slice, if it is too wide."""
+    known = {place: v for place, own in values.items() if (v := own[limit.metric]) is not None}
+    found = {"metric": limit.metric, "kind": "gap", "limit": limit.gap}
+    if len(known) < 2:
+        places = ", ".join(limit.slices or [])
+        yield {"metric": None, "slice": places, "kind": "missing_slice"}
+        return
+    low, high = (choose(known, key=known.__getitem__) for choose in (min, max))
+    if (value := known[high] - known[low]) > (limit.gap or 0):
+        by = value - (limit.gap or 0)
+        yield {**found, "slice": f"{low} and {high}", "value": value, "by": by}
 
 
 def _gain(metric: str, own: float | None, other: float | None) -> float | None:
@@ -148,6 +169,8 @@ def describe(failure: dict[str, Any]) -> str:
     if failure["value"] is None:
         return f"{name} cannot be computed (one class only?), so not {failure['kind']} it"
     value, by, limit = failure["value"], failure["by"], failure["limit"]
+    if failure["kind"] == "gap":
+        return f"{name} are {value:.4f} apart, {by:.4f} more than gap {limit:g} allows"
     if failure["kind"].startswith("over_"):
         rival = failure["kind"].removeprefix("over_")
         ahead = "better" if value >= 0 else "worse"

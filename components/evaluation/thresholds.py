@@ -6,30 +6,34 @@ Measuring happens in `components.evaluation.metrics`, deciding in `components.ev
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from components.settings import Strict
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: the problem it is for, and whether more is better (None: neither way is)."""
+    """A metric: the problems it is for, and whether more is better (None: neither way is)."""
 
-    problem: str
+    problems: tuple[str, ...]
     higher_is_better: bool | None
 
 
+_TWO = ("binary", "multilabel")
 METRICS = {
-    "auc": Metric("binary", True),
-    "log_loss": Metric("binary", False),
-    "accuracy": Metric("binary", True),
-    "auc_precision_recall": Metric("binary", True),
-    "calibration": Metric("binary", None),
-    "categorical_accuracy": Metric("multiclass", True),
-    "categorical_log_loss": Metric("multiclass", False),
-    "rmse": Metric("regression", False),
-    "mae": Metric("regression", False),
-    "squared_correlation": Metric("regression", True),
+    "auc": Metric(_TWO, True),
+    "log_loss": Metric(_TWO, False),
+    "accuracy": Metric(_TWO, True),
+    "auc_precision_recall": Metric(_TWO, True),
+    "calibration": Metric(_TWO, None),
+    "false_positive_rate": Metric(_TWO, False),
+    "false_negative_rate": Metric(_TWO, False),
+    "categorical_accuracy": Metric(("multiclass",), True),
+    "categorical_log_loss": Metric(("multiclass",), False),
+    "rmse": Metric(("regression",), False),
+    "mae": Metric(("regression",), False),
+    "crps": Metric(("regression",), False),
+    "squared_correlation": Metric(("regression",), True),
 }
 """Metrics by the name used in settings, tables and manifests; `metrics` has their formulas."""
 
@@ -76,7 +80,7 @@ class Bound(Strict):
 
 
 class Threshold(Bound):
-    """A limit on one metric of a candidate. Set at least one of the four limits."""
+    """A limit on one metric of a candidate. Set at least one of the five limits."""
 
     over_champion: float | None = Field(
         default=None,
@@ -88,6 +92,16 @@ class Threshold(Bound):
         description="The same against the heuristic, while there is no champion; negative: may "
         "fall short, as by chance with few test rows.",
     )
+    gap: PositiveFloat | None = Field(
+        default=None,
+        description="How far apart the metric of two of the slices may be (Fairness Lens).",
+    )
+
+    def mistakes(self, problem: str) -> Iterator[str]:
+        """Yields what is wrong with it for a problem type, a sentence each."""
+        yield from super().mistakes(problem)
+        if self.gap is not None and not self.slices:
+            yield "gap is between slices: name their columns in slices"
 
 
 class Judgement(Strict):
@@ -103,8 +117,16 @@ class Judgement(Strict):
         description="Whether the examples have the candidate's logged predictions, to be judged "
         "as well.",
     )
+    what_if: list[str] = Field(
+        default_factory=list,
+        description="Columns whose values are exchanged: does that change "
+        "predictions (Fairness Lens)?",
+    )
+    importances: bool = Field(
+        default=False, description="Whether columns are shuffled, to see what each is worth."
+    )
 
 
 def metrics_of(problem: str) -> list[str]:
     """The names of the metrics for a problem type."""
-    return [name for name, metric in METRICS.items() if metric.problem == problem]
+    return [name for name, metric in METRICS.items() if problem in metric.problems]

@@ -14,7 +14,10 @@ from components.features.table import (
     Date,
     FeatureTable,
     Hashed,
+    Image,
     Numeric,
+    Prediction,
+    Text,
     Vocabulary,
 )
 from components.features.transform import LABEL
@@ -24,16 +27,27 @@ def model_inputs(table: FeatureTable, transformed: tft.TFTransformOutput) -> dic
     """Describes the transformed examples.
 
     Returns:
-      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", "bins"}]}`;
-      `name` is the feature's safe one, `size` the number of ids, or None for a number; `bins` is
-      there if the number is a position among so many bins, -1 if it is missing.
+      `{"problem", "label", "num_classes", "features": [{"name", "size", "embed", ...}]}`; `name` is
+      the feature's safe one, `size` the number of ids, or None for numbers. There may be `bins`:
+      the number is a position among so many, -1 if it is missing; `tokens`: so many ids; `pixels`:
+      so many numbers, [height, width, channels], with the `filters` of the convolutions over them.
     """
     features: list[dict[str, Any]] = []
     safe = table.safe_names()
     for name, feature in table.columns.items():
-        if isinstance(feature, Numeric):
+        if isinstance(feature, Numeric | Prediction):
             bins = {"bins": feature.bins} if feature.scale == "quantile" else {}
             features.append({"name": safe[name], "size": None, **bins})
+        elif isinstance(feature, Image):
+            shape = [*feature.size, feature.channels]
+            image: dict[str, Any] = {"pixels": shape, "filters": feature.filters}
+            if feature.pretrained is not None:
+                image["pretrained"] = feature.pretrained.model_dump(mode="json")
+            features.append({"name": safe[name], "size": None, **image})
+        elif isinstance(feature, Text):
+            words = feature.buckets or transformed.vocabulary_size_by_name(safe[name]) + 1
+            text = {"size": int(words) + 1, "embed": feature.embed, "tokens": feature.tokens}
+            features.append({"name": safe[name], **text})
         else:
             size = _num_ids(safe[name], feature, transformed) + (feature.missing == "own")
             features.append({"name": safe[name], "size": size, "embed": feature.embed})

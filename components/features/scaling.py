@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from components.features.table import Numeric
+from components.features.table import Numeric, Prediction
 
 
 def scaled(
     columns: Sequence[tf.Tensor],
-    features: Sequence[Numeric],
+    features: Sequence[Numeric | Prediction],
     moments: tf.Tensor,
     edges: Sequence[tf.Tensor],
 ) -> list[tf.Tensor]:
@@ -78,6 +78,6 @@ def positions(numbers: tf.Tensor, edges: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.cast(tf.transpose(place), tf.float32)
 
 
-def _given(feature: Numeric) -> float:
+def _given(feature: Numeric | Prediction) -> float:
     """What the table says stands for a missing value; NaN for the mean."""
     return feature.missing if isinstance(feature.missing, float) else math.nan

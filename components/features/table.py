@@ -107,6 +107,85 @@ class Hashed(_Categorical):
     )
 
 
+class Text(_Column):
+    """Words, each with a learned embedding, of which a row has the mean (book pattern 4)."""
+
+    kind: Literal["text"]
+    tokens: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        32, description="So many of the first words are read; a word is of letters and digits."
+    )
+    top_k: PositiveInt | None = Field(
+        None, description="Words from a vocabulary of the most frequent ones in the training data."
+    )
+    buckets: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Or hashed into so many ids."
+    )
+    embed: PositiveInt = Field(16, description="Width of a word's embedding.")
+    missing: Literal["own"] = Field("own", description="A missing text has no words.")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (setting, mistake) for contradictions within the feature."""
+        if (self.top_k is None) == (self.buckets is None):
+            yield "kind", "a text needs either 'top_k: N' or 'buckets: N'"
+
+
+class Pretrained(Strict):
+    """Layers that were trained elsewhere (book pattern 13, Transfer Learning)."""
+
+    file: str = Field(
+        description="A Keras file (.keras), or a SavedModel's folder, which stays frozen; relative "
+        "to the project, or 'python:MODULE:FUNCTION/NAME' in a folder that a function fills. It "
+        "takes pictures [n, height, width, channels] in [0, 1]."
+    )
+    freeze: bool = Field(True, description="Leave the weights as they are.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="If not frozen: this share of the training's rate."
+    )
+    digest: str | None = Field(None, description="Of the content; filled in for a run.")
+
+
+class Image(_Column):
+    """A picture, as PNG, JPEG, GIF or BMP, read by a small convolution (book pattern 4)."""
+
+    kind: Literal["image"]
+    size: list[Annotated[int, Field(ge=4, le=1024)]] = Field(
+        [32, 32], min_length=2, max_length=2, description="Height and width that it is resized to."
+    )
+    channels: Literal[1, 3] = Field(3, description="1: grey; 3: red, green and blue.")
+    source: Literal["base64", "path"] = Field(
+        "base64", description="What the column holds: the file in base64, as in JSON; or its path."
+    )
+    filters: list[PositiveInt] = Field([16, 32], description="Of the convolutions, 3 by 3 each.")
+    pretrained: Pretrained | None = Field(None, description="Layers in place of the convolutions.")
+    missing: Literal["own"] = Field("own", description="A missing picture is black.")
+
+
+class Prediction(_Column):
+    """What another model of the registry predicts for the row (book pattern 8, Cascade).
+
+    The version is pinned when a run begins, and travels inside Transform's graph, and so inside
+    every export.
+    """
+
+    kind: Literal["prediction"]
+    model: str = Field(description="Its folder in the registry (`registry.model`).")
+    version: PositiveInt | str = Field("champion", description="A number, or a label.")
+    columns: Annotated[list[str], Field(min_length=1)] = Field(
+        description="The raw columns that it reads, all of them."
+    )
+    output: Annotated[int, Field(ge=0)] = Field(0, description="Of several classes, which one.")
+    scale: Literal["standard", "quantile", "none"] = Field("quantile", description="As of numbers.")
+    bins: Annotated[int, Field(ge=2, le=1000)] = Field(48, description="As of numbers.")
+    missing: Literal["mean"] = Field(
+        "mean", description="None is: the other model knows what to do."
+    )
+    trained_by: str | None = Field(
+        None, description="The configuration that is run before, where there is no such version."
+    )
+    folder: str | None = Field(None, description="Of the pinned version; filled in for a run.")
+    digest: str | None = Field(None, description="Of its weights; filled in for a run.")
+
+
 DATE_PARTS = {"month": 12, "weekday": 7, "hour": 24}
 """The parts of a date, and how many values each has."""
 
@@ -128,7 +207,10 @@ class Date(_Categorical):
     )
 
 
-Feature = Annotated[Numeric | Bucketized | Vocabulary | Hashed | Date, Field(discriminator="kind")]
+Feature = Annotated[
+    Numeric | Bucketized | Vocabulary | Hashed | Date | Text | Image | Prediction,
+    Field(discriminator="kind"),
+]
 
 
 class Cross(Strict):
@@ -154,7 +236,12 @@ class Label(Strict):
     classes: Annotated[list[str | int | float] | None, BeforeValidator(_without_booleans)] = Field(
         None,
         description="The label's values in class order. Binary: [negative, positive], 0 and 1 if "
-        "unset. Multiclass: required.",
+        "unset. Multiclass and multilabel: required.",
+    )
+    separator: str = Field(
+        "|",
+        min_length=1,
+        description="Multilabel: between the classes in a row's text, as in 'a|b'.",
     )
 
     def values(self, kind: str) -> list[Any]:
@@ -192,7 +279,9 @@ Reason = Literal[
 class FeatureTable(Settings):
     """Every column of the data: a feature, the label, the key, or kept out with the reason."""
 
-    problem: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted.")
+    problem: Literal["binary", "multiclass", "multilabel", "regression"] = Field(
+        description="What is predicted."
+    )
     label: Label
     key: str | None = Field(None, description="The column that identifies a row.")
     columns: Annotated[dict[str, Feature], Removable] = Field(
@@ -213,9 +302,14 @@ class FeatureTable(Settings):
         """The raw column that feature `name` reads."""
         return self.columns[name].column or name
 
+    def columns_of(self, name: str) -> list[str]:
+        """The raw columns that feature `name` reads: one, but for another model's prediction."""
+        feature = self.columns[name]
+        return feature.columns if isinstance(feature, Prediction) else [self.column_of(name)]
+
     def raw_columns(self) -> list[str]:
         """The raw columns that the model reads, each once, sorted: the serving inputs."""
-        return sorted({self.column_of(name) for name in self.columns})
+        return sorted({column for name in self.columns for column in self.columns_of(name)})
 
     def safe_names(self) -> dict[str, str]:
         """What features and crosses are called within TensorFlow and in files."""
@@ -223,12 +317,12 @@ class FeatureTable(Settings):
 
     def required_columns(self) -> list[str]:
         """The raw columns of which a missing value is an error, the label among them."""
-        required = {self.column_of(n) for n, f in self.columns.items() if f.missing == "error"}
-        return sorted(required | {self.label.column})
+        required = [self.columns_of(n) for n, f in self.columns.items() if f.missing == "error"]
+        return sorted({self.label.column, *(column for columns in required for column in columns)})
 
     def num_classes(self) -> int:
         """How many outputs the model has: 1 for binary and regression."""
-        return len(self.label.classes or []) if self.problem == "multiclass" else 1
+        return len(self.label.classes or []) if self.problem.startswith("multi") else 1
 
     def problems(self) -> Iterator[Problem]:
         """Yields the table's contradictions, each with the path of the setting within the table."""
@@ -250,6 +344,10 @@ class FeatureTable(Settings):
             yield path, f"binary needs exactly two classes [negative, positive], got {len(classes)}"
         if self.problem == "multiclass" and len(classes or []) < 3:
             yield path, "multiclass needs the list of at least three classes, in class order"
+        if self.problem == "multilabel" and not classes:
+            yield path, "multilabel needs the list of the classes, in the order of the outputs"
+        if self.problem != "multilabel" and "separator" in self.label.model_fields_set:
+            yield ("label", "separator"), f"is for multilabel, and the problem is {self.problem}"
         if self.problem == "regression" and classes is not None:
             yield path, "regression has no classes; remove them"
         if classes and len(set(classes)) != len(classes):
@@ -257,15 +355,15 @@ class FeatureTable(Settings):
 
     def _column_problems(self) -> Iterator[Problem]:
         for name, feature in self.columns.items():
-            column = self.column_of(name)
-            if column == self.label.column:
-                yield ("columns", name), f"reads '{column}', which is the label"
-            if column == self.key:
-                yield ("columns", name), f"reads '{column}', which is the key"
-            if column in self.exclude:
-                reason = self.exclude[column]
-                yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
-            if isinstance(feature, Bucketized | Numeric):
+            for column in self.columns_of(name):
+                if column == self.label.column:
+                    yield ("columns", name), f"reads '{column}', which is the label"
+                if column == self.key:
+                    yield ("columns", name), f"reads '{column}', which is the key"
+                if column in self.exclude:
+                    reason = self.exclude[column]
+                    yield ("columns", name), f"reads '{column}', which is excluded as {reason}"
+            if isinstance(feature, Bucketized | Numeric | Text):
                 for setting, message in feature.problems():
                     yield ("columns", name, setting), message
         if self.label.column in self.exclude:
@@ -274,8 +372,9 @@ class FeatureTable(Settings):
     def _cross_part_problems(self, name: str, part: str) -> Iterator[Problem]:
         if part not in self.columns:
             yield ("crosses", name, "of"), f"'{part}' is not a feature of the table"
-        elif isinstance(self.columns[part], Numeric):
+        elif isinstance(self.columns[part], Numeric | Text | Image | Prediction):
             yield (
                 ("crosses", name, "of"),
-                f"'{part}' is numeric; cross a bucketized feature of it instead",
+                f"'{part}' is {self.columns[part].kind}; cross a category, such as a bucketized "
+                "number, instead",
             )

@@ -17,6 +17,7 @@ from components.features.analysis import (
 )
 from components.features.dates import part_ids
 from components.features.missing import MISSING
+from components.features.names import safe_names
 from components.features.scaling import scaled
 from components.features.table import (
     Bucketized,
@@ -24,12 +25,15 @@ from components.features.table import (
     Date,
     FeatureTable,
     Hashed,
+    Image,
     Numeric,
+    Prediction,
+    Text,
     Vocabulary,
 )
 
 LABEL = "__label__"
-"""The transformed label: float32 [batch], or int64 class ids [batch] for multiclass."""
+"""The transformed label, as `label_of` has it."""
 
 _KINDS = {tf.string: "BYTES", tf.int64: "INT", tf.float32: "FLOAT"}
 """The schema's types."""
@@ -45,8 +49,9 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> T
       custom_config: `{"table": FeatureTable as a dict}`.
 
     Returns:
-      By the feature's safe name float32 [batch] for numeric features, int64 ids [batch] for the
-      others and for crosses; the label under `LABEL`.
+      By the feature's safe name float32 [batch] for numeric features, int64 ids [batch] for
+      categories and crosses, int64 [batch, tokens] for texts (0 behind the last word), float32
+      [batch, height * width * channels] in [0, 1] for images; the label under `LABEL`.
     """
     table = FeatureTable.model_validate(custom_config["table"])
     learned = _Learned(table, inputs)
@@ -61,16 +66,29 @@ def label_of(column: Any, table: FeatureTable) -> tf.Tensor:
     """The label as the model learns it, from the raw column.
 
     Returns:
-      float32 [batch] for binary (0 or 1) and regression, int64 [batch] for multiclass; -1 for a
-      value that is not among the classes.
+      float32 [batch] for binary (0 or 1) and regression, int64 [batch] for multiclass, float32
+      [batch, classes] of 0 and 1 for multilabel; -1 for a value that is not among the classes.
     """
     if table.label.classes is None:
         return _numbers(column)
+    if table.problem == "multilabel":
+        return _label_set(_text(column), table)
     classes = tf.constant(table.label.values(_KINDS[column.dtype]), column.dtype)
     matches = tf.equal(_dense(column)[:, None], classes[None, :])
     found = tf.reduce_any(matches, axis=1)
     index = tf.where(found, tf.argmax(matches, axis=1), tf.constant(-1, tf.int64))
     return index if table.problem == "multiclass" else tf.cast(index, tf.float32)
+
+
+def _label_set(text: tf.Tensor, table: FeatureTable) -> tf.Tensor:
+    parts = tf.strings.strip(tf.strings.split(text, table.label.separator))
+    named = tf.ragged.boolean_mask(parts, tf.not_equal(parts, ""))
+    classes = table.label.values("BYTES")
+    there = [tf.reduce_any(tf.equal(named, name), axis=1) for name in classes]
+    known = [tf.reduce_sum(tf.cast(tf.equal(named, name), tf.int64), axis=1) for name in classes]
+    is_known = tf.equal(tf.add_n(known), named.row_lengths())
+    labels = tf.cast(tf.stack(there, axis=1), tf.float32)
+    return tf.where(is_known[:, None], labels, -tf.ones_like(labels))
 
 
 class _Learned:
@@ -85,7 +103,11 @@ class _Learned:
         self._texts = {
             column: _text(inputs[column]) for column in _columns_of(table, Vocabulary | Hashed)
         }
-        numeric = {n: f for n, f in features.items() if isinstance(f, Numeric)}
+        numeric = {n: f for n, f in features.items() if isinstance(f, Numeric | Prediction)}
+        for name, feature in numeric.items():
+            if isinstance(feature, Prediction):
+                columns = {column: _dense(inputs[column]) for column in feature.columns}
+                self._numbers[name] = _predicted(columns, feature, table.safe_names()[name])
         numbers = [self._numbers[table.column_of(name)] for name in numeric]
         plans = {
             n: RangePlan(f.buckets)
@@ -117,10 +139,15 @@ class _Learned:
         return dict(zip(self._vocabularies, files, strict=True))
 
     def transformed(self, name: str) -> tf.Tensor:
-        """The feature as the network sees it: float32 or int64, [batch]."""
+        """The feature as the network sees it."""
         feature = self._table.columns[name]
-        if isinstance(feature, Numeric):
+        if isinstance(feature, Numeric | Prediction):
             return self._scaled[name]
+        if isinstance(feature, Text):
+            safe = self._table.safe_names()[name]
+            return _words(_text(self._inputs[self._table.column_of(name)]), feature, safe)
+        if isinstance(feature, Image):
+            return _pixels(_dense(self._inputs[self._table.column_of(name)]), feature)
         if isinstance(feature, Bucketized):
             missing, ids = self._bucketized(name, feature)
         elif isinstance(feature, Date):
@@ -154,6 +181,54 @@ class _Learned:
         if isinstance(feature, Hashed):
             return tft.hash_strings(text, feature.buckets)
         return tft.apply_vocabulary(text, self._files[name], num_oov_buckets=feature.oov_buckets)
+
+
+def _words(text: tf.Tensor, feature: Text, file: str) -> tf.Tensor:
+    """The ids of the first words from 1 on, int64 [batch, tokens]; 0 behind the last one."""
+    plain = tf.strings.regex_replace(
+        tf.strings.lower(text, encoding="utf-8"), r"[^\p{L}\p{N}]+", " "
+    )
+    words = tf.strings.split(tf.strings.strip(plain))[:, : feature.tokens]
+    if feature.buckets is not None:
+        ids = tft.hash_strings(words.flat_values, feature.buckets)
+    else:
+        learned = tft.vocabulary(words.flat_values, top_k=feature.top_k, vocab_filename=file)
+        ids = tft.apply_vocabulary(words.flat_values, learned, num_oov_buckets=1)
+    made = words.with_flat_values(ids + 1).to_tensor(0, shape=[None, feature.tokens])
+    return tf.ensure_shape(made, [None, feature.tokens])
+
+
+def _predicted(columns: Tensors, feature: Prediction, name: str) -> tf.Tensor:
+    """What another version predicts, float32 [batch]; it becomes a part of Transform's graph."""
+    folder = str(feature.folder)
+    model = tft.make_and_track_object(lambda: tf.saved_model.load(folder), name=f"model_{name}")
+    raw = model.signatures["raw"]
+    specs = raw.structured_input_signature[1]
+    safe = safe_names(columns)
+    given = {safe[c]: tf.cast(v, specs[safe[c]].dtype) for c, v in columns.items()}
+    return raw(**given)["predictions"][:, feature.output]
+
+
+def _pixels(column: tf.Tensor, feature: Image) -> tf.Tensor:
+    """The resized pictures, float32 [batch, height * width * channels] in [0, 1]."""
+    height, width = feature.size
+
+    def resized(content: tf.Tensor) -> tf.Tensor:
+        if feature.source == "path":
+            content = tf.io.read_file(content)
+        else:
+            safe = tf.strings.regex_replace(content, r"\+", "-")
+            content = tf.io.decode_base64(tf.strings.regex_replace(safe, "/", "_"))
+        image = tf.io.decode_image(content, feature.channels, expand_animations=False)
+        image.set_shape([None, None, feature.channels])
+        return tf.image.resize(image, [height, width], antialias=True) / 255.0
+
+    def one(content: tf.Tensor) -> tf.Tensor:
+        shape = [height, width, feature.channels]
+        return tf.cond(tf.equal(content, ""), lambda: tf.zeros(shape), lambda: resized(content))
+
+    made = tf.map_fn(one, column, fn_output_signature=tf.float32)
+    return tf.reshape(made, [-1, height * width * feature.channels])
 
 
 def _columns_of(table: FeatureTable, kinds: Any) -> list[str]:

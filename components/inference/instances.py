@@ -84,26 +84,39 @@ def _is_key(key: Any) -> bool:
 def reply(
     signature: Signature,
     keys: Keys | None,
-    predictions: np.ndarray,
-    uncertainty: np.ndarray | None = None,
+    parts: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """The answer, for `as_json`.
 
     Args:
         signature: The version's.
         keys: The rows' keys, [rows], or None.
-        predictions: float32 [rows, outputs].
-        uncertainty: The same of each prediction, or None.
+        parts: `predictions`, float32 [rows, outputs], and what else was wanted of each row.
     """
-    named: dict[str, Any] = {KEY: keys, "predictions": predictions, "uncertainty": uncertainty}
+    predictions = parts["predictions"]
+    named: dict[str, Any] = {KEY: keys, **{n: _named(n, v, signature) for n, v in parts.items()}}
     labels = likeliest(signature, predictions)
     more = {} if labels is None else {"classes": signature["classes"]}
-    if keys is None and uncertainty is None:
+    if keys is None and len(parts) == 1:
         return {"predictions": predictions, **more, **({"labels": labels} if more else {})}
     named = {name: values for name, values in named.items() if values is not None}
     named |= {"label": labels} if more else {}
     rows = zip(*named.values(), strict=True)
     return {"predictions": [dict(zip(named, row, strict=True)) for row in rows], **more}
+
+
+def _named(part: str, values: np.ndarray, signature: Signature) -> Any:
+    """Attributions by column, quantiles by level, the baseline as a number; else as they are."""
+    if part == "baseline":
+        return values[:, 0]
+    if part == "attributions":
+        names = sorted(signature["inputs"])
+    elif part == "quantiles":
+        count = values.shape[1]
+        names = [f"{(n + 1) / (count + 1):.2f}" for n in range(count)]
+    else:
+        return values
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def as_json(reply: dict[str, Any]) -> bytes:

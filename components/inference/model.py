@@ -64,7 +64,8 @@ class LoadedVersion:
         self.signature = signature.of(manifest)
         self._model = _load(store.version_folder(chosen.folder, chosen.version))
         self._raw = self._model.signatures["raw"]
-        self._uncertain = self._model.signatures.get("uncertain")
+        there = self._model.signatures
+        self._details = {name: there[name] for name in DETAILS if name in there}
         self._safe = safe_names(self.signature["inputs"])
         self.predict(self.missing_row())
 
@@ -74,10 +75,15 @@ class LoadedVersion:
         width: int = self._raw.structured_outputs["predictions"].shape[1]
         return width
 
+    def parts(self, detail: str = "") -> dict[str, int]:
+        """What comes of a prediction with a detail, or of the plain one: its outputs and widths."""
+        signature = self._signature(detail)
+        return {name: spec.shape[1] for name, spec in signature.structured_outputs.items()}
+
     @property
-    def has_uncertainty(self) -> bool:
-        """Whether the version's network has several members (`model.members`)."""
-        return self._uncertain is not None
+    def details(self) -> list[str]:
+        """Those of `DETAILS` that the version has."""
+        return [*self._details]
 
     def missing_row(self) -> Columns:
         """A row in which every value is missing."""
@@ -98,22 +104,37 @@ class LoadedVersion:
         predictions: np.ndarray = self._raw(**self._tensors(columns))["predictions"].numpy()
         return predictions
 
-    def predict_with_uncertainty(self, columns: Columns) -> np.ndarray:
-        """Predicts checked rows, and how far the members of the network differ about each.
+    def predict_with(self, detail: str, columns: Columns) -> np.ndarray:
+        """Predicts checked rows, with one of `DETAILS`.
 
         Args:
+            detail: Its name; "" for none.
             columns: What `components.inference.columns` makes, [rows] each.
 
         Returns:
-            float32 [rows, 2, outputs]: the predictions, and the standard deviation of the members'.
+            float32 [rows, ...]: the outputs of `parts` side by side; `split` takes them apart.
 
         Raises:
-            InvalidRows: If the version's network has one member.
+            InvalidRows: If the version does not have it.
         """
-        if self._uncertain is None:
-            raise InvalidRows(["the network has one member: train with `model.members` above 1"])
-        answer = self._uncertain(**self._tensors(columns))
-        return np.stack([answer["predictions"].numpy(), answer["uncertainty"].numpy()], 1)
+        if not detail:
+            return self.predict(columns)
+        answer = self._signature(detail)(**self._tensors(columns))
+        return np.concatenate([answer[name].numpy() for name in self.parts(detail)], 1)
+
+    def split(self, detail: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        """What `predict_with` returns, by output, [rows, width] each."""
+        widths = self.parts(detail)
+        starts = np.cumsum([0, *widths.values()])
+        return {
+            name: values[:, start : start + width]
+            for (name, width), start in zip(widths.items(), starts, strict=False)
+        }
+
+    def _signature(self, detail: str) -> Any:
+        if detail and detail not in self._details:
+            raise InvalidRows([DETAILS[detail]])
+        return self._details[detail] if detail else self._raw
 
     def _tensors(self, columns: Columns) -> dict[str, Any]:
         import tensorflow as tf
@@ -124,6 +145,14 @@ class LoadedVersion:
         }
 
 
+DETAILS = {
+    "uncertain": "the network has one member: train with `model.members` above 1",
+    "distribution": "the version predicts no distribution: train with `model.buckets`",
+    "explain": "the version explains nothing: train with `model.explain: true`",
+}
+"""The SavedModel's signatures that say more of a prediction, and what is wrong without them."""
+
+
 def likeliest(of: Signature, predictions: np.ndarray) -> list[Any] | None:
     """The name of each row's likeliest class, as the label has it.
 
@@ -132,11 +161,14 @@ def likeliest(of: Signature, predictions: np.ndarray) -> list[Any] | None:
         predictions: float32 [rows, 1] or [rows, classes].
 
     Returns:
-        Names, [rows]; None where the label has no classes.
+        Names, [rows]; None where the label has no classes. Of a multilabel problem those of all
+        classes that are likelier than not, in a list.
     """
     names = of.get("classes")
     if not names:
         return None
+    if of["problem"] == "multilabel":
+        return [[names[n] for n in np.flatnonzero(row > 0.5)] for row in predictions]
     scores = predictions if predictions.shape[1] > 1 else np.hstack([1 - predictions, predictions])
     return [names[number] for number in scores.argmax(1)]
 

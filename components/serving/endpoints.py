@@ -64,6 +64,7 @@ class Rest:
             model = f"/models/{{model}}{place}"
             routes += [
                 Route(f"/v1{model}:predict", self.predict, methods=["POST"]),
+                Route(f"/v1{model}:explain", self.explain, methods=["POST"]),
                 Route(f"/v1{model}", self.ready),
                 Route(f"/v2{model}", self.metadata),
                 Route(f"/v2{model}/ready", self.ready),
@@ -86,12 +87,19 @@ class Rest:
 
     async def predict(self, request: Request) -> Response:
         """V1; the body is JSON whatever its content type is called."""
+        return await self._predict(request, "")
+
+    async def explain(self, request: Request) -> Response:
+        """KServe's V1 explanations: predictions with what each column adds to them."""
+        return await self._predict(request, "explain")
+
+    async def _predict(self, request: Request, detail: str) -> Response:
         served, body = await self._served(request), await self._body(request)
         try:
             rows = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise HTTPException(400, f"the body is not JSON: {error}") from None
-        return _answer(served, instances.as_json(await served.predict(rows)))
+        return _answer(served, instances.as_json(await served.predict(rows, detail)))
 
     async def infer(self, request: Request) -> Response:
         """V2."""

@@ -14,15 +14,14 @@ from starlette.exceptions import HTTPException
 from components.inference import instances, prediction_log
 from components.inference.columns import Columns, InvalidRows
 from components.inference.instances import Keys
-from components.inference.model import LoadedVersion
+from components.inference.model import DETAILS, LoadedVersion
 from components.inference.prediction_log import PredictionLog
 from components.serving import tensors
 from components.serving.batching import Batcher, Predict
 from components.serving.settings import Serving
 
 _LOG = logging.getLogger(__name__)
-UNCERTAIN = "uncertain"
-"""The SavedModel's signature that V1 may ask for, as clients of TF Serving do."""
+_PLAIN = {"predictions"}
 _IN_A_THREAD = 256
 """Rows from which a request is checked in a thread, since that takes some milliseconds."""
 _ROWS = Counter("serving_rows", "Rows predicted.", ["model_name", "version"])
@@ -44,8 +43,10 @@ class ServedVersion:
         """Takes the model's name, the version, the bounds, and where predictions are logged."""
         self.name, self.version, self.signature = name, loaded.version, loaded.signature
         self._loaded, self._settings, self._log = loaded, settings, log
-        self._plain = self._batcher(loaded.predict)
-        self._uncertain = self._batcher(loaded.predict_with_uncertainty)
+        self._batchers = {
+            detail: self._batcher(functools.partial(loaded.predict_with, detail))
+            for detail in ("", *DETAILS)
+        }
 
     def _batcher(self, predict: Predict) -> Batcher:
         rows, calls = (metric.labels(self.name, self.version) for metric in (_ROWS, _CALLS))
@@ -60,36 +61,40 @@ class ServedVersion:
 
     def metadata(self) -> dict[str, Any]:
         """V2's metadata of a model."""
-        width, has_uncertainty = self._loaded.outputs, self._loaded.has_uncertainty
-        return tensors.describe(self.name, self.version, self.signature, width, has_uncertainty)
+        parts = self._loaded.parts()
+        for detail in self._loaded.details:
+            parts |= self._loaded.parts(detail)
+        return tensors.describe(self.name, self.version, self.signature, parts)
 
-    async def predict(self, body: Any) -> dict[str, Any]:
-        """Answers V1's body, as parsed from JSON.
+    async def predict(self, body: Any, detail: str = "") -> dict[str, Any]:
+        """Answers V1's body, as parsed from JSON, whose `signature_name` may ask for a detail.
 
         Raises:
             HTTPException: 400 with what to change in the request, 503 if too many rows wait, 500
                 if the model raised an error.
         """
-        uncertain = isinstance(body, dict) and body.get("signature_name") == UNCERTAIN
-        keys, predictions, spread = await self._predict(instances, body, uncertain)
-        return instances.reply(self.signature, keys, predictions, spread)
+        asked = body.get("signature_name") if isinstance(body, dict) else None
+        detail = detail or (asked if isinstance(asked, str) and asked in DETAILS else "")
+        keys, parts = await self._predict(instances, body, detail)
+        return instances.reply(self.signature, keys, parts)
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Answers V2's request; `uncertainty` is among the outputs if it is asked for.
+        """Answers V2's request; a detail is among the outputs if one of its outputs is asked for.
 
         Raises:
             HTTPException: As `predict`.
         """
         asked = {output.name for output in request.request_outputs or []}
-        uncertain = tensors.UNCERTAINTY in asked
-        keys, predictions, spread = await self._predict(tensors, request, uncertain)
-        outputs = tensors.outputs(self.signature, keys, predictions, spread)
+        known = [d for d in self._loaded.details if asked & {*self._loaded.parts(d)} - _PLAIN]
+        detail = next(iter(known), "uncertain" if "uncertainty" in asked else "")
+        keys, parts = await self._predict(tensors, request, detail)
+        outputs = tensors.outputs(self.signature, keys, parts)
         return tensors.reply(request, self.name, self.version, outputs)
 
     async def _predict(
-        self, protocol: Any, request: Any, uncertain: bool
-    ) -> tuple[Keys | None, np.ndarray, np.ndarray | None]:
-        """Keys, predictions and, if they are wanted, uncertainties of the rows of a request."""
+        self, protocol: Any, request: Any, detail: str
+    ) -> tuple[Keys | None, dict[str, np.ndarray]]:
+        """Keys, and predictions with the outputs of a detail, of the rows of a request."""
         rows, most = protocol.count(request), self._settings.max_request_rows
         if rows > most:
             reason = f"a request has at most {most} rows, and this one {rows}; send several, or "
@@ -98,7 +103,7 @@ class ServedVersion:
             try:
                 read = functools.partial(protocol.read, self.signature, request)
                 columns, keys = read() if rows < _IN_A_THREAD else await asyncio.to_thread(read)
-                values = await (self._uncertain if uncertain else self._plain).predict(columns)
+                values = await self._batchers[detail].predict(columns)
             except InvalidRows as error:
                 raise HTTPException(400, str(error)) from None
             except HTTPException:
@@ -109,10 +114,10 @@ class ServedVersion:
                     f"version {self.version} of '{self.name}' failed; the server's log says why"
                 )
                 raise HTTPException(500, reason) from error
-        predictions, spread = (values[:, 0], values[:, 1]) if uncertain else (values, None)
+        parts = self._loaded.split(detail, values)
         if self._log is not None:
-            self._log.add(self.version, keys, columns, predictions)
-        return keys, predictions, spread
+            self._log.add(self.version, keys, columns, parts["predictions"])
+        return keys, parts
 
 
 def show_log(log: PredictionLog) -> None:

@@ -22,13 +22,13 @@ from components.inference.instances import KEY, Keys, has_keys, key_problems
 from components.inference.model import likeliest
 from components.registry.signature import Signature
 
-PREDICTIONS, UNCERTAINTY, LABEL = "predictions", "uncertainty", "label"
+PREDICTIONS, LABEL = "predictions", "label"
 
 _DATATYPE = {"FLOAT": "FP32", "INT": "INT64", "BYTES": "BYTES"}
 
 
 def describe(
-    name: str, version: int, signature: Signature, width: int, has_uncertainty: bool
+    name: str, version: int, signature: Signature, parts: dict[str, int]
 ) -> dict[str, Any]:
     """A model's metadata.
 
@@ -36,11 +36,9 @@ def describe(
         name: The model's.
         version: Its version.
         signature: The version's.
-        width: Of a prediction.
-        has_uncertainty: Whether predictions may come with their uncertainty.
+        parts: All outputs that there may be, with their widths.
     """
-    numbers = [PREDICTIONS, UNCERTAINTY] if has_uncertainty else [PREDICTIONS]
-    outputs = [{"name": title, "datatype": "FP32", "shape": [-1, width]} for title in numbers]
+    outputs = [{"name": n, "datatype": "FP32", "shape": [-1, width]} for n, width in parts.items()]
     if signature.get("classes"):
         outputs.append({"name": LABEL, "datatype": "BYTES", "shape": [-1]})
     inputs = [
@@ -148,7 +146,7 @@ def _values(tensor: InferInput) -> list[Any]:
 
 
 def outputs(
-    signature: Signature, keys: Keys | None, predictions: np.ndarray, uncertainty: np.ndarray | None
+    signature: Signature, keys: Keys | None, parts: dict[str, np.ndarray]
 ) -> list[InferOutput]:
     """The tensors of an answer.
 
@@ -156,18 +154,17 @@ def outputs(
         signature: The version's. The names of its classes are beside the scores, as a JSON list in
             the parameter `classes`, since a parameter is one value; `label` is the likeliest.
         keys: The rows' keys, [rows].
-        predictions: float32 [rows, outputs].
-        uncertainty: The same of each prediction, if it is wanted.
+        parts: `predictions`, float32 [rows, outputs], and what else was wanted of each row.
     """
     made = [
         InferOutput(title, [*values.shape], "FP32", values.ravel().tolist())
-        for title, values in ((PREDICTIONS, predictions), (UNCERTAINTY, uncertainty))
-        if values is not None
+        for title, values in sorted(parts.items(), key=lambda part: part[0] != PREDICTIONS)
     ]
-    labels = likeliest(signature, predictions)
+    labels = likeliest(signature, parts[PREDICTIONS])
     if labels is not None:
         made[0].parameters = {"classes": json.dumps(signature["classes"], ensure_ascii=False)}
-        made.append(InferOutput(LABEL, [len(labels)], "BYTES", [str(label) for label in labels]))
+        named = ["|".join(map(str, n)) if isinstance(n, list) else str(n) for n in labels]
+        made.append(InferOutput(LABEL, [len(labels)], "BYTES", named))
     if keys is not None:
         datatype = "BYTES" if isinstance(keys[0], str) else "INT64"
         made.append(InferOutput(KEY, [len(keys)], datatype, keys))

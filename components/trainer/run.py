@@ -20,6 +20,7 @@ from components.trainer.core import data
 from components.trainer.core.interruption import Interrupted
 from components.trainer.core.job import FAILURES, Job, Trained, train
 from components.trainer.export import export
+from components.trainer.first_phase import add_first_phase
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
@@ -62,10 +63,17 @@ def train_and_export(fn_args: Any, train_job: Callable[[Job], Trained]) -> None:
         raise KeyboardInterrupt(str(error)) from error
     except FAILURES as error:
         raise PipelineStop(str(error)) from error
-    export(done.model, transformed, table, fn_args.serving_model_dir)
-    record = _record(job, done, config) | {
-        "fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)
-    }
+    explain = job.settings["model"]["explain"]
+    export(done.model, transformed, table, fn_args.serving_model_dir, explain)
+    extra = {}
+    if job.settings["model"]["first_phase"]:
+        small = add_first_phase(fn_args.serving_model_dir, done.model, job, table, transformed)
+        extra["first_phase"] = small
+    record = (
+        _record(job, done, config)
+        | extra
+        | {"fingerprint": _fingerprint(done.model, fn_args.transform_graph_path)}
+    )
     path = os.path.join(os.path.dirname(fn_args.serving_model_dir), "training.json")
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(record, indent=2, sort_keys=True))
@@ -173,6 +181,11 @@ def _record(job: Job, done: Trained, config: dict[str, Any]) -> dict[str, Any]:
         "replicas": done.progress["replicas"],
         "checkpoints": done.progress["checkpoints"],
         "warm_start": job.weights and job.weights["version"],
+        "cascade": {
+            name: {key: feature[key] for key in ("model", "version", "digest")}
+            for name, feature in config["table"]["columns"].items()
+            if feature["kind"] == "prediction"
+        },
         "library_versions": job.identity["libraries"] | {"tensorflow": done.progress["tensorflow"]},
     }
 

@@ -134,7 +134,8 @@ def test_the_first_table_names_the_project_and_others_stand_beside_it(
     readme, configs = (clone / "README.md").read_text("utf-8"), clone / "configs"
     assert readme.startswith("# Diabetes\n")
     assert "wine" not in readme
-    for path in (*configs.glob("taxi.*"), configs / "replay.yaml"):
+    shutil.rmtree(configs / "patterns", ignore_errors=True)
+    for path in configs.glob("taxi.*"):
         path.unlink(missing_ok=True)
     listed = clones.pipeline(clone, "config", "--config", "automated")
     assert yaml.safe_load(listed)["features"]["label"]["column"] == "progression"

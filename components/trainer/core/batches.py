@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     ids: tf.Tensor
     """int32 [b, categorical features]."""
     labels: tf.Tensor
-    """float32 [b], or int32 class ids [b]."""
+    """As in `Rows`: [b], or [b, classes]."""
     weights: tf.Tensor
     """float32 [b]: 0 for rows that only fill the batch, otherwise 1."""
 

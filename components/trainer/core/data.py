@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from components import files
@@ -37,11 +38,11 @@ class Rows(NamedTuple):
     """Examples column-wise; the first dimension of each is the number of rows."""
 
     numbers: tf.Tensor
-    """float32 [rows, numeric features]."""
+    """float32 [rows, numeric features and then pixels]."""
     ids: tf.Tensor
-    """int32 [rows, categorical features]."""
+    """int32 [rows, categorical features and then tokens]."""
     labels: tf.Tensor
-    """float32 [rows], or int32 class ids [rows] for multiclass."""
+    """float32 [rows], int32 class ids [rows] for multiclass, or [rows, classes] for multilabel."""
 
     def take(self, order: tf.Tensor) -> "Rows":
         """The rows at these positions, int [n]."""
@@ -55,8 +56,7 @@ class InMemory:
       counts: rows by shard.
       window: how many shards are in memory at a time; divides their number.
       order: stands for the order of the rows, as far as their values do not decide it.
-      label_mean: of all rows.
-      label_deviation: of all rows.
+      label: what `described` says of the labels.
     """
 
     window = 1
@@ -66,43 +66,110 @@ class InMemory:
         """Takes the rows, in their order."""
         self._rows = rows
         self.counts = [int(rows.labels.shape[0])]
-        mean, variance = tf.nn.moments(tf.cast(rows.labels, tf.float64), [0])
-        self.label_mean, self.label_deviation = float(mean), float(variance) ** 0.5
+        self.label = described(rows.labels.numpy())
 
     def read(self, numbers: tf.Tensor) -> Rows:
         """All rows."""
         return self._rows
 
 
+def described(labels: np.ndarray) -> dict[str, Any]:
+    """What heads need to know of the training labels: JSON.
+
+    Args:
+      labels: [rows], or [rows, classes].
+
+    Returns:
+      `mean`, `deviation`, and 1001 evenly spaced `quantiles`; `counts` of the class ids 0, 1, ...
+      if these are whole numbers below 1,000, else [].
+    """
+    own: np.ndarray = labels.astype(np.float64)
+    are_ids = labels.ndim == 1 and bool(np.all((own >= 0) & (own < 1000) & (own % 1 == 0)))
+    return {
+        "mean": float(own.mean()),
+        "deviation": float(own.std()),
+        "quantiles": np.quantile(own, np.linspace(0, 1, 1001)).tolist(),
+        "counts": np.bincount(labels.astype(np.int64)).tolist() if are_ids else [],
+    }
+
+
+KINDS = ("numbers", "pixels", "ids", "tokens")
+"""What the model's inputs are called."""
+
+
+def grouped(features: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The features of a spec by `KINDS`, in the order of their columns in `Rows`."""
+    numbers, ids = ([f for f in features if (f["size"] is None) == n] for n in (True, False))
+    return [
+        [f for f in numbers if "pixels" not in f],
+        [f for f in numbers if "pixels" in f],
+        [f for f in ids if "tokens" not in f],
+        [f for f in ids if "tokens" in f],
+    ]
+
+
+def width(feature: dict[str, Any]) -> int:
+    """How many columns a feature has."""
+    return int(feature.get("tokens") or np.prod(feature.get("pixels", [])))
+
+
+def stacked(columns: dict[str, tf.Tensor], features: Sequence[dict[str, Any]]) -> Any:
+    """The columns of `Rows` from transformed features by name: float32 and int32, [rows, ...]."""
+    numbers, pixels, ids, tokens = grouped(features)
+    rows = tf.shape(next(iter(columns.values())))[0]
+    made = []
+    for kind, group in ((tf.float32, [*numbers, *pixels]), (tf.int32, [*ids, *tokens])):
+        parts = [tf.reshape(tf.cast(columns[f["name"]], kind), [rows, width(f)]) for f in group]
+        made.append(tf.concat(parts, axis=1) if parts else tf.zeros([rows, 0], kind))
+    return made
+
+
+def by_kind(
+    numbers: tf.Tensor, ids: tf.Tensor, features: Sequence[dict[str, Any]]
+) -> dict[str, tf.Tensor]:
+    """The model's inputs by `KINDS`, each [rows, columns]; pixels and tokens only if there are."""
+    widths = [sum(map(width, group)) for group in grouped(features)]
+    parts = [*tf.split(numbers, widths[:2], axis=1), *tf.split(ids, widths[2:], axis=1)]
+    return {
+        kind: part
+        for kind, part, count in zip(KINDS, parts, widths, strict=True)
+        if count or kind in ("numbers", "ids")
+    }
+
+
 class Layout(NamedTuple):
-    """A row's bytes: float32 numbers, int32 ids, and the label, four bytes each."""
+    """A row's bytes: float32 numbers, int32 ids, and the labels, four bytes each."""
 
     numbers: int
     ids: int
     label: tf.DType
+    labels: int | None = None
+    """How many a row has; None: one, and the labels are [rows]."""
 
     @classmethod
     def of(cls, inputs: dict[str, Any]) -> "Layout":
         """The layout for a feature spec."""
-        ids = sum(f["size"] is not None for f in inputs["features"])
+        widths = [sum(map(width, group)) for group in grouped(inputs["features"])]
         label = tf.int32 if inputs["problem"] == "multiclass" else tf.float32
-        return cls(len(inputs["features"]) - ids, ids, label)
+        labels = inputs["num_classes"] if inputs["problem"] == "multilabel" else None
+        return cls(widths[0] + widths[1], widths[2] + widths[3], label, labels)
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return 4 * (self.numbers + self.ids + 1)
+        return 4 * (self.numbers + self.ids + (self.labels or 1))
 
     def pack(self, rows: Rows) -> tf.Tensor:
         """Rows as int32 [n, columns and label]."""
-        columns = (rows.numbers, rows.ids, rows.labels[:, None])
+        columns = (rows.numbers, rows.ids, tf.reshape(rows.labels, [-1, self.labels or 1]))
         return tf.concat([tf.bitcast(column, tf.int32) for column in columns], axis=1)
 
     def unpack(self, data: tf.Tensor) -> Rows:
         """Rows from the bytes of some shards, string scalar."""
         words = tf.reshape(tf.io.decode_raw(data, tf.int32), [-1, self.row_bytes // 4])
-        numbers, ids, label = tf.split(words, [self.numbers, self.ids, 1], axis=1)
-        return Rows(tf.bitcast(numbers, tf.float32), ids, tf.bitcast(label[:, 0], self.label))
+        numbers, ids, label = tf.split(words, [self.numbers, self.ids, self.labels or 1], axis=1)
+        labels = tf.bitcast(label if self.labels else label[:, 0], self.label)
+        return Rows(tf.bitcast(numbers, tf.float32), ids, labels)
 
 
 class Shards:
@@ -114,8 +181,7 @@ class Shards:
         self._files = [_file(folder, number) for number in range(SHARDS)]
         self.counts: list[int] = written["counts"]
         self.order: str = written["order"]
-        self.label_mean: float = written["label_mean"]
-        self.label_deviation: float = written["label_deviation"]
+        self.label: dict[str, Any] = written["label"]
         total, limit = sum(self.counts) * layout.row_bytes, memory_mib * MIB / _WINDOWS_IN_MEMORY
         self.window = SHARDS
         while self.window > 1 and total * self.window / SHARDS > limit:
@@ -154,7 +220,11 @@ def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
 
 
 def load(
-    patterns: Sequence[str], inputs: dict[str, Any], memory_mib: float, scratch: str
+    patterns: Sequence[str],
+    inputs: dict[str, Any],
+    memory_mib: float,
+    scratch: str,
+    keep: Sequence[float] | None = None,
 ) -> Source:
     """Reads the files once. In memory, the rows' order depends on nothing but the rows.
 
@@ -163,6 +233,7 @@ def load(
       inputs: the feature spec (`components.features.model_inputs`).
       memory_mib: rows that take more are written to shards in `scratch`.
       scratch: a folder for them; shards that are there are taken for those of the same rows.
+      keep: which share of each class's rows, by a hash of the row; all if None.
 
     Raises:
       ValueError: the files hold no rows.
@@ -172,6 +243,8 @@ def load(
     if found := open_shards(scratch, layout, memory_mib):
         return found
     parts = _checked(_parsed(_matching(patterns), inputs), inputs["problem"])
+    if keep is not None:
+        parts = (_thinned(part, layout, keep) for part in parts)
     kept: deque[Rows] = deque()
     count = 0
     for part in parts:
@@ -180,10 +253,24 @@ def load(
         if count * layout.row_bytes > memory_mib * MIB:
             read = (kept.popleft() for _ in range(len(kept)))  # none is kept longer than needed
             write_shards(scratch, layout, itertools.chain(read, parts))
-            return load(patterns, inputs, memory_mib, scratch)
+            return load(patterns, inputs, memory_mib, scratch, keep)
     if not kept:
         raise ValueError(f"No examples in {', '.join(patterns)}.")
     return InMemory(_sorted(kept, layout))
+
+
+def gathered(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
+    """All rows, in the order of a hash of them and so whatever the files' order."""
+    layout = Layout.of(inputs)
+    return _sorted(list(_parsed(_matching(patterns), inputs)), layout)
+
+
+def _thinned(rows: Rows, layout: Layout, keep: Sequence[float]) -> Rows:
+    """The rows whose hash is below their class's share."""
+    hashes = tf.bitcast(tf.fingerprint(layout.pack(rows), "farmhash64"), tf.int64)
+    drawn = tf.cast(hashes & ((1 << 31) - 1), tf.float32) / (1 << 31)
+    shares = tf.gather(tf.constant(keep, tf.float32), tf.cast(rows.labels, tf.int32))
+    return rows.take(tf.where(drawn < shares)[:, 0])
 
 
 def _matching(patterns: Sequence[str]) -> list[str]:
@@ -193,7 +280,7 @@ def _matching(patterns: Sequence[str]) -> list[str]:
 def _checked(parts: Iterable[Rows], problem: str) -> Iterator[Rows]:
     for part in parts:
         labels = part.labels
-        known = (labels == 0) | (labels == 1) if problem == "binary" else labels >= 0
+        known = labels >= 0 if problem == "multiclass" else (labels == 0) | (labels == 1)
         unknown = int(tf.math.count_nonzero(~known))
         if unknown and problem != "regression":
             raise RowsError(
@@ -212,30 +299,27 @@ def _sorted(parts: Iterable[Rows], layout: Layout) -> Rows:
 
 def _parsed(names: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
     """Yields some rows at a time."""
-    numbers = [f["name"] for f in inputs["features"] if f["size"] is None]
-    ids = [f["name"] for f in inputs["features"] if f["size"] is not None]
-    multiclass = inputs["problem"] == "multiclass"
-    spec = {name: tf.io.FixedLenFeature([], tf.float32) for name in numbers}
-    spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in ids}
-    spec[inputs["label"]] = tf.io.FixedLenFeature([], tf.int64 if multiclass else tf.float32)
+    layout = Layout.of(inputs)
+    is_id = layout.label == tf.int32
+    shape = [layout.labels] if layout.labels else []
+    spec = {
+        f["name"]: tf.io.FixedLenFeature(
+            [width(f)] if "pixels" in f or "tokens" in f else [],
+            tf.float32 if f["size"] is None else tf.int64,
+        )
+        for f in inputs["features"]
+    }
+    spec[inputs["label"]] = tf.io.FixedLenFeature(shape, tf.int64 if is_id else tf.float32)
 
     def parse(batch: tf.Tensor) -> Rows:
         parsed = tf.io.parse_example(batch, spec)
-        rows = tf.shape(batch)[0]
         label = parsed[inputs["label"]]
-        return Rows(
-            _stacked([parsed[name] for name in numbers], tf.float32, rows),
-            _stacked([tf.cast(parsed[name], tf.int32) for name in ids], tf.int32, rows),
-            tf.cast(label, tf.int32) if multiclass else label,
-        )
+        numbers, ids = stacked(parsed, inputs["features"])
+        return Rows(numbers, ids, tf.cast(label, tf.int32) if is_id else label)
 
     records = tf.data.TFRecordDataset(names, compression_type="GZIP", buffer_size=MIB)
     batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     yield from batches.prefetch(2)
-
-
-def _stacked(columns: list[tf.Tensor], dtype: tf.DType, rows: tf.Tensor) -> tf.Tensor:
-    return tf.stack(columns, axis=1) if columns else tf.zeros([rows, 0], dtype)
 
 
 def open_shards(folder: str, layout: Layout, memory_mib: float) -> Shards | None:
@@ -255,7 +339,8 @@ def write_shards(folder: str, layout: Layout, parts: Iterable[Rows]) -> None:
     """Writes rows; they are complete when `counts.json` is there."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    counts, labels, squares, order = [0] * SHARDS, 0.0, 0.0, hashlib.sha256()
+    counts, order = [0] * SHARDS, hashlib.sha256()
+    labels: list[np.ndarray] = []
     with ExitStack() as stack:
         names = [_file(folder, number) for number in range(SHARDS)]
         opened = [stack.enter_context(open(name, "wb", buffering=1 << 16)) for name in names]
@@ -263,13 +348,10 @@ def write_shards(folder: str, layout: Layout, parts: Iterable[Rows]) -> None:
             packed = layout.pack(rows)
             order.update(packed.numpy().data)
             _append(opened, counts, packed)
-            label = tf.cast(rows.labels, tf.float64)
-            labels += float(tf.reduce_sum(label))
-            squares += float(tf.reduce_sum(label * label))
-    mean = labels / sum(counts)
-    deviation = max(0.0, squares / sum(counts) - mean * mean) ** 0.5
-    written = {"label_mean": mean, "label_deviation": deviation, "order": order.hexdigest()}
-    files.write_atomically(os.path.join(folder, _COUNTS), json.dumps({"counts": counts} | written))
+            labels.append(rows.labels.numpy())
+    label = described(np.concatenate(labels))
+    written = {"counts": counts, "label": label, "order": order.hexdigest()}
+    files.write_atomically(os.path.join(folder, _COUNTS), json.dumps(written))
 
 
 def _append(opened: list[Any], counts: list[int], packed: tf.Tensor) -> None:

@@ -105,7 +105,7 @@ def trained(job: Job, replicas: int) -> Trained:
       TrainingError: there is no checkpoint of a finished training.
     """
     store = job.store(replicas)
-    model = build_model(job.inputs, job.settings, 0.0, 1.0)
+    model = build_model(job.inputs, job.settings)
     progress = store.restore({"model": [variable.value for variable in model.variables]})
     if progress is None or not progress["position"]["finished"]:
         raise TrainingError(f"The training left no finished checkpoint in {store.folder}.")
@@ -114,12 +114,16 @@ def trained(job: Job, replicas: int) -> Trained:
 
 def _rows(job: Job, folder: str) -> tuple[data.Source, data.Source]:
     """The train and the eval split."""
-    memory = job.settings["training"]["memory_mib"]
+    options = job.settings["training"]
+    memory, keep = options["memory_mib"], (options["rebalance"] or {}).get("keep")
     scratch = os.path.join(folder, f"rows-{worker_number()}")
     try:
         train_rows, eval_rows = (
-            data.load(files, job.inputs, memory, os.path.join(scratch, name))
-            for name, files in (("train", job.train_files), ("eval", job.eval_files))
+            data.load(files, job.inputs, memory, os.path.join(scratch, name), share)
+            for name, files, share in (
+                ("train", job.train_files, keep),
+                ("eval", job.eval_files, None),
+            )
         )
         return train_rows, eval_rows
     except OSError as error:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from components.trainer.core import model as network
 from components.trainer.core.batches import Batch, Feed
-from components.trainer.core.data import Source
-from components.trainer.core.heads import HEADS
+from components.trainer.core.data import Source, by_kind, described
+from components.trainer.core.heads import head_of
 from components.trainer.core.strategy import precision, sum_over_workers
 
 _EVAL_BATCH = 8192
@@ -91,6 +92,7 @@ class Training:
           TrainingError: the batch cannot be divided, or a layer to freeze is not there.
         """
         options = settings["training"]
+        self.features = inputs["features"]
         self.options, self.strategy = options, strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         self.feed = Feed(train, options["global_batch_size"], options["seed"])
@@ -110,8 +112,9 @@ class Training:
 
     def _build(self, train: Source, inputs: dict[str, Any], settings: dict[str, Any]) -> None:
         options = self.options
-        self.head = HEADS[inputs["problem"]]()
-        self.model = build_model(inputs, settings, train.label_mean, train.label_deviation)
+        self.model = build_model(inputs, settings, train.label)
+        self.head = head_of(inputs["problem"], self.model.output_shape[-1])
+        self._weigh(options["rebalance"], train.label)
         start = options["warm_start"]
         if start and start["freeze"]:
             for layer in layers_named(self.model, start["layers"]):
@@ -119,13 +122,27 @@ class Training:
         rate = options["learning_rate"]
         if rate["scale_by_replicas"]:
             rate = rate | {"initial": rate["initial"] * self.replicas}
-        self.optimizer = keras.optimizers.Adam(Schedule(rate, self.steps))
+        self.optimizer = Adam(Schedule(rate, self.steps), rate_shares(self.model, self.features))
         if options["precision"] == "float16":
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
         watched = self.model.variables if options["early_stopping"] else []
         self.best_weights = [tf.Variable(v.value, trainable=False) for v in watched]
         self.metrics = self.head.metrics()
+
+    def _weigh(self, rebalance: dict[str, Any] | None, label: dict[str, Any]) -> None:
+        """Sets loss weights by class, and what makes up for them."""
+        self.class_weights, self.offsets = None, 0.0
+        if rebalance is None:
+            return
+        counts = label["counts"]
+        weights = rebalance["weights"] or [1.0] * len(counts)
+        if weights == "balanced":
+            weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
+        keep = rebalance["keep"] or [1.0] * len(weights)
+        self.class_weights = tf.constant(weights, tf.float32)
+        ratios = [weight * share for weight, share in zip(weights, keep, strict=True)]
+        self.offsets = tf.constant(self.head.offsets(ratios))
 
     @property
     def variables(self) -> dict[str, list[tf.Variable]]:
@@ -224,8 +241,10 @@ class Training:
           This replica's share of the loss; the shares of all replicas add up to it.
         """
         with tf.GradientTape() as tape:
-            logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=True)
-            losses = self.head.losses(self.model, batch.labels, logits)
+            logits = self.model(by_kind(batch.numbers, batch.ids, self.features), training=True)
+            losses = self.head.losses(self.model, batch.labels, logits + self.offsets)
+            if self.class_weights is not None:
+                losses *= tf.gather(self.class_weights, tf.cast(batch.labels, tf.int32))
             penalties = [tf.cast(loss, tf.float32) / self.replicas for loss in self.model.losses]
             loss = tf.add_n([tf.reduce_sum(losses * batch.weights) / count, *penalties])
             scaled = self.optimizer.scale_loss(loss)
@@ -257,10 +276,10 @@ class Training:
 
     def evaluate_step(self, batch: Batch) -> tf.Tensor:
         """One replica's part of an evaluation: updates the metrics, returns the sum of losses."""
-        logits = self.model({"numbers": batch.numbers, "ids": batch.ids}, training=False)
+        logits = self.model(by_kind(batch.numbers, batch.ids, self.features), training=False)
         predictions = self.head.predict(self.model, logits)
         for metric in self.metrics.values():
-            metric.update_state(batch.labels[:, None], predictions, batch.weights)
+            metric.update_state(*self.head.measured(batch.labels, predictions, batch.weights))
         losses = self.head.losses(self.model, batch.labels, logits)
         return tf.reduce_sum(losses * batch.weights)
 
@@ -301,6 +320,36 @@ class Training:
             kept.assign(variable.value)
 
 
+class Adam(keras.optimizers.Adam):
+    """Adam with a learning rate of its own for some variables."""
+
+    def __init__(self, rate: Any, shares: dict[str, float]):
+        """Takes the rate, and by a variable's path which share of it is the variable's."""
+        super().__init__(rate)
+        self._shares = shares
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See Keras."""
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        share = self._shares.get(own.path, 1.0)
+        super().update_step(gradient, variable, learning_rate * share)
+
+
+def rate_shares(model: keras.Model, features: list[dict[str, Any]]) -> dict[str, float]:
+    """The share of the learning rate of the variables of pretrained layers."""
+    shares = {
+        f"pretrained_{f['name']}": f["pretrained"]["learning_rate"]
+        for f in features
+        if "pretrained" in f
+    }
+    return {
+        weight.path: shares[layer.name]
+        for layer in model.layers
+        if layer.name in shares
+        for weight in layer.trainable_weights
+    }
+
+
 def _finite_together(gradients: list[Any]) -> list[Any]:
     """If those of one replica are not finite, none are: all skip the step.
 
@@ -313,14 +362,24 @@ def _finite_together(gradients: list[Any]) -> list[Any]:
 
 
 def build_model(
-    inputs: dict[str, Any], settings: dict[str, Any], label_mean: float, label_deviation: float
+    inputs: dict[str, Any], settings: dict[str, Any], label: dict[str, Any] | None = None
 ) -> keras.Model:
-    """The untrained model: layers, and what its head must know of the training labels."""
+    """The untrained model: layers, and what its head must know of the training labels.
+
+    Args:
+      inputs: the feature spec (`components.features.model_inputs`).
+      settings: `model` and `training` as in `configs/*.yaml`.
+      label: see `data.described`; None where all weights come from a checkpoint.
+    """
     options = settings["training"]
     keras.utils.set_random_seed(options["seed"])
     with precision(options["precision"]):
         model = network.build(inputs, settings["model"], options["seed"])
-    HEADS[inputs["problem"]]().prepare(model, label_mean, label_deviation)
+    head = head_of(inputs["problem"], model.output_shape[-1])
+    head.prepare(model, label or described(np.zeros(1)))
+    if label and (options["rebalance"] or {}).get("initial_bias"):
+        bias = model.get_layer("deep").bias
+        bias.assign(np.broadcast_to(head.first_bias(label), bias.shape))
     return model
 
 

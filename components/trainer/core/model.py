@@ -6,10 +6,13 @@ share the kernels and have signs, biases and a last layer of their own (BatchEns
 """
 
 import random
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
 import keras
+
+from components.trainer.core.data import grouped, width
 
 MOST_WIDE = 64
 """With several members, features of more ids are left out of the wide part: they would be learned
@@ -21,32 +24,38 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
 
     Args:
       inputs: the feature spec (`components.features.model_inputs`).
-      settings: `hidden`, `dropout`, `batch_norm`, `wide`, `l2` and `members` as in
-        `configs/*.yaml`.
+      settings: `model` as in `configs/*.yaml`.
       seed: of the dropout masks and the members.
 
     Returns:
-      A model from {"numbers": float32 [n, numeric], "ids": int32 [n, categorical]} to logits
-      float32 [n, outputs], or [n, members, outputs] with several members (a standardised value for
-      regression).
+      A model from `data.by_kind`'s inputs, "numbers" and "pixels" in float32, "ids" and "tokens" in
+      int32, to logits float32 [n, outputs], or [n, members, outputs] with several members (a
+      standardised value for regression).
     """
-    features = inputs["features"]
-    categorical = [f for f in features if f["size"] is not None]
-    numbers = keras.Input([len(features) - len(categorical)], name="numbers")
+    plain, images, categorical, texts = grouped(inputs["features"])
+    numbers = keras.Input([len(plain)], name="numbers")
     ids = keras.Input([len(categorical)], name="ids", dtype="int32")
-    unfolded = _unfolded(numbers, [f.get("bins") for f in features if f["size"] is None])
+    given = {"numbers": numbers, "ids": ids}
+    if images:
+        given["pixels"] = keras.Input([sum(map(width, images))], name="pixels")
+    if texts:
+        given["tokens"] = keras.Input([sum(map(width, texts))], name="tokens", dtype="int32")
+    unfolded = _unfolded(numbers, [f.get("bins") for f in plain])
     one_hots = [
-        keras.ops.one_hot(ids[:, i], f["size"]) for i, f in enumerate(categorical) if not f["embed"]
+        _block(f["name"], keras.ops.one_hot(ids[:, i], f["size"]))
+        for i, f in enumerate(categorical)
+        if not f["embed"]
     ]
     embedded = [
-        keras.layers.Embedding(f["size"], f["embed"], name=f"embedding_{f['name']}")(ids[:, i])
-        for i, f in enumerate(categorical)
-        if f["embed"]
+        _block(f["name"], _embedding(f)(ids[:, i])) for i, f in enumerate(categorical) if f["embed"]
     ]
-    deep = _joined([unfolded, *one_hots, *embedded])
+    words = [_block(f["name"], _pooled(p, f)) for p, f in _parts(given.get("tokens"), texts)]
+    pictures = [_block(f["name"], _convolved(p, f)) for p, f in _parts(given.get("pixels"), images)]
+    unfolded = _block("numbers", unfolded)
+    deep = _joined([unfolded, *one_hots, *embedded, *words, *pictures])
     for layer, units in enumerate(settings["hidden"]):
         deep = _hidden_layer(deep, layer, units, settings, seed + layer)
-    outputs, members = max(1, inputs["num_classes"]), settings["members"]
+    outputs, members = settings["buckets"] or max(1, inputs["num_classes"]), settings["members"]
     if members == 1:
         logits = keras.layers.Dense(outputs, name="deep", dtype="float32")(deep)
     else:
@@ -62,7 +71,59 @@ def build(inputs: dict[str, Any], settings: dict[str, Any], seed: int) -> keras.
         most = None if members == 1 else MOST_WIDE
         wide = _wide(unfolded, ids, [f["size"] for f in categorical], outputs, most)
         logits += wide if members == 1 else wide[:, None, :]
-    return keras.Model({"numbers": numbers, "ids": ids}, logits, name="wide_and_deep")
+    return keras.Model(given, logits, name="wide_and_deep")
+
+
+def _block(name: str, values: Any) -> Any:
+    """What the network reads of one feature, or of all numbers: a layer that can be found again."""
+    return keras.layers.Identity(name=f"block_{name}")(values)
+
+
+def _embedding(feature: dict[str, Any]) -> keras.layers.Layer:
+    return keras.layers.Embedding(
+        feature["size"], feature["embed"], name=f"embedding_{feature['name']}"
+    )
+
+
+def _parts(columns: Any, features: list[dict[str, Any]]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yields the columns of each feature."""
+    start = 0
+    for feature in features:
+        end = start + width(feature)
+        yield columns[:, start:end], feature
+        start = end
+
+
+def _pooled(tokens: Any, feature: dict[str, Any]) -> Any:
+    """The mean embedding of a text's words, [n, embed]; zeros of a text without any."""
+    table = _embedding(feature)
+    there = keras.ops.cast(keras.ops.expand_dims(tokens > 0, -1), table.compute_dtype)
+    total = keras.ops.sum(table(tokens) * there, axis=1)
+    return total / keras.ops.maximum(keras.ops.sum(there, axis=1), 1)
+
+
+def _pretrained(feature: dict[str, Any]) -> keras.layers.Layer:
+    """Layers of the user's file, called `pretrained_<feature>`."""
+    source, name = feature["pretrained"], f"pretrained_{feature['name']}"
+    if not source["file"].endswith(".keras"):
+        return keras.layers.TFSMLayer(source["file"], "serving_default", name=name)
+    loaded = keras.saving.load_model(source["file"], compile=False)
+    layers = keras.Model(loaded.inputs, loaded.outputs[0], name=name)
+    layers.trainable = not source["freeze"]
+    return layers
+
+
+def _convolved(pixels: Any, feature: dict[str, Any]) -> Any:
+    """What a few convolutions, each but for small pictures halved, see in a picture, [n, units]."""
+    image = keras.layers.Reshape(feature["pixels"])(pixels)
+    if "pretrained" in feature:
+        return keras.layers.Flatten()(_pretrained(feature)(image))
+    for number, filters in enumerate(feature["filters"]):
+        name = f"convolution_{feature['name']}_{number}"
+        image = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(image)
+        if min(image.shape[1:3]) >= 4:
+            image = keras.layers.MaxPooling2D()(image)
+    return keras.layers.Flatten()(image)
 
 
 @keras.saving.register_keras_serializable("pipeline")
@@ -92,6 +153,14 @@ class Members(keras.layers.Layer):
 
 def _uniform(units: int, seed: int) -> keras.initializers.Initializer:
     return keras.initializers.RandomUniform(-(units**-0.5), units**-0.5, seed)
+
+
+def owners(bins: list[int | None]) -> list[int]:
+    """To which number each column of `_unfolded` belongs."""
+    by_position = [(i, count) for i, count in enumerate(bins) if count is not None]
+    plain = [i for i, count in enumerate(bins) if count is None]
+    of_bins = [i for i, count in by_position for _ in range(count)]
+    return [*plain, *of_bins, *(i for i, _ in by_position)]
 
 
 def _unfolded(numbers: Any, bins: list[int | None]) -> Any:

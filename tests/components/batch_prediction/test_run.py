@@ -98,15 +98,15 @@ def test_classes_have_names_and_members_an_uncertainty(registry, tmp_path):
     samples.add_members(folder)
     path = tmp_path / "a.csv"
     path.write_text("hour\n1\n5\n")
-    predict(folder, path, tmp_path / "out", version=1, uncertainty=True)
+    predict(folder, path, tmp_path / "out", version=1, detail="uncertain")
     rows = predicted(tmp_path / "out")
     np.testing.assert_allclose(
         [row["prediction"] for row in rows], [[0.25, 0.25, 0.5], [0.625, 0.125, 0.25]]
     )
     assert [row["uncertainty"] for row in rows] == [[1.0] * 3, [5.0] * 3]
     assert [row["predicted_label"] for row in rows] == ["c", "a"]
-    with pytest.raises(PipelineStop, match="has no uncertainty: its network has one member"):
-        predict(registry, path, tmp_path / "other", uncertainty=True)
+    with pytest.raises(PipelineStop, match="the network has one member"):
+        predict(registry, path, tmp_path / "other", detail="uncertain")
     assert not (tmp_path / "other").exists()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.errors import PipelineStop
-from components.inference.columns import from_rows
+from components.inference.columns import InvalidRows, from_rows
 from components.inference.model import Chosen, LoadedVersion, choose, likeliest
 from components.registry import labels
 from components.registry.labels import Mover
@@ -56,8 +56,12 @@ def test_rows_in_predictions_out(registry: Path) -> None:
     assert found.dtype == np.float32
     assert loaded.outputs == 1
     assert loaded.predict(from_rows(loaded.signature, [])).shape == (0, 1)
-    unsure = loaded.predict_with_uncertainty(from_rows(loaded.signature, rows))
-    np.testing.assert_array_equal(unsure, np.float32([[[7.0], [1.75]], [[104.0], [26.0]]]))
+    unsure = loaded.predict_with("uncertain", from_rows(loaded.signature, rows))
+    parts = loaded.split("uncertain", unsure)
+    np.testing.assert_array_equal(parts["predictions"], np.float32([[7.0], [104.0]]))
+    np.testing.assert_array_equal(parts["uncertainty"], np.float32([[1.75], [26.0]]))
+    with pytest.raises(InvalidRows, match="the version explains nothing: train with"):
+        loaded.predict_with("explain", from_rows(loaded.signature, rows))
 
 
 def test_predict_prints_the_answer_and_nothing_else(registry: Path) -> None:
@@ -85,6 +89,10 @@ def test_a_damaged_version_says_so(registry: Path) -> None:
 
 def test_the_likeliest_class_by_name() -> None:
     several = np.float32([[0.2, 0.5, 0.3], [0.9, 0.1, 0]])
-    assert likeliest({"classes": ["a", "b", "c"]}, several) == ["b", "a"]
-    assert likeliest({"classes": [10, 20]}, np.float32([[0.4], [0.6]])) == [10, 20]
+    names, problem = ["a", "b", "c"], "multiclass"
+    assert likeliest({"classes": names, "problem": problem}, several) == ["b", "a"]
+    two = {"classes": [10, 20], "problem": "binary"}
+    assert likeliest(two, np.float32([[0.4], [0.6]])) == [10, 20]
     assert likeliest({"classes": None}, np.float32([[0.4]])) is None
+    both = np.float32([[0.6, 0.1, 0.9], [0.1, 0.2, 0.3]])
+    assert likeliest({"classes": names, "problem": "multilabel"}, both) == [["a", "c"], []]

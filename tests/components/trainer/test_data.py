@@ -113,8 +113,8 @@ def test_more_rows_than_fit_are_read_from_shards(folder: Path, tmp_path: Path) -
     assert sum(spilled.counts) == ROWS
     assert len(spilled.counts) == SHARDS
     assert spilled.window * ROW * ROWS / SHARDS <= TINY * (1 << 20)
-    assert spilled.label_mean == pytest.approx(kept.label_mean)
-    assert spilled.label_deviation == pytest.approx(kept.label_deviation)
+    for fact in ("mean", "deviation", "quantiles", "counts"):
+        assert spilled.label[fact] == pytest.approx(kept.label[fact])
 
 
 def test_whole_shards_are_used_again_and_others_are_not(folder: Path, tmp_path: Path) -> None:

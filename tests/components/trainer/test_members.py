@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.core.heads import HEADS
+from components.trainer.core.data import described
+from components.trainer.core.heads import head_of
 from components.trainer.core.job import train
 from components.trainer.core.loop import Training, build_model
 from components.trainer.core.warm_start import warm_start, weights_by_name
@@ -23,11 +24,14 @@ def _positions(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs | {"features": [first | {"bins": 3}, *others]}
 
 
+LABELS = np.float32([950, 1050])
+
+
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "regression"])
 def test_a_loss_and_a_prediction_are_the_means_of_the_members(problem: str) -> None:
     inputs = _positions(small_training.inputs(problem))
-    model = build_model(inputs, small_training.settings(ENSEMBLE), 1000.0, 50.0)
-    rows, head = small_training.columns(20, problem), HEADS[problem]()
+    model = build_model(inputs, small_training.settings(ENSEMBLE), described(LABELS))
+    rows, head = small_training.columns(20, problem), head_of(problem, inputs["num_classes"])
     logits = model({"numbers": rows.numbers, "ids": rows.ids})
     assert logits.shape == (20, 4, inputs["num_classes"])
     alone = [logits[:, member] for member in range(4)]
@@ -45,7 +49,7 @@ def test_a_loss_and_a_prediction_are_the_means_of_the_members(problem: str) -> N
 def test_positions_make_a_piecewise_linear_function() -> None:
     """Between two edges the wide part is linear; its slope may change at each; missing is apart."""
     inputs = small_training.INPUTS | {"features": [{"name": "x", "size": None, "bins": 3}]}
-    model = build_model(inputs, small_training.settings({"hidden": [1], "dropout": 0}), 0.0, 1.0)
+    model = build_model(inputs, small_training.settings({"hidden": [1], "dropout": 0}))
     places = tf.constant([[-1.0], [0.0], [0.5], [1.0], [2.5], [3.0]])
     model.get_layer("linear").kernel.assign([[1.0], [10.0], [100.0], [1000.0]])
     for name in ("hidden_0", "deep"):

@@ -11,7 +11,7 @@ IDS = [{"name": "shop", "size": 3, "embed": None}, {"name": "hour", "size": 4, "
 
 def network(features, wide=True):
     settings = {"hidden": [4], "dropout": 0.0, "batch_norm": False, "l2": 0.0, "members": 1}
-    settings |= {"wide": wide}
+    settings |= {"wide": wide, "buckets": None}
     return model.build({"features": features, "num_classes": 0}, settings, 0)
 
 

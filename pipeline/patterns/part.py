@@ -1,0 +1,74 @@
+"""The part `patterns`: the book's thirty patterns, each a configuration that runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.command_line import command
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    command(app, "Data and settings")(patterns)
+
+
+def patterns(
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Run them all, and write what they show into their heads."),
+    ] = False,
+    only: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="With --prove: these; may be repeated.")
+    ] = None,
+) -> int:
+    """List the book's thirty patterns, with the command that runs each."""
+    from rich.console import Console
+
+    from pipeline.patterns import effects
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if prove:
+        return _prove(only or [*effects.files()])
+    for path in effects.files().values():
+        title = path.read_text("utf-8").splitlines()[0].removeprefix("# ").partition(":")[0]
+        console.print(f"{title:<28} make run-local CONFIG=patterns/{path.stem}")
+    return 0
+
+
+def _prove(numbers: list[int]) -> int:
+    """Measures each effect; 1 if one is not there."""
+    import tempfile
+
+    from pipeline.patterns import effects
+    from pipeline.telling import output_to
+
+    missing = []
+    for number in numbers:
+        path = effects.files()[number]
+        with tempfile.TemporaryDirectory() as folder, output_to():  # TensorFlow's words
+            run, without = effects.runs(number, Path(folder))
+            there, words = effects.EFFECTS[number].judge(run, without)
+            _ = run.done
+        print(
+            f"{path.stem}: {'' if there else 'NOT SEEN: '}{words} ({run.seconds:.0f} s)", flush=True
+        )
+        if there:
+            _write(path, f"{words} ({run.seconds:.0f} s)")
+        else:
+            missing.append(number)
+    return 1 if missing else 0
+
+
+def _write(path: Path, seen: str) -> None:
+    """Puts what was seen at the end of a file's head."""
+    import textwrap
+
+    from components import files
+
+    lines = path.read_text("utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    head = lines[:end]
+    start = next((n for n, line in enumerate(head) if line.startswith("# Seen: ")), end)
+    told = textwrap.wrap(f"Seen: {seen}", 98, initial_indent="# ", subsequent_indent="#   ")
+    files.write_atomically(str(path), "\n".join([*head[:start], *told, *lines[end:]]) + "\n")
