@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
