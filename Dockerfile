@@ -26,8 +26,8 @@ COPY pipeline/setup/requirements.txt bootstrap-requirements.txt
 RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirements.txt
 COPY pyproject.toml uv.lock ./
 ARG VARIANT=cpu
-# Tables are adopted, and the evaluations' page is read, at a desk.
-RUN groups="--no-group dev --no-group adopt --no-group continued-evaluation"; \
+# Tables are adopted at a desk.
+RUN groups="--no-group dev --no-group adopt"; \
     if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
     UV_PYTHON_DOWNLOADS=never uv sync --locked $groups --compile-bytecode --no-cache
 

@@ -21,7 +21,7 @@ MOVE = $(SETTINGS) $(call option,--why,WHY)
 
 .DEFAULT_GOAL := help
 .PHONY: help env versions promote rollback run-local test lint format schema config \
-	tensorboard checkpoints gc prove soak setup clean image docker-run-local
+	report tensorboard checkpoints gc prove soak setup clean image docker-run-local
 
 ##@ Every day
 run-local: env ## Run the pipeline on this machine
@@ -33,6 +33,8 @@ lint: env ## Check style, types and who imports whom
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+report: env ## Open the pages of all runs and versions
+	@$(PY) -m pipeline report $(SETTINGS)
 tensorboard: env ## Show the training curves
 	@$(PY) -m pipeline tensorboard $(SETTINGS)
 format: env ## Rewrite the code in the style that lint asks for

@@ -169,6 +169,20 @@ def verify(
 
 
 @command(app, _DAILY)
+def report(config: ConfigName = "development", set_: Overrides = None) -> None:
+    """Open the pages of all runs and versions, or print their address."""
+    from pipeline import loading
+    from pipeline.telling import output_to
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace(loading.PROJECT / loading.load(config, set_ or []).workspace)
+    with output_to() as console:  # TensorFlow's words on starting
+        from pipeline.page import writing
+
+        console.print(writing.show(workspace))
+
+
+@command(app, _DAILY)
 def tensorboard(config: ConfigName = "development", set_: Overrides = None) -> int:
     """Show the training curves in TensorBoard, on this machine."""
     from pipeline import loading

@@ -42,7 +42,7 @@ _LAST_NODES = ("RegistryPush", "Decide")
 """Of a training, and of an evaluation of a champion."""
 _DAY = 86_400
 _LOG = re.compile(r".+-\d{8}-\d{6}-(?:.+-)?\d+\.log")
-_REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:md|tmp)")
+_REPORT = re.compile(r".+-(\d{8}-\d{6}-\d{6})\.(?:html|md|tmp)")
 _INSIDE = re.compile(r'/pipeline_root/([^"]+)"')
 
 Groups = dict[str, list[Path]]

@@ -19,6 +19,7 @@ from tfx.proto import trainer_pb2, transform_pb2
 
 from components.errors import PipelineStop
 from components.evaluation.evaluator import SlicedEvaluator
+from components.evaluation.thresholds import Judgement
 from components.features.schema import CuratedSchema
 from components.features.table import FeatureTable, Image, Prediction
 from components.gate import Gate, GateSettings
@@ -34,6 +35,7 @@ from pipeline import parts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, data_folder, folder_of
+from pipeline.page.step import RunPage
 from pipeline.schema import column_types, read_schema
 from pipeline.workspace import Workspace
 
@@ -80,6 +82,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     components = [ingest, statistics_gen, schema_gen, validator, gate, transform]
     components += [tuner] if tuner else []
     components += [trainer, lookup, evaluator, push]
+    if not workspace.is_here:  # here the runner writes the page, that of a run that failed too
+        components.append(_page(components, config, workspace))
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(config.beam.flags(component.id))
@@ -321,15 +325,37 @@ def _lookup(config: Config, workspace: Workspace, model: Any, examples: Any, sch
 def _evaluator(
     config: Config, examples: Any, model: Any, baseline: Any, schema: Any
 ) -> SlicedEvaluator:
+    settings = config.evaluation.model_dump(exclude={"heuristic"})
+    judgement = Judgement(**settings, intervals=True)
     return SlicedEvaluator(
         examples=examples,
         model=model,
         baseline=baseline,
         schema=schema,
         features=config.features.model_dump_json(),
-        judgement=config.evaluation.model_dump_json(exclude={"heuristic"}),
+        judgement=judgement.model_dump_json(),
         code=code_fingerprint("components.evaluation.evaluator"),
     ).with_id("Evaluator")
+
+
+def _page(components: list[Any], config: Config, workspace: Workspace) -> Any:
+    outputs = {name: channel for one in components for name, channel in one.outputs.items()}
+    inputs = (
+        "examples",
+        "statistics",
+        "report",
+        "transform_graph",
+        "model",
+        "evaluation",
+        "pushed",
+    )
+    known = _provenance(config, workspace)
+    settings = ("registry", "config", "config_hash", "code", "git_commit")
+    return RunPage(
+        **{name: outputs[name] for name in inputs},
+        **{name: known[name] for name in settings},
+        run_id="",
+    )
 
 
 def _provenance(config: Config, workspace: Workspace) -> dict[str, str]:

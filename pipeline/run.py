@@ -140,10 +140,16 @@ def _run_in(
         for before in graph.to_train_before(config, workspace):
             train_before(before, config, lines, console, log)
         pipeline = graph.create_pipeline(config, workspace)
-        done = run_graph(pipeline, graph.UNCACHED, lines, console, log)
-    if isinstance(done, int):
-        return done
-    return 0 if summary.tell(done, config_name, config, workspace, console) else NOT_BLESSED
+
+        def write_page(run: "Run", failure: str = "") -> Path | None:
+            return summary.write_page(run, pipeline, config_name, config, failure, shown(log))
+
+        done = run_graph(pipeline, graph.UNCACHED, lines, console, log, write_page)
+        if isinstance(done, int):
+            return done
+        path = write_page(done)
+    is_version = summary.tell(done, config_name, config, workspace, path, console)
+    return 0 if is_version else NOT_BLESSED
 
 
 def train_before(name: str, config: Config, lines: RunLines, console: Console, log: Path) -> None:
@@ -177,7 +183,12 @@ def lines_in(workspace: Workspace, console: Console) -> Iterator[RunLines]:
 
 
 def run_graph(
-    pipeline: "Pipeline", uncached: frozenset[str], lines: RunLines, console: Console, log: Path
+    pipeline: "Pipeline",
+    uncached: frozenset[str],
+    lines: RunLines,
+    console: Console,
+    log: Path,
+    write_page: "Callable[[Run, str], Path | None] | None" = None,
 ) -> "Run | int":
     """Runs a graph's components; if one failed, which was told, the exit code comes back.
 
@@ -187,6 +198,7 @@ def run_graph(
       lines: for a line each.
       console: for the person.
       log: where everything else goes.
+      write_page: is called for a run that failed, with the reason; returns the page's path.
 
     Raises:
       NothingToDo: a component says so.
@@ -201,6 +213,9 @@ def run_graph(
         started = set(failure.run.outcomes)
         skipped = [c.id for c in pipeline.components if c.id not in started]
         _tell_failure(failure, skipped, console, log)
+        page = write_page and write_page(failure.run, reason(failure.__cause__))
+        if page:
+            console.print(f"{shown(page)} shows it.")
         refused = isinstance(failure.__cause__, PipelineStop) and failure.component == "Gate"
         return REFUSED if refused else FAILED
 

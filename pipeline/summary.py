@@ -1,20 +1,16 @@
-"""The last lines of a run and its report: what was made, how good it is, where, what to type next.
-
-The report (`workspace/reports/<name>-<run id>.md`) adds the features and every slice's metrics.
-"""
+"""The last lines of a run: what was made, how good it is, where, what to type next."""
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 from rich.markup import escape
+from tfx.orchestration.pipeline import Pipeline
 
-from components import files
 from components.evaluation.results import METRICS_FILE, describe
-from components.features.table import FeatureTable
 from components.gate import REPORT_FILE
 from components.ingest.component import COUNTS_FILE, QUARANTINE, QUARANTINED
 from components.registry.lookup import TRAINING_FILE
@@ -23,13 +19,13 @@ from components.registry.store import CANDIDATE, CHAMPION, read_labels
 from pipeline.command_line import DEFAULT
 from pipeline.config import Config
 from pipeline.local import Run
+from pipeline.page import writing
+from pipeline.page.contents import Facts, properties
+from pipeline.parts import PROJECT
 from pipeline.telling import (
     OVERALL,
     direction,
     make,
-    markdown,
-    markdown_row,
-    metrics_markdown,
     metrics_table,
     overall,
     shown,
@@ -42,7 +38,12 @@ _WORST_SLICES, _REASONS = 4, 3
 
 
 def tell(
-    run: Run, config_name: str, config: Config, workspace: Workspace, console: Console
+    run: Run,
+    config_name: str,
+    config: Config,
+    workspace: Workspace,
+    page: Path | None,
+    console: Console,
 ) -> bool:
     """Prints the summary of a finished run, and says whether the model is a version."""
     push = _read(run, "RegistryPush", "pushed", PUSH_FILE)
@@ -58,16 +59,48 @@ def tell(
     _tell_version(push, workspace.registry / config.registry.model, console)
     if run.outcomes["Trainer"] == "done":
         console.print(f"  {_training(_read(run, 'Trainer', 'model', TRAINING_FILE))}")
-    report = workspace.reports / f"{config.name}-{run.run_id}.md"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    lines = _report(f"{config.name}, run {run.run_id}", config, evaluation, push, bad)
-    files.write_atomically(str(report), "\n".join(lines) + "\n")
-    console.print(f"  {shown(report)} (features, and metrics of every slice)")
+    if page:
+        console.print(f"  {shown(page)} (everything, drawn; make report opens all runs)")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")
     _tell_what_next(push["version"], config_name, config, workspace, console)
     return push["version"] is not None
+
+
+def write_page(
+    run: Run, pipeline: Pipeline, config_name: str, config: Config, failure: str, log: str
+) -> Path | None:
+    """Writes the page of a run that came to its end or failed; its path, or None: see the log.
+
+    Args:
+      run: as far as it came.
+      pipeline: its graph.
+      config_name: the configuration.
+      config: its settings.
+      failure: why its last component failed; "" if none did.
+      log: where everything else went.
+    """
+    workspace = Workspace(PROJECT / config.workspace)
+    (push,) = (component for component in pipeline.components if component.id == "RegistryPush")
+    recorded = ("code", "git_commit", "config_hash")
+    steps = [(name, outcome, run.seconds[name]) for name, outcome in run.outcomes.items()]
+    left = [(c.id, "not started", 0.0) for c in pipeline.components if c.id not in run.outcomes]
+    store = MetadataStore(pipeline.metadata_connection_config)
+    uri = run.outputs.get("ExampleGen", {}).get("examples")
+    facts = Facts(
+        run_id=run.run_id,
+        config=config,
+        outputs=run.outputs,
+        registry=workspace.registry / config.registry.model,
+        examples=properties(store.get_artifacts_by_uri(uri)[0]) if uri else {},
+        provenance={name: push.exec_properties[name] for name in recorded},
+        steps=[*steps, *left],
+        changes=dict(writing.changes(config_name, config)),
+        failure=failure,
+        log=log,
+    )
+    return writing.write_run(facts, workspace)
 
 
 def _read(run: Run, component: str, output: str, name: str) -> dict[str, Any]:
@@ -150,45 +183,3 @@ def _tell_what_next(
     if config_name == DEFAULT:
         commands["make run-local CONFIG=automated"] = "all rows, and promotion of what is blessed"
     tell_next(console, commands)
-
-
-def _report(
-    title: str,
-    config: Config,
-    evaluation: dict[str, Any],
-    push: dict[str, Any],
-    bad: dict[str, Any] | None,
-) -> Iterator[str]:
-    """The report's lines; `bad` is None where bad rows stop the run."""
-    version = f"version {push['version']}" if push["version"] else "no version"
-    yield f"# {title}: {version}\n"
-    yield f"{push['reason'].capitalize()}. Data: `{config.data.path}`, `{config.data.pattern}`.\n"
-    if bad is not None:
-        yield f"In quarantine: {bad['rows']:,} of {bad['of']:,} rows.\n"
-        yield from (f"- {count:,} x {reason}" for reason, count in bad["reasons"].items())
-        yield ""
-    yield from _features(config.features)
-    yield "\n## Metrics on the test split\n"
-    yield from metrics_markdown(evaluation["metrics"], evaluation["rows"])
-    yield "\n## Limits\n"
-    for threshold in config.evaluation.thresholds:
-        yield f"- {_listed(threshold.model_dump(exclude_none=True))}"
-    for failure in evaluation["failures"]:
-        yield f"- **not held:** {describe(failure)}"
-
-
-def _features(table: FeatureTable) -> Iterator[str]:
-    yield f"## Features ({table.problem}; label: {markdown(table.label.column)})\n"
-    yield "| feature | column | kind | settings |\n| --- | --- | --- | --- |"
-    for name, feature in table.columns.items():
-        settings = feature.model_dump(exclude_none=True, exclude={"kind", "column"})
-        yield markdown_row([name, table.column_of(name), feature.kind, _listed(settings)])
-    for name, cross in table.crosses.items():
-        settings = cross.model_dump(exclude_none=True, exclude={"of"})
-        yield markdown_row([name, " x ".join(cross.of), "cross", _listed(settings)])
-    for column, why in table.exclude.items():
-        yield markdown_row(["", column, "excluded", why])
-
-
-def _listed(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in settings.items())

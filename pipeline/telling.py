@@ -7,10 +7,9 @@ console keeps the terminal.
 import errno
 import logging
 import os
-import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -212,28 +211,6 @@ def number(value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"{value:.4f}" if isinstance(value, int | float) else "-"
-
-
-def markdown_row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table; each text stays in its cell."""
-    return "".join(f"| {markdown(cell)} " if cell else "| " for cell in cells) + "|"
-
-
-def markdown(text: str) -> str:
-    """A text in one line that is neither code, HTML, nor a link."""
-    return re.sub(r"([\\`*|<\[])", r"\\\1", " ".join(text.split()))
-
-
-def metrics_markdown(metrics: Mapping[str, BySlice], rows: Mapping[str, int]) -> Iterator[str]:
-    """Metrics by model in Markdown: a row for each slice and model, all rows first."""
-    own = metrics["candidate"]
-    names = list(own[OVERALL])
-    yield markdown_row(["slice", "rows", "model", *names])
-    yield "| --- " * (len(names) + 3) + "|"
-    for place in sorted(own, key=lambda name: (name != OVERALL, name)):
-        for model, by_slice in metrics.items():
-            values = (number(by_slice.get(place, {}).get(name)) for name in names)
-            yield markdown_row([place, f"{rows[place]:,}", model, *values])
 
 
 def tell_next(console: Console, commands: Mapping[str, str]) -> None:

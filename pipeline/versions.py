@@ -118,7 +118,7 @@ def show(model: Model, wanted: str, as_json: bool) -> None:
     console = telling.new_console()
     console.print(f"{manifest.get('model')}, {model.title(number)}")
     console.print(f"in {shown(Path(model.folder))}/{number}")
-    report = f"{_part(manifest, 'config').get('name')}-{manifest.get('run_id')}.md"
+    report = f"{_part(manifest, 'config').get('name')}-{manifest.get('run_id')}.html"
     if (model.reports / report).is_file():
         console.print(f"report {shown(model.reports / report)}")
     console.print("\nMoves of its labels (UTC)")

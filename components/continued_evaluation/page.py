@@ -1,7 +1,6 @@
-"""The page of a model's evaluations: one HTML file that needs no network and no server.
+"""The page of a model's evaluations, in the style of the runs' pages.
 
-Every chart has the same axis: a place for each evaluation, in their order. Colours are Okabe and
-Ito's, which colour-blind people can tell apart.
+Every chart has the same axis: a place for each evaluation, in their order.
 """
 
 import html
@@ -10,36 +9,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from components.continued_evaluation import telling
 from components.continued_evaluation.decision import bounds
 from components.continued_evaluation.evidence import OVERALL, Moved, Value
 from components.continued_evaluation.history import Followed, Record
 from components.continued_evaluation.settings import Limit
 from components.evaluation.slices import columns_of
-from components.files import new_file
+from pipeline.page import figures, writing
+from pipeline.page.figures import Figure, line
 
 _MODELS = {
-    "heuristic": ("heuristic", "#7f7f7f", "dot"),
-    "previous": ("version before", "#cc79a7", "dash"),
-    "champion": ("champion", "#0072b2", "solid"),
-    "logged": ("champion, as it was served", "#56b4e9", "solid"),
+    "heuristic": "heuristic",
+    "previous": "version before",
+    "champion": "champion",
+    "logged": "champion, as it was served",
 }
-"""Name, colour and dash; the last is drawn on top."""
-_MARKS = {
-    "keep": ("circle", "#009e73"),
-    "retrain": ("triangle-up", "#e69f00"),
-    "roll_back": ("triangle-left", "#cc79a7"),
-    "investigate": ("diamond", "#d55e00"),
-}
+"""The last is drawn on top."""
 _AGAINST = {
     "training": "against the champion's training",
     "before": "against the span before",
     "served": "served against trained on (skew)",
 }
-_LIMIT = "#d55e00"
 _MOST_COLUMNS, _WIDTH = 30, 60
 
 
@@ -54,26 +44,17 @@ def write_page(
       title: The model's name.
       path: The HTML file; its folder is made if it isn't there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    drawn = [
-        (name, figure.to_html(full_html=False, include_plotlyjs=not number))
-        for number, (name, figure) in enumerate(_figures(records))
-    ]
-    text = environment.get_template("page.html.j2").render(
+    text = writing.render(
+        Path(__file__).with_name("page.html.j2"),
         title=title,
-        records=list(reversed(records)),
+        records=[*reversed(records)],
         followed=followed,
         metrics=telling.metrics_to_show(records),
-        charts=drawn,
+        charts=[*_figures(records)],
         telling=telling,
         facts=_facts,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(str(path)) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
-    return path
+    return writing.write(path, text)
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
@@ -89,26 +70,43 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
             yield f"{name.replace('_', ' ')} (late labels)", f"{count:,}"
 
 
-def _figures(records: Sequence[Record]) -> Iterator[tuple[str, go.Figure]]:
-    """Yields each chart with its heading."""
-    yield "Decisions", decisions(records)
+def _figures(records: Sequence[Record]) -> Iterator[tuple[str, str, Figure]]:
+    """Yields each chart with its heading and what it shows."""
+    yield (
+        "Decisions",
+        "Point at one to see its reasons; the table below has them all.",
+        decisions(records),
+    )
     for metric in telling.metrics_to_show(records):
-        yield metric, metric_chart(records, metric)
+        yield (
+            metric,
+            "With 95 % intervals and limits; the menu has the slices.",
+            metric_chart(records, metric),
+        )
     for against, words in _AGAINST.items():
         if (figure := drift(records, against)) is not None:
-            yield f"Drift {words}: distances as multiples of their limits", figure
+            yield f"Drift {words}", "Distances as multiples of their limits.", figure
 
 
-def _figure(records: Sequence[Record], height: int) -> go.Figure:
-    """An empty chart; where the champion changes there is a vertical line."""
-    figure = go.Figure(layout={"height": height, "margin": {"t": 40, "b": 40}, "showlegend": True})
+def _figure(
+    traces: Sequence[Figure], records: Sequence[Record], height: int, **layout: object
+) -> Figure:
+    """A chart; where the champion changes there is a vertical line."""
+    changes = [
+        (place - 0.5, f"v{after.evidence.champion}")
+        for place, (before, after) in enumerate(pairwise(records), 1)
+        if before.evidence.champion != after.evidence.champion
+    ]
     names = [html.escape(telling.span_name(record)) for record in records]
-    figure.update_xaxes(tickvals=[*range(len(records))], ticktext=names, title="span")
-    for place, (before, after) in enumerate(pairwise(records), 1):
-        if before.evidence.champion != after.evidence.champion:
-            version = f"v{after.evidence.champion}"
-            figure.add_vline(place - 0.5, line={"dash": "dot", "width": 1}, annotation_text=version)
-    return figure
+    return figures.figure(
+        traces,
+        "span",
+        "",
+        height,
+        xaxis={"tickvals": [*range(len(records))], "ticktext": names},
+        **figures.marks(changes),
+        **layout,
+    )
 
 
 def _heading(record: Record) -> str:
@@ -117,23 +115,20 @@ def _heading(record: Record) -> str:
     return f"<b>span {span}, version {record.evidence.champion}: {action}</b>"
 
 
-def decisions(records: Sequence[Record]) -> go.Figure:
+def decisions(records: Sequence[Record]) -> Figure:
     """A lane for each kind of decision; the reasons come by hovering."""
-    figure = _figure(records, 260)
-    figure.update_yaxes(categoryorder="array", categoryarray=[*reversed(telling.TITLES.values())])
-    for action, title in telling.TITLES.items():
+    traces = []
+    for lane, (action, title) in enumerate(telling.TITLES.items()):
         places = [n for n, record in enumerate(records) if record.decision.action == action]
-        symbol, color = _MARKS[action]
-        figure.add_scatter(
-            x=places,
-            y=[title] * len(places),
-            name=title,
-            mode="markers",
-            marker={"symbol": symbol, "color": color, "size": 12},
-            hovertext=[_reasons(records[place]) for place in places],
-            hoverinfo="text",
-        )
-    return figure
+        reasons = [_reasons(records[place]) for place in places]
+        hover = {"hovertext": reasons, "hoverinfo": "text", "marker": {"size": 12}}
+        traces.append(line(action, title, places, [lane] * len(places), mode="markers", **hover))
+    lanes = {
+        "tickvals": [*range(len(traces))],
+        "ticktext": [*telling.TITLES.values()],
+        "range": [3.5, -0.5],
+    }
+    return _figure(traces, records, 260, yaxis=lanes, showlegend=False)
 
 
 def _reasons(record: Record) -> str:
@@ -141,16 +136,15 @@ def _reasons(record: Record) -> str:
     return "<br>".join([_heading(record), *map(html.escape, lines)])
 
 
-def metric_chart(records: Sequence[Record], metric: str) -> go.Figure:
+def metric_chart(records: Sequence[Record], metric: str) -> Figure:
     """A metric of all models with its intervals and limits, over time; a menu has the slices."""
     places = {place for record in records for place in telling.judged(record.evidence)}
     slices = sorted(places, key=lambda place: (place != OVERALL, place))
-    figure, owners = _figure(records, 340), list[str]()
+    traces, owners = list[Figure](), list[str]()
     for place in slices:
-        traces = [*_lines(records, metric, place), *_limits(records, metric, place)]
-        for trace in traces:
-            figure.add_trace(trace.update(visible=place == OVERALL))
-        owners += [place] * len(traces)
+        drawn = [*_lines(records, metric, place), *_limits(records, metric, place)]
+        traces += [trace | {"visible": place == OVERALL} for trace in drawn]
+        owners += [place] * len(drawn)
     buttons = [
         {
             "label": html.escape("all rows" if place == OVERALL else place),
@@ -159,27 +153,33 @@ def metric_chart(records: Sequence[Record], metric: str) -> go.Figure:
         }
         for place in slices
     ]
-    if len(slices) > 1:
-        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "y": 1.2}])
-    return figure
+    menus = [{"buttons": buttons, "x": 1, "y": 1.35, "bgcolor": "rgba(127,127,127,0.15)"}]
+    more = (
+        {"updatemenus": menus, "margin": {"l": 8, "r": 8, "t": 90, "b": 8}}
+        if len(slices) > 1
+        else {}
+    )
+    return _figure(traces, records, 380, **more)
 
 
-def _lines(records: Sequence[Record], metric: str, place: str) -> Iterator[go.Scatter]:
-    for model, (name, color, dash) in _MODELS.items():
+def _lines(records: Sequence[Record], metric: str, place: str) -> Iterator[Figure]:
+    for model, name in _MODELS.items():
         values = [r.evidence.metrics.get(model, {}).get(place, {}).get(metric) for r in records]
         known = [value or Value(value=None) for value in values]
         if all(value.value is None for value in known):
             continue
-        yield go.Scatter(
-            x=[*range(len(records))],
-            y=[value.value for value in known],
+        yield line(
+            model if model in ("heuristic", "previous", "logged") else "candidate",
+            name,
+            [*range(len(records))],
+            [value.value for value in known],
+            mode="lines+markers",
             error_y={
                 "array": [_distance(value.high, value.value) for value in known],
                 "arrayminus": [_distance(value.value, value.low) for value in known],
                 "thickness": 1,
+                "width": 0,
             },
-            name=name,
-            line={"color": color, "dash": dash},
             hovertext=[
                 f"{_heading(record)}<br>{name} {telling.interval(value)}"
                 for record, value in zip(records, known, strict=True)
@@ -192,7 +192,7 @@ def _distance(one: float | None, other: float | None) -> float:
     return 0.0 if one is None or other is None else one - other
 
 
-def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[go.Scatter]:
+def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[Figure]:
     """Each limit as a line with steps."""
     found: dict[str, list[float | None]] = {}
     for number, record in enumerate(records):
@@ -202,11 +202,10 @@ def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[go.S
                     found.setdefault(setting, [None] * len(records))[number] = bound
     for setting, values in found.items():
         name = f"limit: {setting.replace('_', ' ')}"
-        line = {"color": _LIMIT, "dash": "dash", "width": 1, "shape": "hvh"}
-        yield go.Scatter(x=[*range(len(records))], y=values, name=name, mode="lines", line=line)
+        yield line("limit", name, [*range(len(records))], values, line={"width": 1, "shape": "hvh"})
 
 
-def drift(records: Sequence[Record], against: str) -> go.Figure | None:
+def drift(records: Sequence[Record], against: str) -> Figure | None:
     """A row for each column, its distance as a multiple of its limit; None if nothing is known.
 
     Args:
@@ -222,17 +221,17 @@ def drift(records: Sequence[Record], against: str) -> go.Figure | None:
         return None
     shown = sorted(farthest, key=lambda c: (-farthest[c], c))[:_MOST_COLUMNS][::-1]
     cells = [[columns.get(column) for columns in by_record] for column in shown]
-    figure = _figure(records, 120 + 24 * len(shown))
-    figure.add_heatmap(
-        z=[[moved and moved.value / moved.limit for moved in row] for row in cells],
-        y=[html.escape(column) for column in shown],
-        hovertext=[list(map(_drift_text, records, row)) for row in cells],
-        hoverinfo="text",
-        zmin=0,
-        zmax=2,
-        colorscale=[[0, "#f7fbff"], [0.4999, "#0072b2"], [0.5, "#d55e00"], [1, "#962800"]],
-    )
-    return figure
+    heat = {
+        "type": "heatmap",
+        "z": [[moved and moved.value / moved.limit for moved in row] for row in cells],
+        "y": [html.escape(column) for column in shown],
+        "hovertext": [list(map(_drift_text, records, row)) for row in cells],
+        "hoverinfo": "text",
+        "zmin": 0,
+        "zmax": 2,
+        "colorscale": [[0, "#f7fbff"], [0.4999, "#0072b2"], [0.5, "#d55e00"], [1, "#962800"]],
+    }
+    return _figure([heat], records, 120 + 24 * len(shown))
 
 
 def _drift_text(record: Record, moved: Moved | None) -> str:

@@ -142,11 +142,13 @@ def tell_last(
 ) -> None:
     """Writes the page, and prints where it is and what to type next."""
     from components.continued_evaluation import page
+    from pipeline.page.writing import write_index
 
     records = history.read_all(model)
     followed = {r.id: f for r in records if (f := history.followed(model, r.id))}
     path = workspace.reports / f"{config.registry.model}-evaluations.html"
     page.write_page(records, followed, config.registry.model, path)
+    write_index(workspace)
     console.print(f"\n{shown(history.path_of(model, records[-1].id))} (all that was found)")
     console.print(f"{shown(path)} (every evaluation so far, drawn)\n")
     tell_next(console, _commands(records[-1], followed, model, config_name))

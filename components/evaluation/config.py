@@ -5,7 +5,7 @@ from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluation import metrics
+from components.evaluation import curves, metrics
 from components.evaluation.thresholds import (
     BASELINE,
     CANDIDATE,
@@ -42,10 +42,15 @@ def eval_config(table: FeatureTable, judgement: Judgement, baseline: str) -> con
         module=metrics.__name__,
         config=json.dumps(configured),
     )
+    drawn = config_pb2.MetricConfig(
+        class_name=curves.Curves.__name__,
+        module=curves.__name__,
+        config=json.dumps({"problem": table.problem}),
+    )
     return config_pb2.EvalConfig(
         model_specs=[_model(table, CANDIDATE), _model(table, BASELINE)],
         slicing_specs=[config_pb2.SlicingSpec(feature_keys=c) for c in _slices(table, judgement)],
-        metrics_specs=[config_pb2.MetricsSpec(model_names=models, metrics=[metric])],
+        metrics_specs=[config_pb2.MetricsSpec(model_names=models, metrics=[metric, drawn])],
         options=config_pb2.Options(
             include_default_metrics={"value": False},
             min_slice_size={"value": judgement.min_slice_size},

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
-from components.evaluation import slices
+from components.evaluation import curves, slices
 from components.evaluation.thresholds import (
     BASELINE,
     CANDIDATE,
@@ -45,10 +45,12 @@ def write_results(
     the AUC of a slice with one class, is null. With intervals, `intervals` has [value, low, high]
     in place of a value, and beside the models `gain`: the candidate's value less the baseline's.
     What was `probed` (`components.evaluation.probes`) stands beside.
+    `curves` has by model what charts are drawn from.
     """
-    values = metrics_by_slice(tfma.load_metrics(uri))
+    loaded = list(tfma.load_metrics(uri))
+    values, drawn = metrics_by_slice(loaded), _curves(loaded)
     if baseline["kind"] == "heuristic":
-        values[HEURISTIC] = values.pop(BASELINE)
+        values[HEURISTIC], drawn[HEURISTIC] = values.pop(BASELINE), drawn.pop(BASELINE)
     rows = {place: int(found[ROWS] or 0) for place, found in values[CANDIDATE].items()}
     metrics: dict[str, ByPlace] = {
         model: {place: dict(_measured(found)) for place, found in by_slice.items()}
@@ -69,9 +71,21 @@ def write_results(
         }
     results |= probed or {}
     results["failures"] = list(failures(metrics, judgement.thresholds, baseline["kind"]))
+    results[curves.NAME] = drawn
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
         json.dump(results, file, indent=1, allow_nan=False)
     return results
+
+
+def _curves(loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice]) -> dict[str, Any]:
+    """What charts are drawn from (see `components.evaluation.curves`), by model, of all rows."""
+    return {
+        pair.key.model_name: json.loads(pair.value.bytes_value)
+        for entry in loaded
+        if not entry.slice_key.single_slice_keys
+        for pair in entry.metric_keys_and_values
+        if pair.key.name == curves.NAME
+    }
 
 
 def metrics_by_slice(

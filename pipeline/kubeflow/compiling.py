@@ -43,7 +43,7 @@ _NEVER_CACHED = frozenset(
 )
 """They look at the registry or the prediction log, which KFP's cache key does not know."""
 _BATCH = "BatchPredict"
-_IN_WORKSPACE = {"Tuner", "Trainer", _BATCH, *_NEVER_CACHED}
+_IN_WORKSPACE = {"Tuner", "Trainer", _BATCH, "RunPage", *_NEVER_CACHED}
 """Components that use the registry, checkpoints or prediction logs."""
 _NOT_ALWAYS = (
     *("Tuner", "Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels", "LabelledLog"),

@@ -30,8 +30,8 @@ class Parameter:
     """Whether a text is read as the configuration's YAML; else it is taken as it is."""
 
 
-_TRAINING = ("Tuner", "Trainer", "RegistryPush")
-_INGEST = ("ExampleGen", "RegistryPush")
+_TRAINING = ("Tuner", "Trainer", "RegistryPush", "RunPage")
+_INGEST = ("ExampleGen", "RegistryPush", "RunPage")
 FINGERPRINT = "data_fingerprint"
 OF_A_TRAINING = {
     "data_path": Parameter(
@@ -62,13 +62,13 @@ OF_A_TRAINING = {
     ),
     "warm_start": Parameter(
         "training.warm_start.version",
-        ("Trainer", "RegistryPush"),
+        ("Trainer", "RegistryPush", "RunPage"),
         "The version whose weights the training starts from, a number or a label; empty for none.",
         is_yaml=True,
     ),
     "promote": Parameter(
         "registry.promote",
-        ("RegistryPush",),
+        ("RegistryPush", "RunPage"),
         "automatic (a blessed version becomes champion at once) or manual.",
     ),
     FINGERPRINT: Parameter(

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from components.features.transform import LABEL
+from components.registry import store
 from tests import small
 from tests.end_to_end.project import Project, Result
 
@@ -175,14 +176,22 @@ def test_splits_hold_every_row_once(project: Project) -> None:
     assert sorted(found) == stamps
 
 
-def test_report_documents_features_and_slices(project: Project) -> None:
-    (report,) = (project.folder / "workspace" / "reports").glob("small-*.md")
-    text = report.read_text()
-    assert "| amount_range | amount | bucketized | buckets: 4, missing: own |" in text
-    assert "| | leak | excluded | leakage |" in text
-    for row in ("| overall | ", "| method=card | ", "| method=cash | "):
-        assert row in text
-    assert "| heuristic | " in text
+def test_a_runs_page_says_what_the_manifest_says(project: Project) -> None:
+    reports = project.folder / "workspace" / "reports"
+    (page,) = reports.glob("small-*.html")
+    text = page.read_text("utf-8")
+    manifest = store.read_manifest(str(project.registry), 1)
+    for place, metrics in manifest["metrics"]["candidate"].items():
+        assert f">{place}<" in text
+        for name, value in metrics.items():
+            assert name in text
+            assert value is None or f"{value:.4f}" in text
+    for path in ("fingerprint", "config_hash", "code"):
+        assert manifest[path][:12] in text
+    assert "bucketized (buckets 4" in text
+    assert "version 1" in text
+    assert page.name in (reports / "index.html").read_text("utf-8")
+    assert len(text) < 1_500_000
 
 
 @pytest.mark.prove

@@ -158,14 +158,14 @@ def test_rubbish_goes_and_what_is_young_or_kept_or_not_ours_stays(made: Made) ->
         _put(trainer / ".system" / "stateful_working_dir" / "0-0-0" / "scratch"),
         _put(trainer / ".system" / "driver_execution" / "1000000000000000" / "driver_output.pb"),
         _put(root / "logs" / "small-20200101-000000-1.log", 8),
-        _put(root / "reports" / "small-20200101-000000-000001.md", 8),
+        _put(root / "reports" / "small-20200101-000000-000001.html", 8),
     ]
     belongings = [
         _put(root / "checkpoints" / ("b" * 16) / "identity.json", 9),
         _put(root / "checkpoints" / ("b" * 16) / "step-000000100" / "progress.json", 6),
         _put(root / "logs" / "small-20200101-000000-2.log", 6),
-        _put(root / "reports" / "small-20200101-000000-000002.md", 6),
-        _put(root / "reports" / "small-20200101-000000-000003.md", 8),  # of the version's run
+        _put(root / "reports" / "small-20200101-000000-000002.html", 6),
+        _put(root / "reports" / "small-20200101-000000-000003.html", 8),  # of the version's run
         _put(root / "reports" / "benchmark.json", 300),
         _put(root / "pipeline_root" / "another" / "Trainer" / "model" / "1" / "x", 300),
         _put(trainer / "model" / "notes" / "x", 300),

@@ -130,12 +130,15 @@ def test_the_page_has_every_evaluation_and_loads_and_runs_nothing_else(
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"img", "b", "i", "iframe", "object", "embed", "link", "form"}
     loading = {"src", "srcset", "href", "action", "onerror", "onload"}
-    assert not [attrs for _, attrs in page.tags if loading & attrs.keys()]
+    loaded = {name: attrs[name] for _, attrs in page.tags for name in loading & attrs.keys()}
+    assert loaded == {"href": "index.html", "src": "plotly.min.js"}
+    assert (path.parent / "plotly.min.js").is_file()
+    assert f'href="{PAGE}"' in (path.parent / "index.html").read_text()
     [policy] = [attrs["content"] for _, attrs in page.tags if "http-equiv" in attrs]
     assert policy is not None and policy.startswith("default-src 'none'; ")
     assert "<script>alert" not in text
     for metric in ("auc", "log_loss", "accuracy"):
-        assert f"<h2>{metric}</h2>" in text
+        assert f"<h3>{metric}</h3>" in text
 
 
 def test_the_next_command_does_what_a_decision_left_to_do(workspace: Workspace) -> None:

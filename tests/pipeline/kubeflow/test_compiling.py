@@ -143,7 +143,8 @@ def keys(*overrides):
 def test_a_changed_setting_changes_the_cache_key_of_the_steps_that_depend_on_it():
     before = keys()
     after = keys("training.learning_rate.initial=0.002")
-    assert {name for name in before if before[name] != after[name]} == {"Trainer", "RegistryPush"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"Trainer", "RegistryPush", "RunPage"}
     after = keys("features.columns.company.top_k=40")
     assert "Transform" in {name for name in before if before[name] != after[name]}
     assert after["ExampleGen"] == before["ExampleGen"]
