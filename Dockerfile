@@ -27,7 +27,7 @@ RUN pip install --no-cache-dir --require-hashes --requirement bootstrap-requirem
 COPY pyproject.toml uv.lock ./
 ARG VARIANT=cpu
 # Tables are adopted at a desk.
-RUN groups="--no-group dev --no-group adopt"; \
+RUN groups="--no-group dev --no-group adopt --no-group feature-store"; \
     if [ "$VARIANT" = gpu ]; then groups="$groups --group gpu"; fi; \
     UV_PYTHON_DOWNLOADS=never uv sync --locked $groups --compile-bytecode --no-cache
 

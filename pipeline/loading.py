@@ -359,8 +359,14 @@ def _all_settings(kind: Any, prefix: str) -> Iterator[str]:
 
 
 def data_folder(config: Config) -> Path:
-    """The folder of `data.path`, absolute; it need not exist. See `folder_of`."""
-    return folder_of("data.path", config.data.path, PROJECT / config.workspace)
+    """The folder of `data.path`, absolute; it need not exist. See `folder_of`.
+
+    A part may have another in its place, of the same files with more columns.
+    """
+    folder = folder_of("data.path", config.data.path, PROJECT / config.workspace)
+    for joined_data in parts.offers("joined_data"):
+        folder = joined_data(config, folder)
+    return folder
 
 
 def folder_of(setting: str, path: str, workspace: Path) -> Path:

@@ -23,6 +23,9 @@ A `part.py` is imported by every command, so it imports light modules only (type
 - `tuner(config, arguments)`: a component before the Trainer, whose output `best_hyperparameters`
   the Trainer gets, or None. `arguments(module)` is what a component is told that trains with that
   module's code.
+- `joined_data(config, folder) -> Path`: the folder to train from, by that of `data.path`.
+- `row_reader(config)`: what reads the rows of `predict` and of the server's V1 in place of
+  `components.inference.instances` (its `count` and `read`), or None.
 
 Beside it may lie a `part.mk` with its Make targets. Settings of a part in a shared configuration
 have a key with a question mark, `continued_evaluation?: {...}`: they are passed over where the part
@@ -54,6 +57,14 @@ def offers(name: str) -> list[Any]:
 def trainers() -> dict[str, str]:
     """The modules that train, by the strategies that parts add."""
     return {name: module for added in offers("TRAINERS") for name, module in added.items()}
+
+
+def row_reader(config: Any) -> Any:
+    """`components.inference.instances`, or what a part has in its place."""
+    from components.inference import instances
+
+    readers = (reader(config) for reader in offers("row_reader"))
+    return next((reader for reader in readers if reader), instances)
 
 
 def of_strategy(strategy: str) -> ModuleType | None:

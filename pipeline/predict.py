@@ -52,7 +52,7 @@ def detail_of(uncertainty: bool, distribution: bool, explain: bool) -> str:
 
 
 def _predict(config_name: str, overrides: list[str], version: str, text: str, detail: str) -> int:
-    from pipeline import loading
+    from pipeline import loading, parts
     from pipeline.telling import output_to
     from pipeline.workspace import Workspace
 
@@ -61,12 +61,12 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str, de
     workspace = Workspace(loading.PROJECT / config.workspace)
     with output_to():  # what TensorFlow has to say helps nobody here
         folder = str(workspace.registry / config.registry.model)
-        answer = _answer(folder, version, rows, detail)
+        answer = _answer(folder, version, parts.row_reader(config), rows, detail)
     print(answer)
     return 0
 
 
-def _answer(folder: str, version: str, rows: list[Any], detail: str) -> str:
+def _answer(folder: str, version: str, reader: Any, rows: list[Any], detail: str) -> str:
     from components.inference import instances
     from components.inference.columns import InvalidRows
     from components.inference.model import LoadedVersion, choose
@@ -74,7 +74,7 @@ def _answer(folder: str, version: str, rows: list[Any], detail: str) -> str:
     chosen = choose(folder, version)
     loaded = LoadedVersion(chosen)
     try:
-        columns, keys = instances.read(loaded.signature, {"instances": rows})
+        columns, keys = reader.read(loaded.signature, {"instances": rows})
         parts = loaded.split(detail, loaded.predict_with(detail, columns))
         reply = instances.reply(loaded.signature, keys, parts)
     except InvalidRows as error:

@@ -35,7 +35,7 @@ def serve(
 ) -> int:
     """Serve the champion over HTTP and gRPC (KServe's model server), and follow it."""
     from components.inference.prediction_log import PredictionLog
-    from pipeline import loading
+    from pipeline import loading, parts
     from pipeline.telling import output_to
     from pipeline.workspace import Workspace
 
@@ -45,9 +45,11 @@ def serve(
     with output_to():  # TensorFlow's words on starting
         from components.serving import run
 
+        reader = parts.row_reader(loaded)
     log = PredictionLog(workspace.predictions, model, loaded.prediction_log)
     try:
-        return run.run(str(workspace.registry / model), version, loaded.part("serving"), log)
+        folder = str(workspace.registry / model)
+        return run.run(folder, version, loaded.part("serving"), log, reader)
     finally:
         log.close()
 

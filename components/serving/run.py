@@ -13,10 +13,12 @@ import logging
 import shlex
 import signal
 import socket
+from typing import Any
 
 import uvicorn
 
 from components.errors import PipelineStop
+from components.inference import instances
 from components.inference.model import Chosen, LoadedVersion, choose
 from components.inference.prediction_log import PredictionLog
 from components.serving import endpoints, served
@@ -27,7 +29,9 @@ from components.serving.settings import GRACE_SECONDS, Serving
 _EXAMPLE = {"FLOAT": 1.5, "INT": 1, "BYTES": "text"}
 
 
-def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) -> int:
+def run(
+    folder: str, wanted: str, settings: Serving, log: PredictionLog | None, reader: Any = instances
+) -> int:
     """Serves until it is told to end; 0 comes back.
 
     Args:
@@ -35,6 +39,7 @@ def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) 
         wanted: The version or label for callers that name none.
         settings: Where to listen, and the bounds.
         log: Where predictions are logged.
+        reader: Of V1's rows; see `pipeline.parts.row_reader`.
 
     Raises:
         PipelineStop: If there is no such version, it cannot be loaded, or a port is taken.
@@ -47,7 +52,7 @@ def run(folder: str, wanted: str, settings: Serving, log: PredictionLog | None) 
 
     def load(number: int) -> ServedVersion:
         loaded = LoadedVersion(Chosen(folder, number))
-        return ServedVersion(chosen.name, loaded, settings, log)
+        return ServedVersion(chosen.name, loaded, settings, log, reader)
 
     _calm_collector()
     versions, first = Versions(folder, wanted, load), load(chosen.version)

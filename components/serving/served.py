@@ -38,11 +38,16 @@ class ServedVersion:
     """One version in memory. Where its label has classes, answers have their names."""
 
     def __init__(
-        self, name: str, loaded: LoadedVersion, settings: Serving, log: PredictionLog | None
+        self,
+        name: str,
+        loaded: LoadedVersion,
+        settings: Serving,
+        log: PredictionLog | None,
+        reader: Any = instances,
     ):
-        """Takes the model's name, the version, the bounds, and where predictions are logged."""
+        """Takes the model's name, the version, the bounds, the log, and what reads V1's rows."""
         self.name, self.version, self.signature = name, loaded.version, loaded.signature
-        self._loaded, self._settings, self._log = loaded, settings, log
+        self._loaded, self._settings, self._log, self._reader = loaded, settings, log, reader
         self._batchers = {
             detail: self._batcher(functools.partial(loaded.predict_with, detail))
             for detail in ("", *DETAILS)
@@ -75,7 +80,7 @@ class ServedVersion:
         """
         asked = body.get("signature_name") if isinstance(body, dict) else None
         detail = detail or (asked if isinstance(asked, str) and asked in DETAILS else "")
-        keys, parts = await self._predict(instances, body, detail)
+        keys, parts = await self._predict(self._reader, body, detail)
         return instances.reply(self.signature, keys, parts)
 
     async def infer(self, request: InferRequest) -> InferResponse:
@@ -102,7 +107,8 @@ class ServedVersion:
         with PREDICT_HIST_TIME.labels(self.name).time():
             try:
                 read = functools.partial(protocol.read, self.signature, request)
-                columns, keys = read() if rows < _IN_A_THREAD else await asyncio.to_thread(read)
+                is_quick = rows < _IN_A_THREAD and protocol in (instances, tensors)
+                columns, keys = read() if is_quick else await asyncio.to_thread(read)
                 values = await self._batchers[detail].predict(columns)
             except InvalidRows as error:
                 raise HTTPException(400, str(error)) from None
