@@ -6,12 +6,15 @@ of the other half (scikit-learn's TargetEncoder). A number is also tried as a st
 
 import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import TargetEncoder
@@ -47,6 +50,32 @@ class Target:
     why: str
     rare: str
     """The classes of which a model sees hardly anything, with their rows; or nothing."""
+    separator: str = ""
+    """Multilabel: between the classes of a row."""
+
+
+def label_set(texts: pa.ChunkedArray, wanted: ProblemType | None) -> Target | None:
+    """The problem of a label that lists classes, as in 'a|b' or 'b;c;a'; None if it does not.
+
+    The same few parts have to stand in many texts.
+    """
+    if wanted not in (None, "multilabel") or not pa.types.is_string(texts.type):
+        return None
+    for separator in ("|", ";", ","):
+        parts = pc.list_flatten(pc.split_pattern(texts, separator))
+        rows = Counter(part.strip() for part in parts.to_pylist())
+        rows.pop("", None)
+        several = pc.mean(pc.match_substring(texts, separator).cast(pa.float64())).as_py()
+        if several > 0.05 and 2 <= len(rows) <= 100 and len(rows) < len(texts.unique()):
+            rare = [f"{name} ({count})" for name, count in rows.items() if count < 10]
+            why = f"texts that list some of {len(rows)} classes, between '{separator}'"
+            return Target("multilabel", tuple(sorted(rows)), why, ", ".join(rare[:5]), separator)
+    if wanted:
+        raise PipelineStop(
+            "--problem multilabel: the label has to list classes, at most 100 different ones, with "
+            "'|', ';' or ',' between them, as in 'red|green'."
+        )
+    return None
 
 
 def target(label: Column, wanted: ProblemType | None) -> Target:
@@ -205,6 +234,8 @@ def thresholds(
     judged by their probabilities too (log loss), in proportion to what the label leaves open.
     """
     shares = np.array([n for _, n in label.frequent]) / max(1, label.present)
+    if problem == "multilabel":
+        return [_limits("auc", 0.01), _limits("log_loss", 0.01)]
     evenness = 4 * shares[0] * shares[-1] if problem == "binary" else 1.0
     margin = max(0.002, 0.3 / math.sqrt(max(1.0, test_rows * evenness)))
     if problem == "regression":

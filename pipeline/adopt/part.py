@@ -7,7 +7,7 @@ import typer
 
 from pipeline.command_line import command
 
-ProblemType = Literal["binary", "multiclass", "regression"]
+ProblemType = Literal["binary", "multiclass", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)

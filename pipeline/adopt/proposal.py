@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -23,6 +23,8 @@ Reasons = dict[tuple[str, ...], str]
 
 FEW_ROWS = 1_000
 _MOST_BINS = 48
+_RARE = 0.1
+"""A class of two with a smaller share is rare."""
 _ONE_HOT = 32
 """Categories with more values are embedded."""
 _THING = "(user|customer|client|member|household|patient|subject|item|product|movie|order|store)"
@@ -82,7 +84,8 @@ def propose(name: str, table: pa.Table, request: Request) -> Proposal:
     odd = [remark for column in columns.values() for remark in remarks(column, request)]
     label = columns.pop(request.label)
     try:
-        target = judging.target(label, request.problem)
+        target = judging.label_set(table[request.label], request.problem)
+        target = target or judging.target(label, request.problem)
     except PipelineStop as stop:
         raise PipelineStop("\n  ".join([str(stop), *remarks(label, request)])) from stop
     decisions = _decisions(table, columns, target, request)
@@ -116,7 +119,11 @@ def _decisions(
     outputs = len(target.classes or ()) if target.problem == "multiclass" else 1
     rows = sample(table, min(50_000, 20_000_000 // (outputs * len(columns)))).to_pandas()
     label = rows.pop(request.label)
-    if target.classes:
+    if target.problem == "multilabel":  # judged by the class that is the most even
+        listed = {name: label.str.contains(name, regex=False) for name in target.classes or ()}
+        label = min(listed.values(), key=lambda has: abs(has.mean() - 0.5)).astype(int)
+        target = replace(target, problem="binary")
+    elif target.classes:
         label = label.map({value: index for index, value in enumerate(target.classes)})
     out = {name: found for name, c in columns.items() if (found := exclusion(c, request))}
     rows = rows[[name for name in columns if name not in out]]
@@ -153,7 +160,7 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
         f"different in {c.distinct / max(1, c.present):.0%} of the rows",
     )
     is_time, is_named = c.name == request.time, bool(_ID.search(_words(c.name)))
-    is_prose = is_text and (c.words > 4 or c.characters > 60)
+    is_prose = _is_prose(c)
     counts = c.distinct == c.present and (c.rises or c.high - c.low < 1.5 * c.rows)
     asked = (
         ("choice", "left out with --exclude", c.name in request.exclude),
@@ -176,12 +183,17 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
         ("id", f"names blocks of {c.block:.1f} rows", is_block(c)),
         (
             "text",
-            f"{c.words:.0f} words, {c.characters:.0f} characters",
-            is_prose and c.distinct > _ONE_HOT,
+            f"{c.words:.0f} words, {c.characters:.0f} characters, and too few rows to learn them",
+            is_prose and c.distinct > _ONE_HOT and 0.7 * c.rows < FEW_ROWS,
         ),
     )
     rules = asked if c.name in request.keep else asked + empty + (() if c.dates else seen)
     return next(((reason, why) for reason, why, holds in rules if holds), None)
+
+
+def _is_prose(c: Column) -> bool:
+    """Whether a column holds sentences."""
+    return c.kind == "BYTES" and not c.dates and (c.words > 4 or c.characters > 60)
 
 
 def _parts(c: Column, request: Request) -> list[str]:
@@ -221,6 +233,10 @@ def use(c: Column, score: "pd.Series[float]", request: Request) -> Decision:
         base: Settings = {"column": c.name, "kind": "date", "format": c.dates, "missing": "own"}
         why = f"{', '.join(parts)}: what recurs; a date itself only grows"
         return Decision(c, why, None, tuple((base | {"part": p}, why) for p in parts))
+    if _is_prose(c) and c.distinct > _ONE_HOT and c.name not in request.keep:
+        words = {"kind": "text", "tokens": int(min(100, max(8, 2 * c.words))), "top_k": 1_000}
+        why = f"{c.words:.0f} words on average, each with an embedding"
+        return Decision(c, why, None, ((words | {"embed": 8}, why),), score.by_bins)
     if c.kind == "BYTES" or _is_code(c):
         return _category(c, request, score.by_bins)
     if 0.7 * c.rows >= FEW_ROWS:  # its own input where it is missing; any shape between its edges
@@ -364,7 +380,18 @@ def settings(p: Proposal, schema_file: str, data: Settings) -> tuple[Settings, R
     excluded = {
         d.column.name: d.excluded for d in p.decisions if d.excluded and d.column.name != p.key
     }
-    classes = {} if p.target.classes in (None, (0, 1)) else {"classes": [*(p.target.classes or ())]}
+    classes: Settings = (
+        {} if p.target.classes in (None, (0, 1)) else {"classes": [*(p.target.classes or ())]}
+    )
+    if p.target.separator not in ("", "|"):
+        classes["separator"] = p.target.separator
+    share = p.label.frequent[-1][1] / p.label.present if p.target.problem == "binary" else 1.0
+    if share < _RARE:
+        training["rebalance"] = {"initial_bias": True}
+        reasons["training", "rebalance"] = (
+            f"{share:.1%} are of the rare class: start there; {{keep: [0.2, 1.0]}} reads a fifth of "
+            "the other rows (Rebalancing)"
+        )
     features = {
         "problem": p.target.problem,
         "label": {"column": p.label.name, **classes},

@@ -34,7 +34,7 @@ _FINDINGS = {
     "constant": ("Constants", "nothing to learn from it"),
     "duplicate": ("Duplicates", "--keep this one, --exclude the other"),
     "sparse": ("Nearly empty", "--keep"),
-    "text": ("Free text", "--keep hashes each whole text; better make features of it before"),
+    "text": ("Free text", "--keep hashes each whole text; with more rows its words are learned"),
     "categories": ("Too many categories", "--keep hashes them; better group them before"),
     "choice": ("Left out", "leave --exclude out"),
 }
@@ -116,7 +116,8 @@ def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -
 
     schema = schema_inference.fitting_schema(rows)
     for feature in schema.feature:  # other days than those of today are no anomaly
-        if any(d.column.dates and d.column.name == feature.name for d in p.decisions):
+        is_date = any(d.column.dates and d.column.name == feature.name for d in p.decisions)
+        if is_date or (p.target.separator and feature.name == p.label.name):
             feature.ClearField("domain")
     fitting = text_format.MessageToString(schema)
     write(
