@@ -183,8 +183,8 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
         ("id", f"names blocks of {c.block:.1f} rows", is_block(c)),
         (
             "text",
-            f"{c.words:.0f} words, {c.characters:.0f} characters, and too few rows to learn them",
-            is_prose and c.distinct > _ONE_HOT and 0.7 * c.rows < FEW_ROWS,
+            f"{c.words:.0f} words, {c.characters:.0f} characters",
+            is_prose and c.distinct > _ONE_HOT and not _has_words(c),
         ),
     )
     rules = asked if c.name in request.keep else asked + empty + (() if c.dates else seen)
@@ -194,6 +194,11 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
 def _is_prose(c: Column) -> bool:
     """Whether a column holds sentences."""
     return c.kind == "BYTES" and not c.dates and (c.words > 4 or c.characters > 60)
+
+
+def _has_words(c: Column) -> bool:
+    """Whether it has words, and enough rows to learn them."""
+    return _is_prose(c) and c.words > 4 and 0.7 * c.rows >= FEW_ROWS
 
 
 def _parts(c: Column, request: Request) -> list[str]:
@@ -233,7 +238,7 @@ def use(c: Column, score: "pd.Series[float]", request: Request) -> Decision:
         base: Settings = {"column": c.name, "kind": "date", "format": c.dates, "missing": "own"}
         why = f"{', '.join(parts)}: what recurs; a date itself only grows"
         return Decision(c, why, None, tuple((base | {"part": p}, why) for p in parts))
-    if _is_prose(c) and c.distinct > _ONE_HOT and c.name not in request.keep:
+    if _has_words(c) and c.distinct > _ONE_HOT and c.name not in request.keep:
         words = {"kind": "text", "tokens": int(min(100, max(8, 2 * c.words))), "top_k": 1_000}
         why = f"{c.words:.0f} words on average, each with an embedding"
         return Decision(c, why, None, ((words | {"embed": 8}, why),), score.by_bins)

@@ -124,6 +124,12 @@ def test_of_enough_rows_a_number_becomes_its_position_among_quantiles():
     assert settings == expected
 
 
+def test_of_enough_rows_the_words_of_sentences_are_learned():
+    ((settings, why),) = decision("review", [f"{WORDS} {n}" for n in range(2_000)]).features
+    assert (settings["kind"], settings["tokens"]) == ("text", 26)
+    assert "words on average" in why
+
+
 def test_categories_are_taken_in_when_a_person_wants_them():
     column = profiled("town", [f"town {n // 2}" for n in range(N)])
     request = Request("", "", keep=("town",), tidy=("town",))

@@ -50,6 +50,22 @@ def test_problem_and_classes_follow_from_the_label(values, expected, classes):
     assert target.why
 
 
+@pytest.mark.parametrize(
+    ("values", "separator", "classes"),
+    [
+        (["a|b", "b", "a", "|", "c|a|b"] * 10, "|", ("a", "b", "c")),
+        (["a; b", "b", "a; c", "c"] * 10, ";", ("a", "b", "c")),
+        (["a", "b", "c"] * 10, None, None),
+        ([f"word {n}, word {n + 1}" for n in range(300)], None, None),
+        ([0, 1] * 10, None, None),
+    ],
+)
+def test_a_label_that_lists_classes_is_one_of_several_labels(values, separator, classes):
+    target = judging.label_set(pa.chunked_array([values]), None)
+    found = (target.problem, target.separator, target.classes) if target else (None, None, None)
+    assert found == ("multilabel" if classes else None, separator, classes)
+
+
 def test_a_person_overrules_what_integers_mean_and_is_told_how():
     grades, ranks = label([3, 4, 5, 6] * 20), label([1, 2, 3] * 20)
     assert judging.target(grades, "multiclass").classes == (3, 4, 5, 6)
