@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,28 @@ def settings() -> dict[str, Any]:
     from components.serving.settings import Serving
 
     return {"serving": (Serving, Serving())}
+
+
+def problems(config: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields what does not fit the query."""
+    if config.part("serving").recent is not None and config.data.sql is None:
+        yield ("serving", "recent"), "is for the query of data.sql, and there is none"
+
+
+def row_reader(config: Any) -> Any:
+    """What puts requests through the query of `data.sql`; None if they come as the model reads."""
+    recent = config.part("serving").recent
+    if recent is None:
+        return None
+    from components.registry.signature import column_types
+    from components.serving.recent import RecentRows
+    from pipeline.graph import query_of
+    from pipeline.loading import PROJECT
+    from pipeline.schema import read_schema
+
+    types: Any = column_types(read_schema(PROJECT / config.schema_file))
+    query = query_of(config)
+    return RecentRows(query, types, recent.key, recent.rows) if query else None
 
 
 def register(app: typer.Typer) -> None:

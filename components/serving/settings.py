@@ -12,6 +12,16 @@ GRACE_SECONDS = 20
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+class Recent(Strict):
+    """Rows that came lately, over which the query of `data.sql` is run (Windowed Inference)."""
+
+    key: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Columns by which a row is known, such as the thing and the time; the query "
+        "has to give them too."
+    )
+    rows: PositiveInt = Field(1_000, description="So many are kept, in memory.")
+
+
 class Serving(Strict):
     """Where the server listens, how often it looks at the labels, and its bounds."""
 
@@ -37,4 +47,7 @@ class Serving(Strict):
     )
     max_waiting_rows: PositiveInt = Field(
         10_000, description="Requests that would make more rows wait are refused with 503."
+    )
+    recent: Recent | None = Field(
+        None, description="V1's rows, and those of predict, are put through the query of data.sql."
     )
