@@ -394,8 +394,8 @@ def settings(p: Proposal, schema_file: str, data: Settings) -> tuple[Settings, R
     if share < _RARE:
         training["rebalance"] = {"initial_bias": True}
         reasons["training", "rebalance"] = (
-            f"{share:.1%} are of the rare class: start there; {{keep: [0.2, 1.0]}} reads a fifth of "
-            "the other rows (Rebalancing)"
+            f"{share:.1%} are of the rare class: start there; {{keep: [0.2, 1.0]}} reads a fifth "
+            "of the other rows (Rebalancing)"
         )
     features = {
         "problem": p.target.problem,
