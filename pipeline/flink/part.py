@@ -63,9 +63,9 @@ RUNNERS = {RUNNER: _flags}
 
 def problems(config: "Config") -> Iterator[tuple[tuple[str, ...], str]]:
     """Yields settings of Beam that mean nothing on Flink, and what is missing there."""
-    own = {("beam", "components", name): each for name, each in config.beam.components.items()}
-    chosen: dict[tuple[str, ...], Any] = {("beam",): config.beam, **own}
-    for path, options in chosen.items():
+    chosen: list[tuple[tuple[str, ...], Any]] = [(("beam",), config.beam)]
+    chosen += [(("beam", "components", name), own) for name, own in config.beam.components.items()]
+    for path, options in chosen:
         if options.runner != RUNNER:
             continue
         if options.mode != "in_memory":

@@ -69,8 +69,8 @@ class FlinkRunner(flink_runner.FlinkRunner):
         except (grpc.RpcError, OSError) as error:
             why = error.code().name if isinstance(error, grpc.Call) else error
             raise PipelineStop(
-                f"The job server at {portable.job_endpoint}, or Flink at {address}, does not answer "
-                f"any more ({why}). See their logs, and in Flink whether the job still runs."
+                f"The job server at {portable.job_endpoint}, or Flink at {address}, answers no "
+                f"more ({why}). See their logs, and in Flink whether the job still runs."
             ) from error
         return result
 

@@ -33,15 +33,15 @@ def main() -> None:
     os.environ |= {
         "WORKER_ID": given.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
-        "LOGGING_API_SERVICE_DESCRIPTOR": _descriptor(given.logging_endpoint, info.logging_endpoint),
-        "CONTROL_API_SERVICE_DESCRIPTOR": _descriptor(given.control_endpoint, info.control_endpoint),
+        "LOGGING_API_SERVICE_DESCRIPTOR": _url(given.logging_endpoint, info.logging_endpoint),
+        "CONTROL_API_SERVICE_DESCRIPTOR": _url(given.control_endpoint, info.control_endpoint),
         "SEMI_PERSISTENT_DIRECTORY": tempfile.mkdtemp(prefix="beam-"),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
     }
     sdk_worker_main.main([])
 
 
-def _descriptor(given: str, own: Any) -> str:
+def _url(given: str, own: Any) -> str:
     chosen = own if own.url else endpoints_pb2.ApiServiceDescriptor(url=given)
     return str(text_format.MessageToString(chosen))
 
