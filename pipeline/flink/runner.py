@@ -149,6 +149,8 @@ def _wait(result: Any, job: FlinkJob) -> None:
             time.sleep(0.5)
         _raise_stop(job.failures())
         result.wait_until_finish()
+    except RuntimeError:  # the job's own end
+        raise
     except BaseException:
         with contextlib.suppress(OSError):
             job.end()
