@@ -28,7 +28,7 @@ from apache_beam.runners.runner import PipelineState
 from components.errors import PipelineStop
 
 PROGRESS = logging.getLogger("progress")
-_ANSWER, _END = 8.0, 60.0
+_ANSWER, _END = 4.0, 60.0
 _DAYS = 30 * 24 * 3600
 _ENDED = {"FINISHED", "FAILED", "CANCELED"}
 _STOP = re.compile(r"\.PipelineStop: ((?:(?!\.PipelineStop: ).)*?) \[while running '", re.DOTALL)
@@ -108,10 +108,10 @@ class FlinkJob:
         return next((job for job in jobs if job["name"] == self._name), None)
 
 
-def ask(url: str, method: str = "GET") -> Any:
+def ask(url: str, method: str = "GET", timeout: float = 60.0) -> Any:
     """Flink's answer; raises an OSError if there is none."""
     request = urllib.request.Request(url, method=method)
-    with urllib.request.urlopen(request, timeout=_ANSWER) as reply:
+    with urllib.request.urlopen(request, timeout=timeout) as reply:
         return json.loads(reply.read() or "{}")
 
 
@@ -121,7 +121,7 @@ def _check(endpoint: str, address: str) -> None:
             grpc.channel_ready_future(channel).result(timeout=_ANSWER)
 
     def flink() -> None:
-        ask(f"{address}/overview")
+        ask(f"{address}/overview", timeout=_ANSWER)
 
     checks: list[tuple[str, Callable[[], None]]] = [
         (f"Flink answers at {address}, as --flink_master in beam.options says", flink),
