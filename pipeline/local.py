@@ -137,6 +137,9 @@ def _run_node(
             return
         outcome = _outcome(store, info.execution_id)
         run.outputs[name] = _output_folders(store, info.execution_id)
+        for folder in run.outputs[name].values():
+            for left in [*Path(folder).rglob("beam-temp-*")]:  # by workers that were lost
+                shutil.rmtree(left)
     except Exception as error:
         if isinstance(error, NothingToDo):
             outcome = "skipped"
