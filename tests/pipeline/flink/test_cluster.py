@@ -149,8 +149,13 @@ def test_the_weights_are_the_same_to_the_bit(places: tuple[Place, Place]) -> Non
     assert len(same(places, weights)) > 10
 
 
-@pytest.mark.parametrize("pipeline", ["taxi-automated", "taxi-automated-continued-evaluation"])
-def test_metrics_are_the_same_to_1e_9(places: tuple[Place, Place], pipeline: str) -> None:
+@pytest.mark.parametrize(
+    ("pipeline", "margin"),
+    # A prediction is float32, whose last bit depends on how many rows it shares a batch with: the
+    # log_loss of a slice of 100 rows shows that.
+    [("taxi-automated", 1e-9), ("taxi-automated-continued-evaluation", 1e-8)],
+)
+def test_metrics_are_the_same(places: tuple[Place, Place], pipeline: str, margin: float) -> None:
     def metrics(place: Place) -> Any:
         return json.loads(
             (place.output("Evaluator", "evaluation", pipeline) / "metrics.json").read_text()
@@ -159,7 +164,7 @@ def test_metrics_are_the_same_to_1e_9(places: tuple[Place, Place], pipeline: str
     here, there = (dict(numbers(metrics(place))) for place in places)
     assert here.keys() == there.keys()
     assert len(here) > 100
-    assert here == pytest.approx(there, rel=0, abs=1e-9)
+    assert here == pytest.approx(there, rel=0, abs=margin)
 
 
 def numbers(value: Any, at: str = "") -> Iterator[tuple[str, float]]:
