@@ -293,12 +293,12 @@ class BeamOptions(Strict):
     runner: str = Field(
         "FnApiRunner",
         description="Beam's runner inside this process. (DirectRunner would first try to download "
-        "another one, Prism.)",
+        "another one, Prism.) FlinkRunner: see docs/scale.md.",
     )
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
         "in_memory", description="Of the FnApiRunner."
     )
-    workers: PositiveInt = Field(1, description="Of the FnApiRunner.")
+    workers: PositiveInt = Field(1, description="Of the FnApiRunner, or parallel parts on Flink.")
     options: list[str] = Field(default_factory=list, description="More flags, as Beam spells them.")
 
 
@@ -312,6 +312,8 @@ class Beam(BeamOptions):
     def flags(self, component: str) -> list[str]:
         """Beam's flags for a component, the runner and its mode always among them."""
         chosen = self.components.get(component, self)
+        if chosen.runner in parts.runners():
+            return parts.runners()[chosen.runner](chosen)
         flags = [f"--runner={chosen.runner}"]
         if chosen.runner == "FnApiRunner":
             flags += [

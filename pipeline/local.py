@@ -20,6 +20,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
+from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
 
 from components.errors import NothingToDo
 from components.ingest import batches
@@ -136,6 +137,9 @@ def _run_node(
             return
         outcome = _outcome(store, info.execution_id)
         run.outputs[name] = _output_folders(store, info.execution_id)
+        for folder in run.outputs[name].values():
+            for left in [*Path(folder).rglob("beam-temp-*")]:  # by workers that were lost
+                shutil.rmtree(left)
     except Exception as error:
         if isinstance(error, NothingToDo):
             outcome = "skipped"
@@ -153,7 +157,7 @@ def _launcher(
 ) -> launcher.Launcher:
     deployment = runner_utils.extract_local_deployment_config(ir)
     name = node.node_info.id
-    return launcher.Launcher(
+    made = launcher.Launcher(
         pipeline_node=node,
         mlmd_connection=metadata.Metadata(connection),
         pipeline_info=ir.pipeline_info,
@@ -161,6 +165,12 @@ def _launcher(
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
     )
+    if isinstance(made._executor_spec, BeamExecutableSpec):
+        # The operator has it. What is left goes into the cache's key: where it runs does not.
+        made._executor_spec = BeamExecutableSpec(
+            python_executor_spec=made._executor_spec.python_executor_spec
+        )
+    return made
 
 
 def _outcome(store: MetadataStore, execution_id: int) -> Outcome:

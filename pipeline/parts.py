@@ -20,6 +20,8 @@ A `part.py` is imported by every command, so it imports light modules only (type
 - `take_part(folder, run, show) -> int`: called in place of `run()` where its strategy is chosen, in
   each process of a cluster. It calls `run()` where this process runs the pipeline; the exit code
   comes back. All processes of the cluster see `folder`; `show(line)` speaks to the person.
+- `RUNNERS`: values that it adds to `beam.runner`, each with a function from the settings, a
+  `pipeline.config.BeamOptions`, to Beam's flags.
 - `tuner(config, arguments)`: a component before the Trainer, whose output `best_hyperparameters`
   the Trainer gets, or None. `arguments(module)` is what a component is told that trains with that
   module's code.
@@ -34,6 +36,7 @@ is not there.
 
 import functools
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,6 +68,11 @@ def row_reader(config: Any) -> Any:
 
     readers = (reader(config) for reader in offers("row_reader"))
     return next((reader for reader in readers if reader), instances)
+
+
+def runners() -> dict[str, Callable[[Any], list[str]]]:
+    """What makes Beam's flags, by the runners that parts add."""
+    return {name: flags for added in offers("RUNNERS") for name, flags in added.items()}
 
 
 def of_strategy(strategy: str) -> ModuleType | None:

@@ -190,6 +190,8 @@ def publish(shards: Iterable[Shard], prefix: str) -> None:
     for number, shard in enumerate(ordered):
         final = f"{prefix}-{number:05d}-of-{len(ordered):05d}.gz"
         fileio.rename(shard.path, final, overwrite=True)
+    for left in fileio.glob(f"{prefix}*.tmp"):  # by bundles that were tried again
+        fileio.remove(left)
 
 
 def as_lists(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -109,6 +109,11 @@ def test_a_lost_output_is_made_again(project: Project) -> None:
 
 
 @pytest.mark.prove
+def test_another_way_to_run_beam_computes_nothing(project: Project) -> None:
+    result = project.run("--set", "beam.mode=multi_threading", "--set", "beam.workers=2")
+    assert result.computed() == ["RegistryPush"], result.output
+
+
 def test_changed_data_computes_everything(project: Project) -> None:
     small.write_csv(project.folder / "data" / "rows.csv", small.rows(1600, seed=1))
     assert project.run().computed() == [name for name in ALL if name != "CuratedSchema"]
