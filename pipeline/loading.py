@@ -344,7 +344,8 @@ def _setting_like(model: type[BaseModel], path: Path_) -> str:
         return " for this kind"
     if hint := did_you_mean(path[-1], beside):
         return hint
-    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in _all_settings(model, "")}
+    known = sorted(_all_settings(model, ""), key=lambda dotted: -dotted.count("."))
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted in known}  # the outermost of a name
     close = difflib.get_close_matches(path[-1], elsewhere, n=1, cutoff=0.8)
     if close:
         return f"; did you mean '{elsewhere[close[0]]}'?"
