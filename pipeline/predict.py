@@ -31,11 +31,21 @@ def predict(
     uncertainty: Uncertainty = False,
     distribution: Distribution = False,
     explain: Explain = False,
+    two_phase: Annotated[
+        bool,
+        typer.Option(
+            "--two-phase", help="The small model answers what it is sure of, and says so."
+        ),
+    ] = False,
 ) -> int:
     """Predict rows in this process, as the server would."""
-    return _predict(
-        config, set_ or [], version, rows, detail_of(uncertainty, distribution, explain)
-    )
+    detail = detail_of(uncertainty, distribution, explain)
+    if two_phase and detail:
+        raise PipelineStop("--two-phase: the small model gives predictions alone.")
+    return _predict(config, set_ or [], version, rows, _TWO_PHASE if two_phase else detail)
+
+
+_TWO_PHASE = "two_phase"
 
 
 def detail_of(uncertainty: bool, distribution: bool, explain: bool) -> str:
@@ -69,13 +79,17 @@ def _predict(config_name: str, overrides: list[str], version: str, text: str, de
 def _answer(folder: str, version: str, reader: Any, rows: list[Any], detail: str) -> str:
     from components.inference import instances
     from components.inference.columns import InvalidRows
+    from components.inference.first_phase import FirstPhase
     from components.inference.model import LoadedVersion, choose
 
     chosen = choose(folder, version)
     loaded = LoadedVersion(chosen)
     try:
         columns, keys = reader.read(loaded.signature, {"instances": rows})
-        parts = loaded.split(detail, loaded.predict_with(detail, columns))
+        if detail == _TWO_PHASE:
+            parts = FirstPhase(chosen).predict(loaded, columns)
+        else:
+            parts = loaded.split(detail, loaded.predict_with(detail, columns))
         reply = instances.reply(loaded.signature, keys, parts)
     except InvalidRows as error:
         raise PipelineStop(f"Version {loaded.version} of '{chosen.name}': {error}.") from error

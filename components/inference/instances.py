@@ -106,8 +106,8 @@ def reply(
 
 
 def _named(part: str, values: np.ndarray, signature: Signature) -> Any:
-    """Attributions by column, quantiles by level, the baseline as a number; else as they are."""
-    if part == "baseline":
+    """Attributions by column, quantiles by level, one value as a number; else as they are."""
+    if part in ("baseline", "phase"):
         return values[:, 0]
     if part == "attributions":
         names = sorted(signature["inputs"])

@@ -19,6 +19,7 @@ import tensorflow_transform as tft
 
 from components.features.model_inputs import model_inputs
 from components.features.table import Bucketized, FeatureTable, Numeric
+from components.inference.first_phase import FACTS, FOLDER, MODEL
 from components.trainer.core import data
 from components.trainer.core.heads import head_of
 from components.trainer.core.job import Job
@@ -26,9 +27,6 @@ from components.trainer.core.loop import Training
 
 _MOST, _BISECTIONS = 1e15, 120
 """Numbers beyond are not told apart; so many halvings leave nothing between two float32."""
-
-FOLDER, MODEL, FACTS = "assets.extra", "first_phase.tflite", "first_phase.json"
-"""Beside the SavedModel's own files, where TF Serving allows others."""
 
 
 def add_first_phase(

@@ -59,7 +59,11 @@ def test_all_slices_are_computed_once() -> None:
     ("limits", "problem", "sentence"),
     [
         ({"metric": "auc", "at_least": 0.5}, "regression", "not one of regression: rmse, mae"),
-        ({"metric": "auc"}, "binary", "set at_least, at_most, over_champion, over_heuristic or gap"),
+        (
+            {"metric": "auc"},
+            "binary",
+            "set at_least, at_most, over_champion, over_heuristic or gap",
+        ),
         ({"metric": "auc", "at_least": 0.9, "at_most": 0.1}, "binary", "0.9 is above at_most 0.1"),
         ({"metric": "calibration", "over_champion": 0}, "binary", "has no better direction"),
         ({"metric": "auc", "at_least": 0.5, "slices": []}, "binary", "slices is empty"),
