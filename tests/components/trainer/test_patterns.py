@@ -27,8 +27,9 @@ def answers(made: Training, rows: Rows) -> np.ndarray:
 def test_a_distribution_covers_as_much_as_its_quantiles_say() -> None:
     chance = np.random.default_rng(0)
     rows = small.columns(4_000, "regression")
-    spread = 20 * np.abs(rows.numbers[:, 1])  # `y` says how sure one can be
-    labels = 1000 + 50 * rows.numbers[:, 0] + spread * chance.normal(size=4_000)
+    spread = 20 * np.abs(rows.numbers[:, 1].numpy())  # `y` says how sure one can be
+    x = rows.numbers[:, 0].numpy()
+    labels = 1000 + 50 * x + spread * chance.normal(size=4_000)
     rows = rows._replace(labels=tf.constant(labels, tf.float32))
     made = trained(rows, small.inputs("regression"), PLAIN | {"buckets": 30}, epochs=15)
     assert isinstance(made.head, Distribution)
