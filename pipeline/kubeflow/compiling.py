@@ -227,6 +227,11 @@ def _package(
 ) -> Package:
     """The package of a graph, a module; components `uncached` always run."""
     workspace = Workspace(Path(target.workspace.path), is_here=False)
+    if config.data.path.startswith("python:"):
+        raise PipelineStop(
+            f"data.path is '{config.data.path}', which fills a folder of this machine. Put the "
+            "files where the cluster finds them, and name that place."
+        )
     made = importlib.import_module(graph).create_pipeline(config, workspace, **more)
     components = {component.id: component for component in made.components}  # in their order
     commits = [each.exec_properties.get("git_commit") for each in components.values()]
