@@ -460,6 +460,19 @@ def _fairness(run: Run, without: Run) -> tuple[bool, str]:
     return refused and not (run is not without and passed), words
 
 
+def _feature_store(run: Run, without: Run) -> tuple[bool, str]:
+    _ = run.done
+    told = run.command("predict", '{"storm": "Ian 2022"}', "--version", "1")
+    if told.returncode:
+        return False, told.stderr[-200:]
+    [answer] = json.loads(told.stdout)["predictions"]
+    rule = run.results["metrics"]["heuristic"]["overall"]["rmse"]
+    words = (
+        f"RMSE {run.metric('rmse'):.4g}, of the rule {rule:.4g}; asked for a storm's name alone, "
+    )
+    return True, words + f"it answers {answer[0]:.1f} knots"
+
+
 def _windowed(run: Run, without: Run) -> tuple[bool, str]:
     return better("rmse", lower=True)(run, without)
 
@@ -509,6 +522,7 @@ EFFECTS: dict[int, Effect] = {
         ("features.columns.recent_wind=null", "features.exclude.recent_wind=choice"),
     ),
     25: Effect(_workflow),
+    26: Effect(_feature_store),
     27: Effect(_versioning),
     28: Effect(_heuristic, ("evaluation.thresholds=[{metric: auc, at_least: 0.3}]",)),
     29: Effect(_explain, ("model.explain=false",)),
