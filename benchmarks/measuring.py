@@ -101,6 +101,7 @@ def bench(name: str) -> Iterator[Bench]:
             made.tell("\ntarget", "value", "limit", "met", rows=rows)
         known = {"processors": processors, "load": load, "targets": made.targets}
         path = workspace.reports / f"benchmark-{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known | made.figures, indent=1, default=str))
         console.print(f"\nAll figures: {shown(path)}")
 

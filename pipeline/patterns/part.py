@@ -32,7 +32,7 @@ def patterns(
         return _prove(only or [*effects.files()])
     for path in effects.files().values():
         title = path.read_text("utf-8").splitlines()[0].removeprefix("# ").partition(":")[0]
-        console.print(f"{title:<28} make run-local CONFIG=patterns/{path.stem}")
+        console.print(f"{title:<31} make run-local CONFIG=patterns/{path.stem}")
     return 0
 
 
