@@ -329,7 +329,9 @@ def _by_span(
     results: list[Result], settings: IngestSettings, inputs: Inputs
 ) -> dict[str, dict[str, int]]:
     """The rows of each split by span."""
-    span_of = {f: span for span, files in zip(inputs.spans, inputs.by_span) for f in files}
+    span_of = {
+        f: span for span, files in zip(inputs.spans, inputs.by_span, strict=True) for f in files
+    }
     files_of = {number: files for number, files, _ in _items(settings, inputs)}
     counts = {str(span): dict.fromkeys(settings.splits, 0) for span in inputs.spans}
     for result in results:

@@ -1,7 +1,7 @@
 """Charts that need no script: `macros.html.j2` draws them, `style.css` has colours and shapes.
 
-All places are shares of a chart's width and height, in percent: it becomes as wide as there is room,
-and its texts and marks keep their size.
+All places are shares of a chart's width and height, in percent: it becomes as wide as there is
+room, and its texts and marks keep their size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,12 +109,9 @@ def chart(
 ) -> Chart:
     """A chart; an axis that is given by its title has a scale on which all is seen."""
     sideways = isinstance(y, Axis)
-    seen = [[*line.low, *line.high] for line in lines]
-    axes = []
-    for given, own, values in (
-        (x, sideways, [line.x for line in lines]),
-        (y, not sideways, [line.y for line in lines]),
-    ):
-        every = [v for part in [*values, *(seen if own else [])] for v in part]
-        axes.append(given if isinstance(given, Axis) else scale(given, every))
-    return Chart(lines, axes[0], axes[1], marks, sideways)
+    ends = [end for line in lines for end in (*line.low, *line.high)]
+    across = [value for line in lines for value in line.x] + (ends if sideways else [])
+    up = [value for line in lines for value in line.y] + ([] if sideways else ends)
+    x_axis = x if isinstance(x, Axis) else scale(x, across)
+    y_axis = y if isinstance(y, Axis) else scale(y, up)
+    return Chart(lines, x_axis, y_axis, marks, sideways)

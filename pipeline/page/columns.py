@@ -90,7 +90,11 @@ def _texts(every: Sequence[Column | None]) -> Any:
     Texts and pictures, of which most rows have one of their own, are counted only.
     """
     if every[0] and (own := every[0][0].string_stats).unique > _known(every[0]) / 2:
-        return [], [[]] * len(every), f"{own.unique:,} texts, {own.avg_length:,.0f} bytes on average"
+        return (
+            [],
+            [[]] * len(every),
+            f"{own.unique:,} different ones, {own.avg_length:,.0f} bytes on average",
+        )
     counts = [
         {b.label: b.sample_count for b in one[0].string_stats.rank_histogram.buckets} if one else {}
         for one in every

@@ -64,6 +64,7 @@ def gather(facts: Facts) -> dict[str, Any]:
     training = facts.read("Trainer", "model", TRAINING_FILE)
     push = facts.read("RegistryPush", "pushed", PUSH_FILE) or {"version": None}
     evaluated = _evaluated(evaluation, facts.config) if evaluation else {"lines": []}
+    stopping = facts.config.training.early_stopping
     state, headline, details = _verdict(facts, push, evaluation, evaluated["lines"])
     return evaluated | {
         "facts": facts,
@@ -73,7 +74,7 @@ def gather(facts: Facts) -> dict[str, Any]:
         "details": details,
         "evaluation": evaluation,
         "training": training,
-        "curves": figures.training(training, facts.config.training.early_stopping) if training else {},
+        "curves": figures.training(training, stopping) if training else {},
         "splits": SPLITS,
         "counts": counts,
         "rows": counts and {**counts.get("spans", {}), "all": counts},

@@ -35,8 +35,8 @@ def probabilities(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[s
             f"{alarms[n]:.1%} false alarms, {right[n]:.1%} of those found right (precision)"
             for n in kept
         ]
-        start = (np.concatenate([[0], one[kept]]) for one in (alarms, found))
-        roc.append(Line(model, names[model], *start, said=["", *said]))
+        x, y = (np.concatenate([[0], one[kept]]) for one in (alarms, found))
+        roc.append(Line(model, names[model], x, y, said=["", *said]))
         precision.append(Line(model, names[model], found[kept], right[kept], said=said))
     return {
         "roc": chart([_DIAGONAL, *roc], "false positive rate", "true positive rate"),
@@ -54,12 +54,12 @@ def _calibration(model: str, name: str, counts: np.ndarray) -> Line:
     count, predicted, seen = (found[sums[0] > 0] for found in sums)
     predicted, seen = predicted / count, seen / count
     doubt = 1.96 * np.sqrt(seen * (1 - seen) / count)
-    ends = np.clip([seen - doubt, seen + doubt], 0, 1)
+    low, high = np.clip([seen - doubt, seen + doubt], 0, 1)
     said = [
         f"{name}: predicted {p:.3f}, observed {s:.3f} of {n:,.0f}"
         for p, s, n in zip(predicted, seen, count, strict=True)
     ]
-    return Line(model, name, predicted, seen, *ends, said, "line dots")
+    return Line(model, name, predicted, seen, low, high, said, "line dots")
 
 
 def numbers(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Chart]:
@@ -75,7 +75,9 @@ def numbers(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Ch
     shares = []
     for model, (a, p, weights) in rows.items():
         share = np.histogram(p - a, cuts, weights=weights)[0] / weights.sum()
-        said = [f"{names[model]}: {s:.1%} about {m:.5g}" for s, m in zip(share, middles)]
+        said = [
+            f"{names[model]}: {s:.1%} about {m:.5g}" for s, m in zip(share, middles, strict=True)
+        ]
         shares.append(Line(model, names[model], middles, share, said=said))
     return {
         "actual": chart([Line("rule", "", ends, ends), points], "actual", "predicted"),
@@ -112,8 +114,8 @@ def slices(
         values = [by_slice.get(place, {}).get(metric) or [None] * 3 for place in order]
         value, low, high = np.array(values, float).T
         said = [f"{place}, {name}: {v:.4f}" for place, v in zip(order, value, strict=True)]
-        interval = (low, high) if model == CANDIDATE else ((), ())
-        lines.append(Line(model, name, value, range(len(order)), *interval, said, "dots"))
+        low, high = (low, high) if model == CANDIDATE else ((), ())
+        lines.append(Line(model, name, value, range(len(order)), low, high, said, "dots"))
     titles = {OVERALL: "all rows"}
     texts = [f"{titles.get(place, place)} ({found['rows'][place]:,})" for place in order]
     return chart(lines, metric, places("", texts, downwards=True))
@@ -127,11 +129,12 @@ def training(record: Mapping[str, Any], stopping: Any) -> dict[str, Chart]:
     evaluations = record["evaluations"]
     marks = [(step, "went on") for step in record["checkpoints"]["resumed_at"]]
     names = [n for n in evaluations[0] if n not in ("step", "train_loss", "examples_per_second")]
+    watched = stopping.metric if stopping else ""
+    names.sort(key=lambda name: (name != "loss", name != watched))
     if stopping:
         sign = -1 if stopping.metric in ("auc", "accuracy") else 1
         best = min(evaluations, key=lambda one: sign * one[stopping.metric])["step"]
         marks.append((best, "best"))
-        names.sort(key=lambda name: (name != "loss", name != stopping.metric))
     return {name: _curve(evaluations, name, marks) for name in names[:2]}
 
 

@@ -36,8 +36,8 @@ def render(template: Path, **values: Any) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, width=100)
-    style = Markup((_HERE / "style.css").read_text("utf-8"))
-    return environment.get_template(template.name).render({"style": style, "record": None, **values})
+    shared = {"style": Markup((_HERE / "style.css").read_text("utf-8")), "record": None}
+    return environment.get_template(template.name).render({**shared, **values})
 
 
 def run_page(facts: Facts, alone: bool = False) -> str:
