@@ -3,4 +3,4 @@
 cd "$(dirname "$0")/.." || exit
 page=${1:-$(ls -t workspace/reports/taxi-automated-*.html | head -1)}
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
-    --window-size=1280,1180 --screenshot=docs/report.png "file://$PWD/$page"
+    --window-size=1280,1560 --screenshot=docs/report.png "file://$PWD/$page"
