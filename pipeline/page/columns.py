@@ -112,7 +112,7 @@ def _numbers(every: Sequence[Column | None]) -> Any:
     """Intervals over 99 % of the training values, the outermost with the rest; shares by split."""
     curves = [_cumulated(one) if one and _known(one) else None for one in every]
     values, below = curves[0] or (np.zeros(2), np.array([0, 1]))
-    low = values[np.searchsorted(below, 0.005, "right") - 1]
+    low = values[max(np.searchsorted(below, 0.005, "right") - 1, 0)]
     high = values[np.searchsorted(below, 0.995)]
     cuts, shares = np.linspace(low, high, _BINS + 1), []
     for curve in curves:
@@ -123,7 +123,11 @@ def _numbers(every: Sequence[Column | None]) -> Any:
 
 
 def _cumulated(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending values, and which share of all lies below each."""
-    buckets = column[0].num_stats.histograms[0].buckets  # the one of equal widths
-    counts = np.cumsum([0, *(bucket.sample_count for bucket in buckets)])
-    return np.array([buckets[0].low_value, *(b.high_value for b in buckets)]), counts / counts[-1]
+    """Ascending values, and which share of all lies below each: of equal widths and quantiles."""
+    shares: dict[float, float] = {}
+    for histogram in column[0].num_stats.histograms:
+        counts = np.cumsum([0, *(bucket.sample_count for bucket in histogram.buckets)])
+        ends = [histogram.buckets[0].low_value, *(b.high_value for b in histogram.buckets)]
+        shares |= zip(ends, counts / counts[-1], strict=True)
+    values = np.array(sorted(shares))
+    return values, np.maximum.accumulate([shares[value] for value in values])
