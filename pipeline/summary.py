@@ -34,7 +34,7 @@ from pipeline.telling import (
 )
 from pipeline.workspace import Workspace
 
-_WORST_SLICES, _REASONS = 4, 3
+_WORST_SLICES, _REASONS, _COLUMNS = 4, 3, 4
 
 
 def tell(
@@ -54,6 +54,7 @@ def tell(
     bad = _read(run, "ExampleGen", "examples", COUNTS_FILE).get(QUARANTINED)
     _tell_quarantine(bad, Path(run.outputs["ExampleGen"]["examples"]), console)
     _tell_metrics(evaluation, console)
+    _tell_probes(evaluation, console)
     for failure in evaluation["failures"]:
         console.print(f"[red]not blessed:[/] {escape(describe(failure))}")
     _tell_version(push, workspace.registry / config.registry.model, console)
@@ -137,6 +138,18 @@ def _tell_metrics(evaluation: dict[str, Any], console: Console) -> None:
         heading = f"{most} {first} by slice ({len(worst)} of {len(slices)})"
         console.print()
         console.print(metrics_table(heading, metrics, worst, titles, rows))
+
+
+def _tell_probes(evaluation: dict[str, Any], console: Console) -> None:
+    """A line each for the importances and for what-if, if they were asked for."""
+    if found := evaluation.get("importances"):
+        most = sorted(found, key=found.__getitem__, reverse=True)[:_COLUMNS]
+        told = ", ".join(f"{column} {found[column]:.4f}" for column in most)
+        worse = f"{evaluation['importance_of']} is worse if shuffled"
+        console.print(f"\nimportances ({worse}): {escape(told)}")
+    if found := evaluation.get("what_if"):
+        told = ", ".join(f"{column} {one['changed']:.1%}" for column, one in found.items())
+        console.print(f"what if (predictions that change with the column alone): {escape(told)}")
 
 
 def _tell_version(push: dict[str, Any], folder: Path, console: Console) -> None:

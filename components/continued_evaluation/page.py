@@ -3,8 +3,6 @@
 Every chart has the same axis: a place for each evaluation, in their order.
 """
 
-import html
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +13,8 @@ from components.continued_evaluation.evidence import OVERALL, Moved, Value
 from components.continued_evaluation.history import Followed, Record
 from components.continued_evaluation.settings import Limit
 from components.evaluation.slices import columns_of
-from pipeline.page import figures, writing
-from pipeline.page.figures import Figure, line
+from pipeline.page import writing
+from pipeline.page.charts import Axis, Chart, Line, chart, places
 
 _MODELS = {
     "heuristic": "heuristic",
@@ -30,7 +28,7 @@ _AGAINST = {
     "before": "against the span before",
     "served": "served against trained on (skew)",
 }
-_MOST_COLUMNS, _WIDTH = 30, 60
+_MOST_COLUMNS = 30
 
 
 def write_page(
@@ -50,7 +48,14 @@ def write_page(
         records=[*reversed(records)],
         followed=followed,
         metrics=telling.metrics_to_show(records),
-        charts=[*_figures(records)],
+        decisions=decisions(records),
+        charts=[
+            (metric, place, metric_chart(records, metric, place))
+            for metric in telling.metrics_to_show(records)
+            for place in _places(records)
+        ],
+        spans=[*map(telling.span_name, records)],
+        drifts={words: drift(records, against) for against, words in _AGAINST.items()},
         telling=telling,
         facts=_facts,
     )
@@ -70,129 +75,68 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
             yield f"{name.replace('_', ' ')} (late labels)", f"{count:,}"
 
 
-def _figures(records: Sequence[Record]) -> Iterator[tuple[str, str, Figure]]:
-    """Yields each chart with its heading and what it shows."""
-    yield (
-        "Decisions",
-        "Point at one to see its reasons; the table below has them all.",
-        decisions(records),
-    )
-    for metric in telling.metrics_to_show(records):
-        yield (
-            metric,
-            "With 95 % intervals and limits; the menu has the slices.",
-            metric_chart(records, metric),
-        )
-    for against, words in _AGAINST.items():
-        if (figure := drift(records, against)) is not None:
-            yield f"Drift {words}", "Distances as multiples of their limits.", figure
+def _places(records: Sequence[Record]) -> list[str]:
+    """All rows, and the slices that were judged."""
+    found = {place for record in records for place in telling.judged(record.evidence)}
+    return sorted(found, key=lambda place: (place != OVERALL, place))
 
 
-def _figure(
-    traces: Sequence[Figure], records: Sequence[Record], height: int, **layout: object
-) -> Figure:
+def _chart(lines: Sequence[Line], records: Sequence[Record], y: str | Axis) -> Chart:
     """A chart; where the champion changes there is a vertical line."""
     changes = [
         (place - 0.5, f"v{after.evidence.champion}")
         for place, (before, after) in enumerate(pairwise(records), 1)
         if before.evidence.champion != after.evidence.champion
     ]
-    names = [html.escape(telling.span_name(record)) for record in records]
-    return figures.figure(
-        traces,
-        "span",
-        "",
-        height,
-        xaxis={"tickvals": [*range(len(records))], "ticktext": names},
-        **figures.marks(changes),
-        **layout,
-    )
+    return chart(lines, places("span", [*map(telling.span_name, records)]), y, changes)
 
 
 def _heading(record: Record) -> str:
     action = telling.TITLES[record.decision.action].lower()
-    span = html.escape(telling.span_name(record))
-    return f"<b>span {span}, version {record.evidence.champion}: {action}</b>"
+    return f"span {telling.span_name(record)}, version {record.evidence.champion}: {action}"
 
 
-def decisions(records: Sequence[Record]) -> Figure:
-    """A lane for each kind of decision; the reasons come by hovering."""
-    traces = []
-    for lane, (action, title) in enumerate(telling.TITLES.items()):
-        places = [n for n, record in enumerate(records) if record.decision.action == action]
-        reasons = [_reasons(records[place]) for place in places]
-        hover = {"hovertext": reasons, "hoverinfo": "text", "marker": {"size": 12}}
-        traces.append(line(action, title, places, [lane] * len(places), mode="markers", **hover))
-    lanes = {
-        "tickvals": [*range(len(traces))],
-        "ticktext": [*telling.TITLES.values()],
-        "range": [3.5, -0.5],
-    }
-    return _figure(traces, records, 260, yaxis=lanes, showlegend=False)
+def decisions(records: Sequence[Record]) -> Chart:
+    """A lane for each kind of decision; pointing at one tells the reasons."""
+    lines = []
+    for lane, action in enumerate(telling.TITLES):
+        found = [n for n, record in enumerate(records) if record.decision.action == action]
+        said = [
+            "\n".join([_heading(records[n]), *(r.text for r in records[n].decision.reasons)])
+            for n in found
+        ]
+        lines.append(Line(action, "", found, [lane] * len(found), said=said, drawn="dots"))
+    return _chart(lines, records, places("", [*telling.TITLES.values()], downwards=True))
 
 
-def _reasons(record: Record) -> str:
-    lines = [line for r in record.decision.reasons for line in textwrap.wrap(r.text, _WIDTH)]
-    return "<br>".join([_heading(record), *map(html.escape, lines)])
+def metric_chart(records: Sequence[Record], metric: str, place: str) -> Chart:
+    """A metric of all models in a slice, with its intervals and limits, over time."""
+    lines = [*_limits(records, metric, place), *_lines(records, metric, place)]
+    return _chart(lines, records, metric)
 
 
-def metric_chart(records: Sequence[Record], metric: str) -> Figure:
-    """A metric of all models with its intervals and limits, over time; a menu has the slices."""
-    places = {place for record in records for place in telling.judged(record.evidence)}
-    slices = sorted(places, key=lambda place: (place != OVERALL, place))
-    traces, owners = list[Figure](), list[str]()
-    for place in slices:
-        drawn = [*_lines(records, metric, place), *_limits(records, metric, place)]
-        traces += [trace | {"visible": place == OVERALL} for trace in drawn]
-        owners += [place] * len(drawn)
-    buttons = [
-        {
-            "label": html.escape("all rows" if place == OVERALL else place),
-            "method": "restyle",
-            "args": [{"visible": [owner == place for owner in owners]}],
-        }
-        for place in slices
-    ]
-    menus = [{"buttons": buttons, "x": 1, "y": 1.35, "bgcolor": "rgba(127,127,127,0.15)"}]
-    more = (
-        {"updatemenus": menus, "margin": {"l": 8, "r": 8, "t": 90, "b": 8}}
-        if len(slices) > 1
-        else {}
-    )
-    return _figure(traces, records, 380, **more)
-
-
-def _lines(records: Sequence[Record], metric: str, place: str) -> Iterator[Figure]:
+def _lines(records: Sequence[Record], metric: str, place: str) -> Iterator[Line]:
     for model, name in _MODELS.items():
         values = [r.evidence.metrics.get(model, {}).get(place, {}).get(metric) for r in records]
         known = [value or Value(value=None) for value in values]
-        if all(value.value is None for value in known):
-            continue
-        yield line(
-            model if model in ("heuristic", "previous", "logged") else "candidate",
-            name,
-            [*range(len(records))],
-            [value.value for value in known],
-            mode="lines+markers",
-            error_y={
-                "array": [_distance(value.high, value.value) for value in known],
-                "arrayminus": [_distance(value.value, value.low) for value in known],
-                "thickness": 1,
-                "width": 0,
-            },
-            hovertext=[
-                f"{_heading(record)}<br>{name} {telling.interval(value)}"
+        if any(value.value is not None for value in known):
+            said = [
+                f"{_heading(record)}\n{name} {telling.interval(value)}"
                 for record, value in zip(records, known, strict=True)
-            ],
-            hoverinfo="text",
-        )
+            ]
+            yield Line(
+                model if model in ("heuristic", "previous", "logged") else "candidate",
+                name,
+                range(len(records)),
+                [value.value for value in known],
+                [value.low for value in known],
+                [value.high for value in known],
+                said,
+                "line dots",
+            )
 
 
-def _distance(one: float | None, other: float | None) -> float:
-    return 0.0 if one is None or other is None else one - other
-
-
-def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[Figure]:
+def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[Line]:
     """Each limit as a line with steps."""
     found: dict[str, list[float | None]] = {}
     for number, record in enumerate(records):
@@ -200,13 +144,14 @@ def _limits(records: Sequence[Record], metric: str, place: str) -> Iterator[Figu
             if limit.metric == metric and columns_of(place) == sorted(limit.slices or []):
                 for bound, setting in bounds(limit, place, record.evidence):
                     found.setdefault(setting, [None] * len(records))[number] = bound
+    ends = [number + half for number in range(len(records)) for half in (-0.5, 0.5)]
     for setting, values in found.items():
-        name = f"limit: {setting.replace('_', ' ')}"
-        yield line("limit", name, [*range(len(records))], values, line={"width": 1, "shape": "hvh"})
+        twice = [value for value in values for _ in range(2)]
+        yield Line("limit", f"limit: {setting.replace('_', ' ')}", ends, twice)
 
 
-def drift(records: Sequence[Record], against: str) -> Figure | None:
-    """A row for each column, its distance as a multiple of its limit; None if nothing is known.
+def drift(records: Sequence[Record], against: str) -> dict[str, list[Moved | None]]:
+    """How far columns have moved by record, the farthest first; empty if nothing is known.
 
     Args:
       records: The evaluations.
@@ -217,25 +162,5 @@ def drift(records: Sequence[Record], against: str) -> Figure | None:
     for columns in by_record:
         for column, moved in columns.items():
             farthest[column] = max(farthest.get(column, 0.0), moved.value / moved.limit)
-    if not farthest:
-        return None
-    shown = sorted(farthest, key=lambda c: (-farthest[c], c))[:_MOST_COLUMNS][::-1]
-    cells = [[columns.get(column) for columns in by_record] for column in shown]
-    heat = {
-        "type": "heatmap",
-        "z": [[moved and moved.value / moved.limit for moved in row] for row in cells],
-        "y": [html.escape(column) for column in shown],
-        "hovertext": [list(map(_drift_text, records, row)) for row in cells],
-        "hoverinfo": "text",
-        "zmin": 0,
-        "zmax": 2,
-        "colorscale": [[0, "#f7fbff"], [0.4999, "#0072b2"], [0.5, "#d55e00"], [1, "#962800"]],
-    }
-    return _figure([heat], records, 120 + 24 * len(shown))
-
-
-def _drift_text(record: Record, moved: Moved | None) -> str:
-    if moved is None:
-        return ""
-    what = f"{html.escape(moved.column)}: {moved.measure.replace('_', ' ')}"
-    return f"{_heading(record)}<br>{what}<br>{moved.value:.3f}, limit {moved.limit:g}"
+    shown = sorted(farthest, key=lambda c: (-farthest[c], c))[:_MOST_COLUMNS]
+    return {column: [columns.get(column) for columns in by_record] for column in shown}

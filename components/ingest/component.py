@@ -107,6 +107,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _publish_lists(results, os.path.join(examples.uri, QUARANTINE))
         fileio.rmtree(parts)
         told = {QUARANTINED: bad} if settings.quarantines else {}
+        if len(inputs.spans) > 1:
+            told["spans"] = _by_span(results, settings, inputs)
         with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
             file.write(json.dumps(counts | told))
         describe(examples, counts, inputs.fingerprint)
@@ -320,6 +322,22 @@ def _count_rows(shards: list[Shard], splits: Sequence[str]) -> dict[str, int]:
             "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
             "shared by many rows, another data.split.by."
         )
+    return counts
+
+
+def _by_span(
+    results: list[Result], settings: IngestSettings, inputs: Inputs
+) -> dict[str, dict[str, int]]:
+    """The rows of each split by span."""
+    span_of = {
+        f: span for span, files in zip(inputs.spans, inputs.by_span, strict=True) for f in files
+    }
+    files_of = {number: files for number, files, _ in _items(settings, inputs)}
+    counts = {str(span): dict.fromkeys(settings.splits, 0) for span in inputs.spans}
+    for result in results:
+        own = counts[str(span_of[files_of[result["number"]][0]])]
+        for shard in (Shard(*shard) for shard in result["shards"]):
+            own[SPLITS[shard.group]] += shard.rows
     return counts
 
 

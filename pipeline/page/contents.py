@@ -3,19 +3,15 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
-from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.errors import PipelineStop
-from components.evaluation.results import METRICS_FILE, describe
+from components.evaluation.results import METRICS_FILE, describe, failures
 from components.evaluation.slices import OVERALL
-from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HEURISTIC
-from components.features.table import FeatureTable
+from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HEURISTIC, Threshold
 from components.gate import REPORT_FILE
 from components.ingest.component import COUNTS_FILE
 from components.registry import store
@@ -23,12 +19,8 @@ from components.registry.lookup import TRAINING_FILE
 from components.registry.push import PUSH_FILE
 from pipeline.config import Config
 from pipeline.page import figures
+from pipeline.page.columns import SPLITS, spread
 from pipeline.telling import direction
-
-SPLITS = ("train", "eval", "test")
-_BINS, _VALUES, _SHOWN = 24, 12, 4
-Column = tuple[Any, int]
-"""TFDV's statistics of a column, and the number of rows."""
 
 
 @dataclass
@@ -72,6 +64,7 @@ def gather(facts: Facts) -> dict[str, Any]:
     training = facts.read("Trainer", "model", TRAINING_FILE)
     push = facts.read("RegistryPush", "pushed", PUSH_FILE) or {"version": None}
     evaluated = _evaluated(evaluation, facts.config) if evaluation else {"lines": []}
+    stopping = facts.config.training.early_stopping
     state, headline, details = _verdict(facts, push, evaluation, evaluated["lines"])
     return evaluated | {
         "facts": facts,
@@ -81,10 +74,10 @@ def gather(facts: Facts) -> dict[str, Any]:
         "details": details,
         "evaluation": evaluation,
         "training": training,
-        "curves": _training(training, facts.config.training.early_stopping) if training else {},
+        "curves": figures.training(training, stopping) if training else {},
         "splits": SPLITS,
         "counts": counts,
-        "total": counts and sum(counts.get(split, 0) for split in SPLITS),
+        "rows": counts and {**counts.get("spans", {}), "all": counts},
         "spans": ", ".join(map(str, json.loads(facts.examples.get("spans") or "[]"))),
         "gate": facts.read("Gate", "report", REPORT_FILE),
         "columns": list(_columns(facts, training, evaluation)),
@@ -103,7 +96,7 @@ def _evaluated(evaluation: Mapping[str, Any], config: Config) -> dict[str, Any]:
         limits = list(_limits(evaluation, config, metric))
         values = {model: by[OVERALL][metric] for model, by in evaluation["intervals"].items()}
         lines.append((metric, values, limits))
-        bounds = {words: bound for words, bound, _ in limits if "slices" in words}
+        bounds = {words: bound for words, bound, _ in limits if bound is not None}
         drawn = figures.slices(evaluation, metric, direction(metric) or 1, bounds, names)
         is_judged = bool(limits) or not config.evaluation.thresholds
         dots |= {metric: drawn} if drawn and is_judged else {}
@@ -119,16 +112,18 @@ def _evaluated(evaluation: Mapping[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def _limits(evaluation: Any, config: Config, metric: str) -> Iterator[tuple[str, float, bool]]:
-    """Yields the limits on a metric: in words, its value, and whether it held."""
-    failed = {(f["metric"], f["kind"], f["slice"] != OVERALL) for f in evaluation["failures"]}
+def _limits(evaluation: Any, config: Config, metric: str) -> Iterator[tuple[str, Any, bool]]:
+    """Yields the limits on a metric: in words, what bounds slices (or None), whether it held."""
+    kind = evaluation["baseline"]["kind"]
     for limit in config.evaluation.thresholds:
-        for kind in ("at_least", "at_most", f"over_{evaluation['baseline']['kind']}"):
-            bound, by = getattr(limit, kind), bool(limit.slices)
+        for name in ("at_least", "at_most", f"over_{kind}", "gap"):
+            bound, columns = getattr(limit, name), limit.slices
             if limit.metric == metric and bound is not None:
-                where = f" in slices by {', '.join(limit.slices or [])}" if by else ""
-                words = f"{kind.replace('_', ' ')} {bound:g}{where}"
-                yield words, bound, (metric, kind, by) not in failed
+                alone = Threshold(metric=metric, slices=columns, **{name: bound})
+                held = not any(failures(evaluation["metrics"], [alone], kind))
+                where = f" in slices by {', '.join(columns)}" if columns else ""
+                drawn = bound if columns and name in ("at_least", "at_most") else None
+                yield f"{name.replace('_', ' ')} {bound:g}{where}", drawn, held
 
 
 def _confusion(pairs: Sequence[Sequence[int]], classes: int) -> list[list[tuple[int, float]]]:
@@ -175,107 +170,15 @@ def _compared(line: Sequence[Any], evaluation: Any) -> str:
     return f"{rows} is {value:.4f}: {abs(gain):.4f} {better} than {rival} ({interval}).{doubt}"
 
 
-def _training(record: Mapping[str, Any], stopping: Any) -> dict[str, figures.Figure]:
-    """Curves of the loss, and of the metric that chooses the best step or else another one."""
-    evaluations, best = record["evaluations"], None
-    names = [n for n in evaluations[0] if n not in ("step", "train_loss", "examples_per_second")]
-    if stopping:
-        sign = -1 if stopping.metric in ("auc", "accuracy") else 1
-        best = min(evaluations, key=lambda one: sign * one[stopping.metric])["step"]
-        names.sort(key=lambda name: (name != "loss", name != stopping.metric))
-    return {name: figures.training(record, name, best) for name in names[:2]}
-
-
 def _columns(facts: Facts, training: Any, evaluation: Any) -> Iterator[dict[str, Any]]:
-    """Yields the label's column and each feature's: how it is spread, what is made of it."""
+    """Yields what is shown of each column, compared with the data of the champion."""
     folder = facts.outputs.get("StatisticsGen", {}).get("statistics")
-    if not folder:
-        return
     champion = store.read_labels(str(facts.registry)).get(store.CHAMPION)
     if evaluation:  # by now this run's version may be the champion
         champion = evaluation["baseline"]["version"]
-    folders = [Path(folder, f"Split-{split}") for split in SPLITS]
-    folders.append(facts.registry / f"{champion}/assets.extra/statistics")
-    found = [_statistics(folder) for folder in folders]
-    for name, features in _features(facts.config.features, training).items():
-        every = [statistics.get(name) for statistics in found]
-        draw = _numbers if every[0] and every[0][0].HasField("num_stats") else _texts
-        labels, shares, ends = draw(every)
-        yield {
-            "name": name,
-            "features": features,
-            "ends": ends,
-            "bars": list(zip(labels, zip(*shares[:-1], strict=True), strict=True)),
-            "top": max((share for own in shares[:-1] for share in own), default=0) or 1,
-            "missing": [1 - _known(one) / one[1] if one else 1 for one in every[:-1]],
-            "drift": jensenshannon(shares[0], shares[-1], 2) ** 2 if every[-1] else None,
-        }
-
-
-def _features(table: FeatureTable, training: Any) -> dict[str, list[tuple[str, str]]]:
-    """The features of each column, and how they are made."""
-    sizes = {one["name"]: one for one in training["inputs"]["features"]} if training else {}
-    made: dict[str, list[tuple[str, str]]] = {table.label.column: [("label", table.problem)]}
-    for name, feature in table.columns.items():
-        settings = feature.model_dump(exclude_defaults=True, exclude={"column", "kind", "embed"})
-        listed = ", ".join(f"{setting} {value}" for setting, value in settings.items())
-        size, embed = (sizes.get(name, {}).get(key) for key in ("size", "embed"))
-        becomes = f" → one of {size}" if size else " → a number" if name in sizes else ""
-        becomes += f", embedded in {embed} numbers" if embed else ""
-        text = f"{feature.kind} ({listed}){becomes}"
-        made.setdefault(table.column_of(name), []).append((name, text))
-    return made
-
-
-def _statistics(folder: Path) -> dict[str, Column]:
-    path = folder / "FeatureStats.pb"
-    if not path.is_file():
-        return {}
-    (found,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets
-    return {one.path.step[0]: (one, found.num_examples) for one in found.features}
-
-
-def _known(column: Column) -> int:
-    """How many rows have a value."""
-    return int(getattr(column[0], column[0].WhichOneof("stats")).common_stats.num_non_missing)
-
-
-def _texts(every: Sequence[Column | None]) -> Any:
-    """The training rows' most frequent values, their shares by split, and some of them."""
-    counts = [
-        {b.label: b.sample_count for b in one[0].string_stats.rank_histogram.buckets} if one else {}
-        for one in every
-    ]
-    labels = [*counts[0]][:_VALUES]
-    rows = [[*map(own.get, labels, [0] * len(labels)), 0] for own in counts]
-    totals = [sum(own.values()) for own in counts]
-    shares = [
-        [n / (total or 1) for n in [*row[:-1], total - sum(row)]]
-        for row, total in zip(rows, totals, strict=True)
-    ]
-    more = ", …" if len(labels) > _SHOWN else ""
-    return [*labels, "all others"], shares, ", ".join(labels[:_SHOWN]) + more
-
-
-def _numbers(every: Sequence[Column | None]) -> Any:
-    """Intervals over 99 % of the training values, the outermost with the rest; shares by split."""
-    curves = [_cumulated(one) if one and _known(one) else None for one in every]
-    values, below = curves[0] or (np.zeros(2), np.array([0, 1]))
-    low = values[np.searchsorted(below, 0.005, "right") - 1]
-    high = values[np.searchsorted(below, 0.995)]
-    cuts, shares = np.linspace(low, high, _BINS + 1), []
-    for curve in curves:
-        inner = np.interp(cuts[1:-1], *curve) if curve else np.zeros(_BINS - 1)
-        shares.append(np.diff([0, *inner, float(curve is not None)]).tolist())
-    labels = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(cuts)]
-    return labels, shares, f"{low:.5g} to {high:.5g}"
-
-
-def _cumulated(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending values, and which share of all lies below each."""
-    buckets = column[0].num_stats.histograms[0].buckets  # the one of equal widths
-    counts = np.cumsum([0, *(bucket.sample_count for bucket in buckets)])
-    return np.array([buckets[0].low_value, *(b.high_value for b in buckets)]), counts / counts[-1]
+    before = facts.registry / f"{champion}/assets.extra/statistics"
+    if folder:
+        yield from spread(folder, before, facts.config.features, training and training["inputs"])
 
 
 def versions(registry: Path) -> list[dict[str, Any]]:

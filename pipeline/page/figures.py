@@ -1,9 +1,5 @@
-"""Figures as Plotly takes them. A trace's `meta` names its style in `page.js`.
+"""The charts of a run: how good its predictions are, where, and how the model came about."""
 
-Texts that Plotly shows have to be escaped: it reads them as HTML.
-"""
-
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,92 +8,80 @@ import numpy as np
 from components.evaluation.curves import BINS
 from components.evaluation.slices import OVERALL
 from components.evaluation.thresholds import CANDIDATE
+from pipeline.page.charts import Chart, Line, chart, places
 from pipeline.telling import is_number
 
-Figure = dict[str, Any]
-_MOST_SLICES = 40
+_MOST_SLICES, _POINTS = 40, 120
+_DIAGONAL = Line("rule", "", [0, 1], [0, 1])
 
 
-def figure(traces: Sequence[Figure], x: str, y: str, height: int = 320, **layout: Any) -> Figure:
-    """A figure whose axes have the titles `x` and `y`; `layout` is more of Plotly's."""
-    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
-    for name in axes.keys() & layout.keys():
-        axes[name] |= layout.pop(name)
-    shown = sum(trace.get("showlegend", True) for trace in traces) > 1
-    given = {"height": height, "showlegend": shown, **axes, **layout}
-    return {"data": [*traces], "layout": given}
-
-
-def line(style: str, name: str, x: Any, y: Any, **more: Any) -> Figure:
-    """A line in a style of `page.js`; `more` is more of Plotly's trace."""
-    return {"meta": style, "name": name, "x": plain(x), "y": plain(y), "mode": "lines", **more}
-
-
-def plain(values: Any) -> list[float | None]:
-    """Numbers as JSON has them, with five digits; what is not known is null."""
-    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in np.asarray(values, float)]
-
-
-def _rule(x: Any, y: Any) -> Figure:
-    """A line to compare with."""
-    return line("rule", "", x, y, showlegend=False, hoverinfo="skip")
-
-
-def probabilities(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Figure]:
+def probabilities(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Chart]:
     """ROC, precision over recall, and calibration; nothing if there is one class only."""
     roc, precision, calibration = [], [], []
     for model, pairs in curves.items():
         counts = np.zeros((BINS, 2))
         for place, kind, rows in pairs:
             counts[place, kind] += rows
-        above = np.cumsum(counts[::-1][counts[::-1].any(axis=1)], axis=0)
-        if not len(above) or not above[-1].all():
+        if not counts.any(axis=0).all():
             return {}
-        false, true = np.concatenate([[[0, 0]], above]).T
-        roc.append(line(model, names[model], false / false[-1], true / true[-1]))
-        precise = true[1:] / (true + false)[1:]
-        precision.append(line(model, names[model], true[1:] / true[-1], precise))
         calibration.append(_calibration(model, names[model], counts))
-    unit = {"range": [-0.02, 1.02]}
-    square: Figure = {"xaxis": unit, "yaxis": unit}
-    diagonal, shares = _rule([0, 1], [0, 1]), ("predicted probability", "observed share")
+        bins = np.flatnonzero(counts.any(axis=1))[::-1]
+        false, true = np.cumsum(counts[bins], axis=0).T
+        alarms, found, right = false / false[-1], true / true[-1], true / (true + false)
+        far = np.searchsorted(alarms + found, np.linspace(0, 2, _POINTS))
+        kept = np.unique(np.minimum(far, len(bins) - 1))  # in equal steps along the curve
+        said = [
+            f"{names[model]}, from {bins[n] / BINS:.3f} on: {found[n]:.1%} found (recall), "
+            f"{alarms[n]:.1%} false alarms, {right[n]:.1%} of those found right (precision)"
+            for n in kept
+        ]
+        x, y = (np.concatenate([[0], one[kept]]) for one in (alarms, found))
+        roc.append(Line(model, names[model], x, y, said=["", *said]))
+        precision.append(Line(model, names[model], found[kept], right[kept], said=said))
     return {
-        "roc": figure([*roc, diagonal], "false positive rate", "true positive rate", **square),
-        "precision": figure(precision, "recall", "precision", **square),
-        "calibration": figure([*calibration, diagonal], *shares, **square),
+        "roc": chart([_DIAGONAL, *roc], "false positive rate", "true positive rate"),
+        "precision": chart(precision, "recall", "precision"),
+        "calibration": chart([_DIAGONAL, *calibration], "predicted", "observed share"),
     }
 
 
-def _calibration(model: str, name: str, counts: np.ndarray) -> Figure:
+def _calibration(model: str, name: str, counts: np.ndarray) -> Line:
     """Observed shares with 95 % intervals, of about a tenth of the rows each."""
     rows = counts.sum(axis=1)
     tenth = np.minimum((np.cumsum(rows) - rows / 2) / rows.sum() * 10, 9).astype(int)
-    sums = [
-        np.bincount(tenth, w) for w in (rows, rows * (np.arange(BINS) + 0.5) / BINS, counts[:, 1])
-    ]
+    weights = (rows, rows * (np.arange(BINS) + 0.5) / BINS, counts[:, 1])
+    sums = [np.bincount(tenth, weight) for weight in weights]
     count, predicted, seen = (found[sums[0] > 0] for found in sums)
-    seen = seen / count
-    bars = {"array": plain(1.96 * np.sqrt(seen * (1 - seen) / count)), "thickness": 1, "width": 0}
-    return line(model, name, predicted / count, seen, mode="lines+markers", error_y=bars)
+    predicted, seen = predicted / count, seen / count
+    doubt = 1.96 * np.sqrt(seen * (1 - seen) / count)
+    low, high = np.clip([seen - doubt, seen + doubt], 0, 1)
+    said = [
+        f"{name}: predicted {p:.3f}, observed {s:.3f} of {n:,.0f}"
+        for p, s, n in zip(predicted, seen, count, strict=True)
+    ]
+    return Line(model, name, predicted, seen, low, high, said, "line dots")
 
 
-def numbers(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Figure]:
+def numbers(curves: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Chart]:
     """Predicted against actual, and the residuals."""
     rows = {model: np.array(pairs, float).reshape(-1, 3).T for model, pairs in curves.items()}
     actual, predicted, _ = rows[CANDIDATE]
     if not len(actual):
         return {}
     ends = [min(actual.min(), predicted.min()), max(actual.max(), predicted.max())]
-    small = {"mode": "markers", "marker": {"size": 5, "opacity": 0.5}}
-    points = line(CANDIDATE, names[CANDIDATE], actual, predicted, **small)
+    points = Line(CANDIDATE, names[CANDIDATE], actual, predicted, drawn="dots many")
     cuts = np.histogram_bin_edges(predicted - actual, 41)
+    middles = (cuts[1:] + cuts[:-1]) / 2
     shares = []
     for model, (a, p, weights) in rows.items():
         share = np.histogram(p - a, cuts, weights=weights)[0] / weights.sum()
-        shares.append(line(model, names[model], (cuts[1:] + cuts[:-1]) / 2, share))
+        said = [
+            f"{names[model]}: {s:.1%} about {m:.5g}" for s, m in zip(share, middles, strict=True)
+        ]
+        shares.append(Line(model, names[model], middles, share, said=said))
     return {
-        "actual": figure([points, _rule(ends, ends)], "actual", "predicted"),
-        "residuals": figure(shares, "predicted less actual", "share of rows"),
+        "actual": chart([Line("rule", "", ends, ends), points], "actual", "predicted"),
+        "residuals": chart(shares, "predicted less actual", "share of rows"),
     }
 
 
@@ -107,7 +91,7 @@ def slices(
     sign: int,
     limits: Mapping[str, float],
     names: Mapping[str, str],
-) -> Figure | None:
+) -> Chart | None:
     """A row for each slice with its size, the worst at the top; None for fewer than two.
 
     Args:
@@ -123,40 +107,42 @@ def slices(
     order = sorted(known, key=lambda place: (sign * known[place], place))[:_MOST_SLICES]
     if len(order) < 2:
         return None
-    titles = {place: html.escape(place) for place in order} | {OVERALL: "all rows"}
-    texts = [f"{titles[place]} ({found['rows'][place]:,})" for place in order]
-    rows, traces = [*range(len(order))], []
+    ends = [-0.5, len(order) - 0.5]
+    lines = [Line("limit", words, [bound] * 2, ends) for words, bound in limits.items()]
     for model, name in reversed([*names.items()]):
         by_slice = found["intervals"][model]
         values = [by_slice.get(place, {}).get(metric) or [None] * 3 for place in order]
         value, low, high = np.array(values, float).T
-        bars = {"array": plain(high - value), "arrayminus": plain(value - low), "width": 0}
-        hover = f"%{{text}}<br>{name} %{{x:.4f}}<extra></extra>"
-        dots = line(model, name, value, rows, mode="markers", text=texts, hovertemplate=hover)
-        traces.append(dots | ({"error_x": bars} if model == CANDIDATE else {}))
-    ends = [-0.5, len(order) - 0.5]
-    traces += [line("limit", words, [bound] * 2, ends) for words, bound in limits.items()]
-    axis = {"tickvals": rows, "ticktext": texts, "range": ends[::-1], "showgrid": False}
-    return figure(traces, metric, "", 110 + 28 * len(order), yaxis=axis)
+        said = [f"{place}, {name}: {v:.4f}" for place, v in zip(order, value, strict=True)]
+        low, high = (low, high) if model == CANDIDATE else ((), ())
+        lines.append(Line(model, name, value, range(len(order)), low, high, said, "dots"))
+    titles = {OVERALL: "all rows"}
+    texts = [f"{titles.get(place, place)} ({found['rows'][place]:,})" for place in order]
+    return chart(lines, metric, places("", texts, downwards=True))
 
 
-def training(record: Mapping[str, Any], metric: str, best: int | None) -> Figure:
-    """A training's curve, with marks at its best step and where an interrupted one went on."""
+def training(record: Mapping[str, Any], stopping: Any) -> dict[str, Chart]:
+    """Curves of the loss, and of the metric that chooses the best step or else another one.
+
+    There are marks at the best step and where an interrupted training went on.
+    """
     evaluations = record["evaluations"]
-    steps = [one["step"] for one in evaluations]
-    traces = [line(CANDIDATE, "eval split", steps, [one[metric] for one in evaluations])]
-    if metric == "loss":
-        losses = [one["train_loss"] for one in evaluations]
-        traces.append(line("baseline", "train split", steps, losses))
-    at = [(step, "went on") for step in record["checkpoints"]["resumed_at"]]
-    at += [] if best is None else [(best, "best")]
-    return figure(traces, "step", metric, 280, **marks(at))
+    marks = [(step, "went on") for step in record["checkpoints"]["resumed_at"]]
+    names = [n for n in evaluations[0] if n not in ("step", "train_loss", "examples_per_second")]
+    watched = stopping.metric if stopping else ""
+    names.sort(key=lambda name: (name != "loss", name != watched))
+    if stopping:
+        sign = -1 if stopping.metric in ("auc", "accuracy") else 1
+        best = min(evaluations, key=lambda one: sign * one[stopping.metric])["step"]
+        marks.append((best, "best"))
+    return {name: _curve(evaluations, name, marks) for name in names[:2]}
 
 
-def marks(at: Sequence[tuple[float, str]]) -> Figure:
-    """Of a layout: vertical lines with a word each."""
-    whole = {"yref": "paper", "y0": 0, "y1": 1}
-    return {
-        "shapes": [{"type": "line", "x0": x, "x1": x, **whole} for x, _ in at],
-        "annotations": [{"x": x, "text": text, "yref": "paper", "y": 1} for x, text in at],
-    }
+def _curve(evaluations: Sequence[Any], metric: str, marks: Sequence[tuple[float, str]]) -> Chart:
+    shown = {"baseline": ("train split", "train_loss")} if metric == "loss" else {}
+    steps, lines = [one["step"] for one in evaluations], []
+    for style, (name, key) in ({CANDIDATE: ("eval split", metric)} | shown).items():
+        values = [one[key] for one in evaluations]
+        said = [f"{name}, step {s:,}: {v:.5g}" for s, v in zip(steps, values, strict=True)]
+        lines.append(Line(style, name, steps, values, said=said))
+    return chart(lines, "step", metric, marks)

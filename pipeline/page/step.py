@@ -7,9 +7,12 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import Artifact, standard_artifacts
 
+from components.evaluation.results import METRICS_FILE
+from components.evaluation.slices import OVERALL
+from components.evaluation.thresholds import CANDIDATE
 from components.gate import GateReport
 from pipeline.config import config_model
-from pipeline.page.contents import Facts, gather, properties
+from pipeline.page.contents import Facts, properties
 from pipeline.page.writing import run_page
 
 
@@ -43,7 +46,7 @@ def RunPage(
     git_commit: Parameter[str],
     run_id: Parameter[str],
 ) -> None:
-    """Writes the page of a run, with Plotly's script inside, and its metrics as properties."""
+    """Writes the page of a run, and its metrics as properties."""
     settings = config_model().model_validate_json(config)
     facts = Facts(
         run_id=run_id,
@@ -62,7 +65,8 @@ def RunPage(
         provenance={"code": code, "git_commit": git_commit, "config_hash": config_hash},
     )
     os.rmdir(page.uri)  # runtimes make a folder of each output; KFP's interface reads a file
-    Path(page.uri).write_text(run_page(facts, inside=True), encoding="utf-8")
-    for name, values, _ in gather(facts)["lines"]:
-        if values["candidate"][0] is not None:
-            metrics.set_float_custom_property(name, values["candidate"][0])
+    Path(page.uri).write_text(run_page(facts, alone=True), encoding="utf-8")
+    found = facts.read("Evaluator", "evaluation", METRICS_FILE)["metrics"]
+    for name, value in found[CANDIDATE][OVERALL].items():
+        if value is not None:
+            metrics.set_float_custom_property(name, value)

@@ -1,13 +1,9 @@
 """Writes the pages: of a run, and the index over all. They need no network and no server."""
 
-import base64
-import hashlib
-import importlib.resources
 import json
 import logging
 import os
 import re
-import shutil
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,46 +29,19 @@ _HEAD = 4096
 """Characters of a page among which its record is."""
 
 
-def _plotly() -> Path:
-    return Path(str(importlib.resources.files("plotly"))) / "package_data" / "plotly.min.js"
-
-
-def render(template: Path, inside: bool = False, **values: Any) -> str:
-    """A page from a template that extends `base.html.j2`.
-
-    Args:
-      template: its file.
-      inside: Plotly's script goes into the page; otherwise it lies beside it.
-      values: what the template shows.
-    """
+def render(template: Path, **values: Any) -> str:
+    """A page from a template that extends `base.html.j2`, with what the template shows."""
     loader = FileSystemLoader([template.parent, _HERE])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, width=100)
-    texts = {"script": (_HERE / "page.js").read_text()}
-    if inside:
-        texts["plotly"] = _plotly().read_text("utf-8")
-    digests = (hashlib.sha256(text.encode()).digest() for text in texts.values())
-    sources = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
-    sources += [] if inside else ["'self'", "file:"]
-    texts |= {"style": (_HERE / "style.css").read_text(), "sources": " ".join(sources)}
-    shared = {name: Markup(text) for name, text in texts.items()}
-    return environment.get_template(template.name).render({"record": None, **shared, **values})
+    shared = {"style": Markup((_HERE / "style.css").read_text("utf-8")), "record": None}
+    return environment.get_template(template.name).render({**shared, **values})
 
 
-def write(path: Path, text: str) -> Path:
-    """Writes a page, whole or not at all, with Plotly's script beside it; returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source, script = _plotly(), path.parent / "plotly.min.js"
-    if not script.exists() or script.stat().st_size != source.stat().st_size:
-        shutil.copy(source, script)
-    write_atomically(str(path), text)
-    return path
-
-
-def run_page(facts: Facts, inside: bool = False) -> str:
-    """The page of a run; `inside` as for `render`."""
+def run_page(facts: Facts, alone: bool = False) -> str:
+    """The page of a run; `alone` is one without an index beside it."""
     values = gather(facts)
     name, found = values["lines"][0][:2] if values["lines"] else ("", {"candidate": [None]})
     record = {
@@ -83,7 +52,14 @@ def run_page(facts: Facts, inside: bool = False) -> str:
         "value": found["candidate"][0],
         **{key: values[key] for key in ("state", "version")},
     }
-    return render(_HERE / "run.html.j2", inside, record=record, **values)
+    return render(_HERE / "run.html.j2", record=record, alone=alone, **values)
+
+
+def write(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all, into a folder that is made; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(str(path), text)
+    return path
 
 
 def write_run(facts: Facts, workspace: Workspace) -> Path | None:

@@ -73,6 +73,11 @@ def test_all_spans_of_a_range_are_read(write, ingest, make_settings, spans, expe
     made = ingest(make_settings(spans=spans), "{SPAN}/v{VERSION}/*.csv")
     assert ids(made.all_rows()) == [*expected]
     assert json.loads(made.artifact.get_string_custom_property("spans")) == listed
+    counts = made.counts()
+    by_span = counts.pop("spans", {"3": counts})
+    assert [*by_span] == [*map(str, listed)]
+    assert {sum(own.values()) for own in by_span.values()} == {40}
+    assert {s: sum(own[s] for own in by_span.values()) for s in counts} == counts
     assert made.artifact.get_int_custom_property("span") == listed[-1]
     assert made.artifact.get_int_custom_property("version") == 2
 
