@@ -152,6 +152,22 @@ def is_chief() -> bool:
     return worker_number() == 0
 
 
+def sum_over_replicas(values: list[Any]) -> list[Any]:
+    """Sums tensors of all replicas in one exchange; each replica gets the same. All have to call it.
+
+    Several workers send one vector: what an exchange costs is mostly waiting.
+
+    Args:
+      values: tensors of one type; None stays None. With several replicas sparse ones become dense.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    dense = [tf.convert_to_tensor(value) for value in values if value is not None]
+    summed = iter(context.all_reduce("SUM", dense))
+    return [None if value is None else next(summed) for value in values]
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, values: list[float]) -> list[float]:
     """Sums numbers of all processes; each gets the same. All have to call it."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
