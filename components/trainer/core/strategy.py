@@ -18,6 +18,8 @@ _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
 _SECONDS_TO_REACH = 20.0
+_HALF = 1 << 20
+"""Numbers of rows are sent in two halves, as float32 holds whole numbers up to 2^24 only."""
 
 
 class StrategyError(Exception):
@@ -153,19 +155,42 @@ def is_chief() -> bool:
 
 
 def sum_over_replicas(values: list[Any]) -> list[Any]:
-    """Sums tensors of all replicas in one exchange; each replica gets the same. All have to call it.
+    """Sums tensors of all replicas in one exchange; each gets the same. All have to call it.
 
-    Several workers send one vector: what an exchange costs is mostly waiting.
+    An exchange between workers costs mostly waiting. TensorFlow sends the dense tensors of a call as
+    one vector, but sparse ones each in exchanges of its own: here they travel as dense ones.
 
     Args:
-      values: tensors of one type; None stays None. With several replicas sparse ones become dense.
+      values: float32 tensors or IndexedSlices, of static shape; None stays None.
     """
     context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
         return values
-    dense = [tf.convert_to_tensor(value) for value in values if value is not None]
-    summed = iter(context.all_reduce("SUM", dense))
-    return [None if value is None else next(summed) for value in values]
+    is_own = tf.equal(tf.range(replicas), context.replica_id_in_sync_group)
+
+    def placed(part: tf.Tensor) -> tf.Tensor:
+        """[n, ...] -> [replicas, n, ...], zeros but for its own: their sum is all parts."""
+        mask = tf.reshape(is_own, [replicas, *[1] * part.shape.rank])
+        return tf.where(mask, part, tf.zeros_like(part))
+
+    def sent(value: Any) -> list[tf.Tensor]:
+        if not isinstance(value, tf.IndexedSlices):
+            return [] if value is None else [value]
+        halves = value.indices // _HALF, value.indices % _HALF
+        return [placed(part) for part in (value.values, *(tf.cast(h, tf.float32) for h in halves))]
+
+    parts = [sent(value) for value in values]
+    summed = iter(context.all_reduce("SUM", [tensor for part in parts for tensor in part]))
+
+    def received(value: Any) -> Any:
+        if not isinstance(value, tf.IndexedSlices):
+            return None if value is None else next(summed)
+        rows = tf.reshape(next(summed), [-1, *value.values.shape[1:]])
+        high, low = (tf.reshape(tf.cast(next(summed), tf.int64), [-1]) for _ in range(2))
+        return tf.IndexedSlices(rows, high * _HALF + low, value.dense_shape)
+
+    return [received(value) for value in values]
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, values: list[float]) -> list[float]:
