@@ -158,36 +158,34 @@ def sum_over_replicas(values: list[Any]) -> list[Any]:
     """Sums tensors of all replicas in one exchange; each gets the same. All have to call it.
 
     An exchange between workers costs mostly waiting. TensorFlow sends the dense tensors of a call as
-    one vector, but sparse ones each in exchanges of its own: here they travel as dense ones.
+    one vector, but each sparse one in exchanges of its own. So each replica writes its sparse ones
+    into its row of a matrix of zeros, and the sum holds those of all.
 
     Args:
       values: float32 tensors or IndexedSlices, of static shape; None stays None.
     """
     context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync
-    if replicas == 1:
+    if context.num_replicas_in_sync == 1:
         return values
-    is_own = tf.equal(tf.range(replicas), context.replica_id_in_sync_group)
-
-    def placed(part: tf.Tensor) -> tf.Tensor:
-        """[n, ...] -> [replicas, n, ...], zeros but for its own: their sum is all parts."""
-        mask = tf.reshape(is_own, [replicas, *[1] * part.shape.rank])
-        return tf.where(mask, part, tf.zeros_like(part))
-
-    def sent(value: Any) -> list[tf.Tensor]:
-        if not isinstance(value, tf.IndexedSlices):
-            return [] if value is None else [value]
-        halves = value.indices // _HALF, value.indices % _HALF
-        return [placed(part) for part in (value.values, *(tf.cast(h, tf.float32) for h in halves))]
-
-    parts = [sent(value) for value in values]
-    summed = iter(context.all_reduce("SUM", [tensor for part in parts for tensor in part]))
+    dense = [value for value in values if isinstance(value, tf.Tensor)]
+    own = [tf.zeros([0])]
+    for value in values:
+        if isinstance(value, tf.IndexedSlices):
+            high, low = value.indices // _HALF, value.indices % _HALF
+            parts = value.values, tf.cast(high, tf.float32), tf.cast(low, tf.float32)
+            own += [tf.reshape(part, [-1]) for part in parts]
+    replicas = tf.range(context.num_replicas_in_sync)[:, None]
+    placed = tf.where(replicas == context.replica_id_in_sync_group, tf.concat(own, axis=0), 0.0)
+    *summed, gathered = context.all_reduce("SUM", [*dense, placed])
+    tensors = iter(summed)
+    _, *columns = tf.split(gathered, [part.shape[0] for part in own], axis=1)
+    parts = iter(columns)
 
     def received(value: Any) -> Any:
         if not isinstance(value, tf.IndexedSlices):
-            return None if value is None else next(summed)
-        rows = tf.reshape(next(summed), [-1, *value.values.shape[1:]])
-        high, low = (tf.reshape(tf.cast(next(summed), tf.int64), [-1]) for _ in range(2))
+            return None if value is None else next(tensors)
+        rows = tf.reshape(next(parts), [-1, *value.values.shape[1:]])
+        high, low = (tf.reshape(tf.cast(next(parts), tf.int64), [-1]) for _ in range(2))
         return tf.IndexedSlices(rows, high * _HALF + low, value.dense_shape)
 
     return [received(value) for value in values]

@@ -47,7 +47,12 @@ def main(parent: int) -> int:
     except FAILURES as error:
         tell({"failure": str(error)})
         return UNUSABLE
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ):
         logging.exception("another worker is gone")
         return LOST
     tell({"replicas": done.progress["replicas"]})

@@ -188,27 +188,33 @@ def test_killed_at_any_time_it_ends_with_the_same_bits(
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victims", [[0], [0, 1]])
 def test_a_worker_that_hangs_is_noticed_and_the_group_starts_again(
     rows: Path,
     tmp_path: Path,
     uninterrupted: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
-    victim: int,
+    victims: list[int],
 ) -> None:
-    """The bound has to be longer than a worker takes to start, on a busy machine too."""
+    """TensorFlow misses one within seconds, if another lives; the bound is for all that it doesn't.
+
+    It has to be longer than a worker takes to start, on a busy machine too.
+    """
     seconds = 30
     job = _job(rows, tmp_path, hang_seconds=seconds, restarts=9)
     stopped: list[float] = []
 
     def stop() -> None:
-        processes.workers_of(os.getpid())[victim].suspend()
+        found = processes.workers_of(os.getpid())
+        for victim in victims:
+            found[victim].suspend()
         stopped.append(time.time())
 
     _when_at_step(job, 30, stop)
     done = run.train_group(job)
     [first, *_] = [r for r in caplog.records if "starting the group again" in r.getMessage()]
-    print(first.getMessage(), first.created - stopped[0])
+    expected = "worker 1 lost the others", "worker 0 and worker 1 came no further for 30 s (training."
+    assert first.getMessage().startswith(expected[len(victims) - 1])
     assert first.created - stopped[0] < seconds + 5
     assert done.progress["checkpoints"]["resumed_at"]
     _assert_same(_result(done), uninterrupted)
