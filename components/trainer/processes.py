@@ -112,9 +112,7 @@ class Worker:
         self._listener.join(timeout=5)
 
 
-def run_group(
-    workers: list[Worker], signals: list[int], hang_seconds: float = float("inf")
-) -> int:
+def run_group(workers: list[Worker], signals: list[int], hang_seconds: float = float("inf")) -> int:
     """Watches workers until the training ends; none runs after it.
 
     When one is gone, or hangs, the others are killed: they can only wait for it.

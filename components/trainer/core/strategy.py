@@ -157,7 +157,7 @@ def is_chief() -> bool:
 def sum_over_replicas(values: list[Any]) -> list[Any]:
     """Sums tensors of all replicas in one exchange; each gets the same. All have to call it.
 
-    An exchange between workers costs mostly waiting. TensorFlow sends the dense tensors of a call as
+    An exchange between workers is mostly waiting. TensorFlow sends the dense tensors of a call as
     one vector, but each sparse one in exchanges of its own. So each replica writes its sparse ones
     into its row of a matrix of zeros, and the sum holds those of all.
 
