@@ -32,7 +32,7 @@ from components.trainer.core.loop import Training
 from tests.components.trainer import small_training as small
 trained, exchanges, all_reduce = [], [], tf.distribute.ReplicaContext.all_reduce
 def noting(context, operation, value, **options):
-    exchanges.append([type(part).__name__ for part in value])
+    exchanges.append([type(part).__name__ for part in tf.nest.flatten(value)])
     return all_reduce(context, operation, value, **options)
 tf.distribute.ReplicaContext.all_reduce = noting
 model, options = json.loads(sys.argv[1])
