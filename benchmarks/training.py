@@ -1,6 +1,7 @@
-"""`make bench-training`: the training loop beside the template's, its checkpoints and its memory.
+"""`make bench-training`: the training loop beside the template's, its checkpoints, workers, memory.
 
-    python -m benchmarks.training                    # about four minutes
+    python -m benchmarks.training                    # about six minutes
+    python -m benchmarks.training --workers          # two workers beside one device, nothing else
     python -m benchmarks.training --rows 10000000    # that many rows from disk, and nothing else
 
 Each training is a process of its own. Input and fit: the template's transformed rows, its batch
@@ -20,6 +21,7 @@ from typing import Any
 
 from benchmarks import ingest, template
 from benchmarks.measuring import Bench, alone, bench
+from pipeline import parts
 
 _BATCH, _ROWS, _STEPS = 256, 100_000, 4000
 _TAXI: dict[str, Any] = {"hidden": [64, 32], "dropout": 0.3}
@@ -36,6 +38,8 @@ _INPUTS: dict[str, Any] = {
         {"name": n, "size": s} | ({"embed": None} if s else {}) for n, s in _SIZES.items()
     ],
 }
+_EMBEDDED = "category_52", "category_101"
+"""As the taxi's company and census tract."""
 _PART, _DISTINCT_PARTS = 125_000, 8
 
 
@@ -47,7 +51,9 @@ def main() -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--rows", type=int, help="train from disk on that many")
-    rows: int | None = parser.parse_args().rows
+    parser.add_argument("--workers", action="store_true", help="measure two workers alone")
+    arguments = parser.parse_args()
+    rows: int | None = arguments.rows
     with bench("training") as made:
         data = made.scratch / "rows"
         with made.step("writing rows"):
@@ -55,8 +61,11 @@ def main() -> None:
         if rows:
             _many_rows(made, data, rows)
             return
-        _beside_template(made)
-        _checkpoints(made, data)
+        if not arguments.workers:
+            _beside_template(made)
+            _checkpoints(made, data)
+        if "multi_worker" in parts.trainers():
+            _workers(made)
 
 
 def _beside_template(made: Bench) -> None:
@@ -119,6 +128,40 @@ def _checkpoints(made: Bench, data: Path) -> None:
     )
 
 
+def _workers(made: Bench) -> None:
+    """Two workers on this machine beside one device, in turns."""
+    data, lines = made.scratch / "rows-for-workers", []
+    write_rows(data, _ROWS, held_out=1000)
+    columns = [f | {"embed": 8 if f["name"] in _EMBEDDED else None} for f in _INPUTS["features"]]
+    inputs = _INPUTS | {"features": columns}
+    strategies = {"one_device": 1, "multi_worker": 2}
+    for name, model, batch, steps, least in (
+        ("taxi", _TAXI, _BATCH, (12_000, 4000), 0.35),
+        ("wide", _WIDE, 1024, (40, 40), 0.8),
+    ):
+        found: dict[str, list[float]] = {"one_device": [], "multi_worker": []}
+        for number in range(2):
+            for (strategy, workers), count in zip(strategies.items(), steps, strict=True):
+                options = {"strategy": strategy, "steps": count, "global_batch_size": batch}
+                options |= {"workers": workers} if workers > 1 else {}
+                with made.step(f"{name} model, workers: {workers}, {number + 1} of 2"):
+                    progress = _progress(made, data, model, options, inputs)
+                found[strategy].append(_rate(progress["position"]["evaluations"], batch))
+        one, two = (max(rates) for rates in found.values())
+        lines.append([f"{name} model, batch {batch}", one, two, two / one])
+        made.target(f"two workers' share of one device, {name}", two / one, least, at_least=True)
+        made.figures[f"workers, {name}"] = found
+    made.tell("\nexamples/s", "one device", "two workers", "ratio", rows=lines)
+
+
+def _rate(evaluations: list[dict[str, float]], batch: int) -> float:
+    """Examples/s between the last two evaluations: nothing is traced or opened then."""
+    (rows, then), (last_rows, now) = (
+        (e["step"] * batch, e["step"] * batch / e["examples_per_second"]) for e in evaluations[-2:]
+    )
+    return (last_rows - rows) / (now - then)
+
+
 def _whole(step: Callable[[], Callable[[], Any]]) -> None:
     step()()
 
@@ -167,7 +210,7 @@ def training(
       options: Settings of the training; `steps`, `global_batch_size` and others.
       inputs: The feature spec.
     """
-    from components.trainer.core.job import Job, train
+    from components.trainer.core import job as jobs
     from pipeline.config import Model, training_model
 
     plain: dict[str, Any] = {
@@ -182,7 +225,7 @@ def training(
         "model": Model.model_validate(model).model_dump(mode="json"),
         "training": training_model().model_validate(plain | options).model_dump(mode="json"),
     }
-    job = Job(
+    job = jobs.Job(
         pipeline="benchmark",
         train_files=[str(data / "train*")],
         eval_files=[str(data / "eval*")],
@@ -192,20 +235,24 @@ def training(
         identity={"settings": settings},
         log_dir=str(folder / "tensorboard"),
     )
-    return lambda: train(job).progress
+    if settings["training"]["strategy"] == "multi_worker":
+        from components.multi_worker.run import train_group
+
+        return lambda: train_group(job).progress
+    return lambda: jobs.train(job).progress
 
 
-def write_rows(folder: Path, rows: int) -> None:
-    """Writes `train-*` with `rows` made-up rows and a small `eval`, as Transform writes them.
+def write_rows(folder: Path, rows: int, held_out: int = 20_000) -> None:
+    """Writes `train-*` with `rows` made-up rows and `eval` with others, as Transform writes them.
 
     Up to a million rows differ; more are those again, copied as they are compressed.
     """
     folder.mkdir(parents=True)
     whole, rest = divmod(rows, _PART)
-    parts = [(folder / f"part-{n}", _PART, n) for n in range(min(whole, _DISTINCT_PARTS))]
-    parts += [(folder / "train-rest", rest, 98)] if rest else []
+    pieces = [(folder / f"part-{n}", _PART, n) for n in range(min(whole, _DISTINCT_PARTS))]
+    pieces += [(folder / "train-rest", rest, 98)] if rest else []
     with multiprocessing.get_context("spawn").Pool() as pool:
-        pool.starmap(_write_part, [*parts, (folder / "eval", 20_000, 99)])
+        pool.starmap(_write_part, [*pieces, (folder / "eval", held_out, 99)])
     for number in range(whole):
         shutil.copy(folder / f"part-{number % _DISTINCT_PARTS}", folder / f"train-{number:05d}")
     for path in folder.glob("part-*"):

@@ -141,7 +141,7 @@ def train_as_chief(job: Job, signals: list[int]) -> int:
     _meetings.remove(meeting)
     meeting.say({"job": vars(job)})
     try:
-        return run_group([Worker(0, job, os.environ)], signals)
+        return _run(0, job, signals)
     except Died as death:
         PROGRESS.warning("%s", _advice(death))
         raise Interrupted(_advice(death)) from death
@@ -179,9 +179,14 @@ def _train_as_member(meeting: Meeting, number: int, signals: list[int]) -> int:
     if "over" in said:
         PROGRESS.info("the chief had nothing to train")
         return int(said["over"])
-    run_group([Worker(number, Job(**said["job"]), os.environ)], signals)
+    _run(number, Job(**said["job"]), signals)
     PROGRESS.info("the training is done")
     return 0
+
+
+def _run(number: int, job: Job, signals: list[int]) -> int:
+    hang_seconds = job.settings["training"]["hang_seconds"]
+    return run_group([Worker(number, job, os.environ)], signals, hang_seconds)
 
 
 def _advice(what: object) -> str:

@@ -11,8 +11,8 @@ TRAINERS = {"multi_worker": "components.multi_worker.run"}
 
 
 def training() -> type["Training"]:
-    """`training.workers` and `training.restarts`."""
-    from pydantic import Field, NonNegativeInt, PositiveInt
+    """`training.workers`, `training.restarts` and `training.hang_seconds`."""
+    from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
     from pipeline.config import Training
 
@@ -23,7 +23,10 @@ def training() -> type["Training"]:
             None, description="multi_worker without TF_CONFIG: so many processes on this machine."
         )
         restarts: NonNegativeInt = Field(
-            3, description="How often those are started again after one of them died."
+            3, description="How often those are started again after one of them died or hung."
+        )
+        hang_seconds: PositiveFloat = Field(
+            600, description="A worker that comes no further for so long counts as dead."
         )
 
         def problems(self) -> Iterator["Problem"]:

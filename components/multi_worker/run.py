@@ -10,6 +10,8 @@ import socket
 from contextlib import ExitStack
 from typing import Any
 
+import tensorflow as tf
+
 from components.multi_worker import member
 from components.trainer.core.checkpoints import PROGRESS
 from components.trainer.core.interruption import Interrupted, noted
@@ -18,6 +20,8 @@ from components.trainer.core.loop import TrainingError
 from components.trainer.core.strategy import check, cluster
 from components.trainer.processes import Died, Worker, run_group
 from components.trainer.run import train_and_export
+
+_THREADS, _GPUS = "TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"
 
 
 def run_fn(fn_args: Any) -> None:
@@ -54,12 +58,12 @@ def _train_here(job: Job, signals: list[int]) -> int:
     options, restarts = job.settings["training"], 0
     while True:
         try:
-            places = loopback(options["workers"])
+            places = zip(shares(options["workers"]), loopback(options["workers"]), strict=True)
             workers = [
-                Worker(n, job, os.environ | {"TF_CONFIG": place}, speaks=n == 0)
-                for n, place in enumerate(places)
+                Worker(n, job, os.environ | share | {"TF_CONFIG": place}, speaks=n == 0)
+                for n, (share, place) in enumerate(places)
             ]
-            return run_group(workers, signals)
+            return run_group(workers, signals, options["hang_seconds"])
         except Died as death:
             restarts += 1
             if restarts > options["restarts"]:
@@ -71,6 +75,22 @@ def _train_here(job: Job, signals: list[int]) -> int:
                 "%s; starting the group again, %d of %d restarts, from its last checkpoint",
                 *(death, restarts, options["restarts"]),
             )
+
+
+def shares(workers: int) -> list[dict[str, str]]:
+    """Environment variables that give each of several workers its part of this machine.
+
+    The cores are divided. Of several GPUs each has one; that was not verified on hardware.
+    """
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    share = {_THREADS: os.environ.get(_THREADS, str(threads))}
+    count = len(tf.config.list_physical_devices("GPU"))
+    if count < 2:
+        return [share] * workers
+    gpus = os.environ.get(_GPUS, "").split(",")[:count]
+    if len(gpus) < count:
+        gpus = [str(number) for number in range(count)]
+    return [share | {_GPUS: gpus[number % count]} for number in range(workers)]
 
 
 def loopback(workers: int) -> list[str]:

@@ -56,6 +56,8 @@ class Worker:
         self.number, self._speaks = number, speaks
         self.told: dict[str, Any] = {}
         """What it said beside lines of progress."""
+        self.heard = time.monotonic()
+        """When it last said anything; it says at least that it has come further."""
         with tempfile.TemporaryFile("w+") as text:
             json.dump(asdict(job), text)
             text.seek(0)
@@ -74,9 +76,11 @@ class Worker:
     def _listen(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
-            message = json.loads(line)
+            message, self.heard = json.loads(line), time.monotonic()
             if "progress" not in message:
                 self.told |= message
+            elif message["level"] < logging.INFO:
+                continue
             elif self._speaks:
                 PROGRESS.log(message["level"], "%s", message["progress"])
             else:
@@ -108,32 +112,33 @@ class Worker:
         self._listener.join(timeout=5)
 
 
-def run_group(workers: list[Worker], signals: list[int]) -> int:
+def run_group(workers: list[Worker], signals: list[int], hang_seconds: float = float("inf")) -> int:
     """Watches workers until the training ends; none runs after it.
 
-    When one is gone the others are killed: they can only wait for it.
+    When one is gone, or hangs, the others are killed: they can only wait for it.
 
     Args:
       workers: those of the group that this machine has.
       signals: receives the signals that come for this process; they are passed on.
+      hang_seconds: a worker that says nothing for longer counts as dead.
 
     Returns:
       The number of replicas.
 
     Raises:
-      Died: a worker ended before its time.
+      Died: a worker ended before its time, or hangs.
       Interrupted: they were asked to end, and did.
       TrainingError: what a person has to put right.
     """
     try:
-        _watch(workers, signals)
+        _watch(workers, signals, hang_seconds)
     finally:
         for worker in workers:
             worker.kill()
     return int(workers[0].told["replicas"])
 
 
-def _watch(workers: list[Worker], signals: list[int]) -> None:
+def _watch(workers: list[Worker], signals: list[int], hang_seconds: float) -> None:
     deadline, is_passed_on = float("inf"), False
     while True:
         codes = [worker.code for worker in workers]  # each is looked at once: it may end meanwhile
@@ -143,6 +148,13 @@ def _watch(workers: list[Worker], signals: list[int]) -> None:
         failed = [w for w, code in zip(workers, codes, strict=True) if code not in _IN_ORDER]
         if failed:
             raise _failure(failed, asked)
+        since = time.monotonic() - hang_seconds
+        if silent := [
+            w.number for w, c in zip(workers, codes, strict=True) if c is None and w.heard < since
+        ]:
+            # One that waits for another is as silent as that one: nobody can tell them apart.
+            names = " and ".join(f"worker {number}" for number in silent)
+            raise Died(f"{names} came no further for {hang_seconds:g} s (training.hang_seconds)")
         stopped = [w for w, code in zip(workers, codes, strict=True) if code == START_AGAIN]
         if stopped and None not in codes:
             stopped[0].kill()

@@ -24,7 +24,7 @@ from components.trainer.first_phase import add_first_phase
 
 _LIBRARIES = ("tensorflow", "keras", "tensorflow-transform", "tfx", "numpy")
 
-_NOT_IN_IDENTITY = ("strategy", "workers", "restarts", "tpu", "checkpoints")
+_NOT_IN_IDENTITY = ("strategy", "workers", "restarts", "hang_seconds", "tpu", "checkpoints")
 """Settings of `training` that do not change what is learned. (The number of replicas counts.)"""
 
 

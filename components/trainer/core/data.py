@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from components import files
+from components.trainer.core.checkpoints import PROGRESS
 
 MIB = 1 << 20
 SHARDS = 256
@@ -319,7 +320,9 @@ def _parsed(names: Sequence[str], inputs: dict[str, Any]) -> Iterator[Rows]:
 
     records = tf.data.TFRecordDataset(names, compression_type="GZIP", buffer_size=MIB)
     batches = records.batch(_RECORDS_A_PARSE).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    yield from batches.prefetch(2)
+    for rows in batches.prefetch(2):
+        PROGRESS.debug("rows read")
+        yield rows
 
 
 def open_shards(folder: str, layout: Layout, memory_mib: float) -> Shards | None:

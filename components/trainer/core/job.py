@@ -168,6 +168,7 @@ def _check_agreement(training: Training) -> None:
 
 def _run(job: Job, training: Training, keeper: Keeper, signals: list[int], hand_over: bool) -> None:
     def pause(training: Training) -> None:
+        PROGRESS.debug("at step %d", training.position.step)
         is_last = training.position.finished and hand_over
         due = is_chief() and keeper.is_due(training.position.step)
         wishes = [float(due), float(bool(signals))]

@@ -19,7 +19,7 @@ from components.trainer.core import model as network
 from components.trainer.core.batches import Batch, Feed
 from components.trainer.core.data import Source, by_kind, described
 from components.trainer.core.heads import head_of
-from components.trainer.core.strategy import precision, sum_over_workers
+from components.trainer.core.strategy import precision, sum_over_replicas, sum_over_workers
 
 _EVAL_BATCH = 8192
 _SECONDS_A_STRETCH = 1.0
@@ -220,7 +220,7 @@ class Training:
         def step(number: tf.Tensor, total: tf.Tensor, bad_step: tf.Tensor) -> tuple[Any, ...]:
             count = tf.cast(self.feed.real_rows(number), tf.float32)
             losses = self.strategy.run(self.train_step, args=(next(batches), count))
-            loss = self.strategy.reduce("SUM", losses, axis=None)
+            loss = self.strategy.experimental_local_results(losses)[0]
             is_bad = (bad_step < 0) & ~tf.math.is_finite(loss)
             return number + 1, total + loss, tf.where(is_bad, number, bad_step)
 
@@ -238,7 +238,7 @@ class Training:
           count: float32 scalar, the real rows of the whole global batch.
 
         Returns:
-          This replica's share of the loss; the shares of all replicas add up to it.
+          The loss of the whole global batch, the same in each replica.
         """
         with tf.GradientTape() as tape:
             logits = self.model(by_kind(batch.numbers, batch.ids, self.features), training=True)
@@ -249,9 +249,8 @@ class Training:
             loss = tf.add_n([tf.reduce_sum(losses * batch.weights) / count, *penalties])
             scaled = self.optimizer.scale_loss(loss)
         variables = self.model.trainable_variables
-        gradients = tape.gradient(scaled, variables)
-        if self.options["precision"] == "float16" and self.replicas > 1:
-            gradients = _finite_together(gradients)
+        # Before the optimizer sees them: where one replica's are not finite, all skip the step.
+        *gradients, loss = sum_over_replicas([*tape.gradient(scaled, variables), loss])
         self.optimizer.apply(gradients, variables)
         return loss
 
@@ -321,7 +320,7 @@ class Training:
 
 
 class Adam(keras.optimizers.Adam):
-    """Adam with a learning rate of its own for some variables."""
+    """Adam of summed gradients, with a learning rate of its own for some variables."""
 
     def __init__(self, rate: Any, shares: dict[str, float]):
         """Takes the rate, and by a variable's path which share of it is the variable's."""
@@ -333,6 +332,9 @@ class Adam(keras.optimizers.Adam):
         own = self._trainable_variables[self._get_variable_index(variable)]
         share = self._shares.get(own.path, 1.0)
         super().update_step(gradient, variable, learning_rate * share)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        return grads_and_vars  # Keras would sum them once more, each sparse one by itself
 
 
 def rate_shares(model: keras.Model, features: list[dict[str, Any]]) -> dict[str, float]:
@@ -348,17 +350,6 @@ def rate_shares(model: keras.Model, features: list[dict[str, Any]]) -> dict[str,
         if layer.name in shares
         for weight in layer.trainable_weights
     }
-
-
-def _finite_together(gradients: list[Any]) -> list[Any]:
-    """If those of one replica are not finite, none are: all skip the step.
-
-    Keras's LossScaleOptimizer looks before the sum, at its own replica: one worker would skip a
-    step that the others wait in for ever.
-    """
-    zeros = [tf.reduce_sum(0.0 * tf.convert_to_tensor(g)) for g in gradients if g is not None]
-    zero_or_nan = tf.distribute.get_replica_context().all_reduce("SUM", tf.add_n(zeros))
-    return [g + zero_or_nan if isinstance(g, tf.Tensor) else g for g in gradients]
 
 
 def build_model(

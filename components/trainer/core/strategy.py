@@ -18,6 +18,8 @@ _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
 _SECONDS_TO_REACH = 20.0
+_HALF = 1 << 20
+"""Numbers of rows are sent in two halves, as float32 holds whole numbers up to 2^24 only."""
 
 
 class StrategyError(Exception):
@@ -150,6 +152,43 @@ def _cluster() -> tuple[list[str], int]:
 def is_chief() -> bool:
     """Whether this process writes: the only one, the chief, or worker 0 where there is no chief."""
     return worker_number() == 0
+
+
+def sum_over_replicas(values: list[Any]) -> list[Any]:
+    """Sums tensors of all replicas in one exchange; each gets the same. All have to call it.
+
+    An exchange between workers is mostly waiting. TensorFlow sends the dense tensors of a call as
+    one vector, but each sparse one in exchanges of its own. So each replica writes its sparse ones
+    into its row of a matrix of zeros, and the sum holds those of all.
+
+    Args:
+      values: float32 tensors or IndexedSlices, of static shape; None stays None.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    dense = [value for value in values if isinstance(value, tf.Tensor)]
+    own = [tf.zeros([0])]
+    for value in values:
+        if isinstance(value, tf.IndexedSlices):
+            high, low = value.indices // _HALF, value.indices % _HALF
+            parts = value.values, tf.cast(high, tf.float32), tf.cast(low, tf.float32)
+            own += [tf.reshape(part, [-1]) for part in parts]
+    replicas = tf.range(context.num_replicas_in_sync)[:, None]
+    placed = tf.where(replicas == context.replica_id_in_sync_group, tf.concat(own, axis=0), 0.0)
+    *summed, gathered = context.all_reduce("SUM", [*dense, placed])
+    tensors = iter(summed)
+    _, *columns = tf.split(gathered, [part.shape[0] for part in own], axis=1)
+    parts = iter(columns)
+
+    def received(value: Any) -> Any:
+        if not isinstance(value, tf.IndexedSlices):
+            return None if value is None else next(tensors)
+        rows = tf.reshape(next(parts), [-1, *value.values.shape[1:]])
+        high, low = (tf.reshape(tf.cast(next(parts), tf.int64), [-1]) for _ in range(2))
+        return tf.IndexedSlices(rows, high * _HALF + low, value.dense_shape)
+
+    return [received(value) for value in values]
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, values: list[float]) -> list[float]:

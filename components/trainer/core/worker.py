@@ -2,8 +2,8 @@
 
 `python -m components.trainer.core.worker PARENT` reads the job as JSON from standard input, and its
 place in a group from TF_CONFIG. On standard output it writes a JSON object a line: `progress`
-with its `level`, and at the end `replicas`, `interrupted` or `failure`. Everything else of
-the process goes to standard error.
+with its `level`, and at the end `replicas`, `interrupted` or `failure`. Progress of level DEBUG is
+a sign of life and no more. Everything else of the process goes to standard error.
 """
 
 import ctypes
@@ -47,7 +47,12 @@ def main(parent: int) -> int:
     except FAILURES as error:
         tell({"failure": str(error)})
         return UNUSABLE
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError):
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ):
         logging.exception("another worker is gone")
         return LOST
     tell({"replicas": done.progress["replicas"]})
@@ -71,7 +76,7 @@ def _teller() -> Tell:
 
     logging.basicConfig(format="%(levelname)s %(message)s")
     progress = logging.getLogger("progress")
-    progress.setLevel(logging.INFO)
+    progress.setLevel(logging.DEBUG)
     progress.propagate = False
     progress.addHandler(_Telling(tell))
     return tell

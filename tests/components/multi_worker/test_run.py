@@ -188,6 +188,52 @@ def test_killed_at_any_time_it_ends_with_the_same_bits(
 
 
 @pytest.mark.prove
+@pytest.mark.parametrize("victims", [[0], [0, 1]])
+def test_a_worker_that_hangs_is_noticed_and_the_group_starts_again(
+    rows: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    victims: list[int],
+) -> None:
+    """TensorFlow misses one within seconds, if another lives; the bound is for all that it doesn't.
+
+    It has to be longer than a worker takes to start, on a busy machine too.
+    """
+    seconds = 30
+    job = _job(rows, tmp_path, hang_seconds=seconds, restarts=9)
+    stopped: list[float] = []
+
+    def stop() -> None:
+        found = processes.workers_of(os.getpid())
+        for victim in victims:
+            found[victim].suspend()
+        stopped.append(time.time())
+
+    _when_at_step(job, 30, stop)
+    done = run.train_group(job)
+    [first, *_] = [r for r in caplog.records if "starting the group again" in r.getMessage()]
+    both = "worker 0 and worker 1 came no further for 30 s (training.hang_seconds)"
+    assert first.getMessage().startswith(both if len(victims) == 2 else "worker 1 lost the others")
+    assert first.created - stopped[0] < seconds + 5
+    assert done.progress["checkpoints"]["resumed_at"]
+    _assert_same(_result(done), uninterrupted)
+
+
+def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPUs are made up: not verified on hardware."""
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
+    assert run.shares(2) == [{"TF_NUM_INTRAOP_THREADS": "2"}] * 2
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["GPU", "GPU"])
+    for visible, expected in (("", ["0", "1"]), ("4,7", ["4", "7"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert [share["CUDA_VISIBLE_DEVICES"] for share in run.shares(2)] == expected
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert run.shares(9)[8]["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+@pytest.mark.prove
 def test_too_many_deaths_end_the_training(rows: Path, tmp_path: Path) -> None:
     job = _job(rows, tmp_path, restarts=1)
     is_over = threading.Event()

@@ -1,5 +1,6 @@
 """Watching a group of processes: how each ended is looked at once, and decides what is said."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ class _Ending:
     """A worker of whom each look sees the next of some exit codes, and then always the last."""
 
     def __init__(self, *codes: int | None):
-        self.number, self.told = 0, {"replicas": 2}
+        self.number, self.told, self.heard = 0, {"replicas": 2}, time.monotonic()
         self._codes: Iterator[int | None] = iter(codes)
         self._last = codes[-1]
 

@@ -30,7 +30,11 @@ tf.config.set_logical_device_configuration(cpu, parts)
 from components.trainer.core import strategy
 from components.trainer.core.loop import Training
 from tests.components.trainer import small_training as small
-trained = []
+trained, exchanges, all_reduce = [], [], tf.distribute.ReplicaContext.all_reduce
+def noting(context, operation, value, **options):
+    exchanges.append([type(part).__name__ for part in tf.nest.flatten(value)])
+    return all_reduce(context, operation, value, **options)
+tf.distribute.ReplicaContext.all_reduce = noting
 model, options = json.loads(sys.argv[1])
 for name in ("one_device", "mirrored"):
     chosen = small.settings(model, strategy=name, **options)
@@ -39,6 +43,7 @@ for name in ("one_device", "mirrored"):
     training.run(lambda progress: None)
     trained.append({
         "replicas": training.replicas,
+        "exchanges": exchanges,
         "rate": float(training.optimizer.learning_rate),
         "weights": {v.path: v.numpy().ravel().tolist() for v in training.model.weights},
         "evaluations": training.position.evaluations,
@@ -60,6 +65,8 @@ def test_two_replicas_learn_what_one_device_does() -> None:
     """Gradients are summed, the last batch of 20 of 32 rows is divided, metrics are merged."""
     one, two = trained(EXACT)
     assert (one["replicas"], two["replicas"]) == (1, 2)
+    assert len(two["exchanges"]) == 2, "a step of two replicas was traced, with one exchange"
+    assert all("IndexedSlices" not in kinds for kinds in two["exchanges"]), "would be sent apart"
     assert one["weights"].keys() == two["weights"].keys()
     for name, values in one["weights"].items():
         assert values == pytest.approx(two["weights"][name], abs=1e-6), name
