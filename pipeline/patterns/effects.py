@@ -144,6 +144,8 @@ class Effect:
     """`--set` overrides that take the setting out; none where it cannot be taken out."""
     against: str | None = None
     """Another configuration that is the one without."""
+    sets: tuple[str, ...] = ()
+    """Overrides that the run with the setting has, where a part brings it."""
 
 
 def better(name: str, by: float = 0.0, lower: bool = False) -> Judge:
@@ -507,7 +509,11 @@ EFFECTS: dict[int, Effect] = {
         ("training.checkpoints.every_steps=null", "training.checkpoints.every_seconds=null"),
     ),
     13: Effect(better("categorical_accuracy"), ("features.columns.image.pretrained=null",)),
-    14: Effect(_distribution, ("training.strategy=one_device", "training.workers=null")),
+    14: Effect(
+        _distribution,
+        ("training.strategy=one_device",),
+        sets=("training.strategy=multi_worker", "training.workers=2"),
+    ),
     15: Effect(_tuning, ("tuning=null",)),
     16: Effect(_stateless),
     17: Effect(_batch),
@@ -542,7 +548,7 @@ def files() -> dict[int, Path]:
 def runs(number: int, workspace: Path) -> tuple[Run, Run]:
     """The run with the setting, and the one without; the same one where it is always on."""
     effect, name = EFFECTS[number], f"patterns/{files()[number].stem}"
-    run = Run(name, (), workspace / "with")
+    run = Run(name, effect.sets, workspace / "with")
     if not (effect.without or effect.against):
         return run, run
     return run, Run(effect.against or name, effect.without, workspace / "without")
