@@ -19,7 +19,7 @@ except ImportError:
     collect_ignore_glob = ["test_*"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_network() -> Iterator[None]:
     """Whatever is sent elsewhere fails, and is told of at the end: libraries hide such failures."""
     tried, real = [], socket.socket.connect
