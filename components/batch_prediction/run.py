@@ -295,8 +295,13 @@ def _form(job: Job) -> tuple[Form, Signature]:
             "Rename it in the input."
         )
     model = config.get("model", {})
-    settings = {"uncertain": "members", "distribution": "buckets", "explain": "explain"}
-    if form.detail and model.get(settings[form.detail]) in (None, False, 1):
+    has = {
+        "": True,
+        "uncertain": model.get("members", 1) > 1,
+        "distribution": bool(model.get("buckets")),
+        "explain": bool(model.get("explain")),
+    }
+    if not has[form.detail]:
         raise PipelineStop(
             f"Version {job.version}: {DETAILS[form.detail]}, or leave the option out."
         )
