@@ -395,10 +395,17 @@ def folder_of(setting: str, path: str, workspace: Path) -> Path:
         raise PipelineStop(f"{setting} is '{path}', which cannot be used: {error}.") from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as made:
-        fill(Path(made))
-        os.chmod(made, 0o755)
-        os.rename(made, folder)
-        os.mkdir(made)  # for the context to remove
+        filled = Path(made, "filled")
+        filled.mkdir()
+        try:
+            fill(filled)
+        except ImportError as error:
+            raise PipelineStop(f"{setting} is '{path}', which cannot be used: {error}.") from error
+        try:
+            os.rename(filled, folder)
+        except OSError:
+            if not folder.is_dir():  # else another run has filled it meanwhile
+                raise
     return folder
 
 

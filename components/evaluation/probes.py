@@ -7,6 +7,7 @@ value.
 """
 
 import glob
+import math
 import os
 from typing import Any
 
@@ -46,7 +47,7 @@ def probe(
         `what_if` {column: {"changed": the share of rows whose prediction changes for some other of
         the ten most frequent values, "by": by how much the prediction moves on average}}, where a
         class changes, or a number by more than its root mean squared error; and `importances`
-        {column: by how much worse the metric `importance_of` is}.
+        {column: by how much worse the metric `importance_of` is, if it has a value}.
     """
     import tensorflow as tf
 
@@ -63,7 +64,10 @@ def probe(
     found: dict[str, Any] = {}
     if what_if:
         limit = _error(table.problem, targets, predictions)
-        found["what_if"] = {c: _changed(predict, rows, predictions, c, limit) for c in what_if}
+        problem = table.problem
+        found["what_if"] = {
+            c: _changed(predict, rows, predictions, c, problem, limit) for c in what_if
+        }
     if importances:
         name = MAIN[table.problem]
         sign = 1 if METRICS[name].higher_is_better else -1
@@ -72,7 +76,8 @@ def probe(
             c: sign * (whole - _shuffled(predict, rows, targets, c, table.problem))
             for c in table.raw_columns()
         }
-        found |= {"importance_of": name, "importances": drops}
+        known = {column: drop for column, drop in drops.items() if math.isfinite(drop)}
+        found |= {"importance_of": name, "importances": known}
     return found
 
 
@@ -123,18 +128,24 @@ def _shuffled(
 
 
 def _changed(
-    predict: Any, rows: pd.DataFrame, predictions: np.ndarray, column: str, limit: float | None
+    predict: Any,
+    rows: pd.DataFrame,
+    predictions: np.ndarray,
+    column: str,
+    problem: str,
+    limit: float | None,
 ) -> dict[str, float]:
     changed: np.ndarray = np.zeros(len(rows), bool)
-    moved = []
+    moved = [np.zeros(0)]
     for value in rows[column].value_counts().index[:_VALUES]:
         others = predict(rows.assign(**{column: pd.Series([value] * len(rows), dtype=object)}))
         distance = np.abs(others - predictions).max(axis=1)
         moved.append(distance[(rows[column] != value).to_numpy()])
         if limit is not None:
             changed |= distance > limit
-        elif predictions.shape[1] == 1:
-            changed |= (others[:, 0] > 0.5) != (predictions[:, 0] > 0.5)
+        elif problem in ("binary", "multilabel"):
+            changed |= ((others > 0.5) != (predictions > 0.5)).any(axis=1)
         else:
             changed |= others.argmax(axis=1) != predictions.argmax(axis=1)
-    return {"changed": float(changed.mean()), "by": float(np.concatenate(moved).mean())}
+    by = np.concatenate(moved)  # of nothing, where the column has one value
+    return {"changed": float(changed.mean()), "by": float(by.mean()) if len(by) else 0.0}

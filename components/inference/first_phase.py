@@ -14,6 +14,13 @@ FOLDER, MODEL, FACTS = "assets.extra", "first_phase.tflite", "first_phase.json"
 """Where a version has it; `components.trainer.first_phase` says what is in the facts."""
 
 
+def sureness(predictions: np.ndarray) -> np.ndarray:
+    """The likeliest class's probability, [rows], of predictions [rows, 1] or [rows, classes]."""
+    if predictions.shape[1] == 1:
+        return np.maximum(predictions, 1 - predictions)[:, 0]
+    return predictions.max(axis=1)
+
+
 class FirstPhase:
     """The LiteRT model of a version, with the limit from which its answers stand."""
 
@@ -45,8 +52,7 @@ class FirstPhase:
             `predictions` float32 [rows, outputs], and which `phase` each is of, int64 [rows, 1].
         """
         small = np.concatenate([self._one(row) for row in self._numbers(columns)])
-        sure = np.maximum(small, 1 - small)[:, 0] if small.shape[1] == 1 else small.max(axis=1)
-        escalated = np.flatnonzero(sure < self._threshold)
+        escalated = np.flatnonzero(sureness(small) < self._threshold)
         predictions = small.copy()
         if len(escalated):
             rest = {name: values[escalated] for name, values in columns.items()}

@@ -7,6 +7,7 @@ eval rows.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import tensorflow_transform as tft
 
 from components.features.model_inputs import model_inputs
 from components.features.table import Bucketized, FeatureTable, Numeric
-from components.inference.first_phase import FACTS, FOLDER, MODEL
+from components.inference.first_phase import FACTS, FOLDER, MODEL, sureness
 from components.trainer.core import data
 from components.trainer.core.heads import head_of
 from components.trainer.core.job import Job
@@ -55,18 +56,17 @@ def add_first_phase(
     wanted = job.settings["model"]["first_phase"]
     part = _part(table, wanted["features"])
     inputs, all_inputs = model_inputs(part, transformed), job.inputs
-    settings = job.settings | {
-        "model": job.settings["model"] | {"hidden": wanted["hidden"], "members": 1, "wide": True}
-    }
-    train_rows, eval_rows = (
-        data.InMemory(data.gathered(files, inputs)) for files in (job.train_files, job.eval_files)
-    )
+    options = job.settings["training"] | {"warm_start": None}
+    keep = (options["rebalance"] or {}).get("keep")
+    small_model = {"hidden": wanted["hidden"], "members": 1, "wide": True}
+    settings = {"model": job.settings["model"] | small_model, "training": options}
+    train_rows = data.load(job.train_files, inputs, math.inf, "", keep)
+    eval_rows = data.load(job.eval_files, inputs, math.inf, "")
     training = Training(train_rows, eval_rows, inputs, settings)
     training.run(lambda _: None)
     content = _converted(training.model, part, transformed)
-    small = _predictions(training.model, inputs, job.eval_files)
-    large = _predictions(full, all_inputs, job.eval_files)
-    labels = data.gathered(job.eval_files, inputs).labels.numpy()
+    small, labels = _predictions(training.model, inputs, job.eval_files)
+    large, _ = _predictions(full, all_inputs, job.eval_files)
     facts = {
         "columns": part.raw_columns(),
         **_chosen(small, large, labels, wanted["at_least"]),
@@ -194,19 +194,14 @@ def _between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(high - low > 1 + np.abs(high) + np.abs(low), far, (low + high) / 2)
 
 
-def _predictions(network: keras.Model, inputs: dict[str, Any], files: Sequence[str]) -> np.ndarray:
+def _predictions(
+    network: keras.Model, inputs: dict[str, Any], files: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels of all rows, in the order of the files whatever the network reads."""
     rows = data.gathered(files, inputs)
     logits = network(data.by_kind(rows.numbers, rows.ids, inputs["features"]), training=False)
     head = head_of(inputs["problem"], network.output_shape[-1])
-    predictions: np.ndarray = head.predict(network, logits).numpy()
-    return predictions
-
-
-def sureness(predictions: np.ndarray) -> np.ndarray:
-    """The probability of the likeliest class, [n]."""
-    if predictions.shape[1] == 1:
-        return np.maximum(predictions, 1 - predictions)[:, 0]
-    return predictions.max(axis=1)
+    return head.predict(network, logits).numpy(), rows.labels.numpy()
 
 
 def _right(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:

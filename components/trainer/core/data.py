@@ -261,9 +261,9 @@ def load(
 
 
 def gathered(patterns: Sequence[str], inputs: dict[str, Any]) -> Rows:
-    """All rows, in the order of a hash of them and so whatever the files' order."""
-    layout = Layout.of(inputs)
-    return _sorted(list(_parsed(_matching(patterns), inputs)), layout)
+    """All rows, in the order of the files."""
+    parts = _parsed(_matching(patterns), inputs)
+    return Rows(*(tf.concat(column, axis=0) for column in zip(*parts, strict=True)))
 
 
 def _thinned(rows: Rows, layout: Layout, keep: Sequence[float]) -> Rows:

@@ -135,7 +135,8 @@ class Training:
         self.class_weights, self.offsets = None, 0.0
         if rebalance is None:
             return
-        counts = label["counts"]
+        classes = max(2, self.head.outputs)
+        counts = [*label["counts"], *[0] * classes][:classes]
         weights = rebalance["weights"] or [1.0] * len(counts)
         if weights == "balanced":
             weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
