@@ -7,24 +7,33 @@ https://www.tensorflow.org/tfx/transform/api_docs/python/tft/experimental/ptrans
 """
 
 import os
+import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 from tfx_bsl import sketches
 
 _QUANTILE_ERROR = 0.001
 _QUANTILES = 1000
 """From which edges are taken."""
 _MAX_VALUES = 1 << 32
+_COUNTED = pa.schema([("number", pa.int64()), ("value", pa.binary()), ("rows", pa.int64())])
+"""How often a value is in the column of a plan."""
 
 
 @dataclass(frozen=True)
@@ -207,34 +216,40 @@ def _edges(quantiles: np.ndarray, bins: int) -> np.ndarray:
     return np.pad(chosen, (0, bins + 1 - count), mode="edge")
 
 
-class _CountsFn(beam.CombineFn):
-    """Combines batches of string columns into a count of values for each."""
+class _Count(beam.DoFn):
+    """Batches of string columns -> Parquet files of `_COUNTED`.
 
-    def __init__(self, num_columns: int):
-        self._num_columns = num_columns
+    No more than `most` different values are in memory, and those of a batch.
+    """
 
-    def create_accumulator(self) -> list[Counter[bytes]]:
-        return [Counter() for _ in range(self._num_columns)]
+    def __init__(self, num_columns: int, folder: str, most: int = 1 << 20):
+        self._num_columns, self._folder, self._most = num_columns, folder, most
 
-    def add_input(
-        self, accumulator: list[Counter[bytes]], batch: Sequence[np.ndarray]
-    ) -> list[Counter[bytes]]:
-        for counts, column in zip(accumulator, batch, strict=True):
+    def start_bundle(self) -> None:
+        self._counts: list[Counter[bytes]] = [Counter() for _ in range(self._num_columns)]
+
+    def process(self, batch: Sequence[np.ndarray]) -> Iterator[str]:
+        for counts, column in zip(self._counts, batch, strict=True):
             found = pc.value_counts(pa.array(column, pa.binary()))
             counts.update(dict(zip(*(part.to_pylist() for part in found.flatten()), strict=True)))
-        return accumulator
+        if sum(map(len, self._counts)) > self._most:
+            yield self._written()
 
-    def merge_accumulators(
-        self, accumulators: Iterable[list[Counter[bytes]]]
-    ) -> list[Counter[bytes]]:
-        merged = self.create_accumulator()
-        for other in accumulators:
-            for counts, more in zip(merged, other, strict=True):
-                counts.update(more)
-        return merged
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield WindowedValue(self._written(), MIN_TIMESTAMP, [GlobalWindow()])
 
-    def extract_output(self, accumulator: list[Counter[bytes]]) -> list[Counter[bytes]]:
-        return accumulator
+    def _written(self) -> str:
+        columns = np.repeat(range(self._num_columns), [len(counts) for counts in self._counts])
+        values = [value for counts in self._counts for value in counts]
+        rows = [count for counts in self._counts for count in counts.values()]
+        tf.io.gfile.makedirs(self._folder)
+        path = os.path.join(self._folder, f"counted-{uuid.uuid4().hex}.parquet")
+        content = pa.BufferOutputStream()
+        pq.write_table(pa.table([columns, values, rows], _COUNTED), content)
+        with tf.io.gfile.GFile(path, "wb") as file:
+            file.write(content.getvalue().to_pybytes())
+        self.start_bundle()
+        return path
 
 
 class _LearnVocabularies(tft_beam.experimental.PTransformAnalyzer):
@@ -245,34 +260,71 @@ class _LearnVocabularies(tft_beam.experimental.PTransformAnalyzer):
         self._plans = plans
 
     def expand(self, batches: Any) -> tuple[Any, ...]:
-        counts = batches | "Count" >> beam.CombineGlobally(_CountsFn(len(self._plans)))
-        paths = counts | "Write" >> beam.FlatMap(
-            _written, self._plans, self.base_temp_dir
+        folder = self.base_temp_dir
+        counted = batches | "Count" >> beam.ParDo(_Count(len(self._plans), folder))
+        gathered = counted | "Gather" >> beam.combiners.ToList()
+        paths = gathered | "Write" >> beam.FlatMap(
+            _write_vocabularies, self._plans, folder
         ).with_outputs(*(plan.file for plan in self._plans))
         return tuple(paths[plan.file] for plan in self._plans)
 
 
-def _written(
-    columns: list[Counter[bytes]], plans: list[VocabularyPlan], folder: str
-) -> Iterable[beam.pvalue.TaggedOutput]:
-    tf.io.gfile.makedirs(folder)
-    for counts, plan in zip(columns, plans, strict=True):
-        path = os.path.join(folder, plan.file)
-        with tf.io.gfile.GFile(path, "wb") as file:
-            file.write(b"".join(value + b"\n" for value in vocabulary(counts, plan)))
+def _write_vocabularies(
+    counted: list[str], plans: list[VocabularyPlan], folder: str
+) -> Iterator[beam.pvalue.TaggedOutput]:
+    with ExitStack() as stack:
+        paths = [os.path.join(folder, plan.file) for plan in plans]
+        files = [stack.enter_context(tf.io.gfile.GFile(path, "wb")) for path in paths]
+        for number, value in vocabularies(counted, plans):
+            files[number].write(value + b"\n")
+    for plan, path in zip(plans, paths, strict=True):
         yield beam.pvalue.TaggedOutput(plan.file, np.array(path.encode(), dtype=object))
 
 
-def vocabulary(counts: Counter[bytes], plan: VocabularyPlan) -> list[bytes]:
-    """The values kept, most frequent first, equal counts in the order of their bytes.
+def vocabularies(
+    counted: Sequence[str], plans: Sequence[VocabularyPlan]
+) -> Iterator[tuple[int, bytes]]:
+    """Yields the values kept with the numbers of their plans, most frequent first.
 
-    Missing values ("") and values with line breaks are left out, as in tf.Transform. Never empty:
-    a column without values gets one that no data holds.
+    Equal counts are in the order of their bytes. Missing values ("") and values with line breaks
+    are left out, as in tf.Transform. A column without values gets one that no data holds. What is
+    beyond a gigabyte is sorted on disk.
+
+    Args:
+      counted: files of `_COUNTED`; a value may be in several.
+      plans: one for each column.
     """
-    kept = [
-        (count, value)
-        for value, count in counts.items()
-        if value and not {10, 13} & set(value) and count >= (plan.min_count or 1)
-    ]
-    kept.sort(key=lambda pair: (-pair[0], pair[1]))
-    return [value for _, value in kept[: plan.top_k]] or [b"\x00"]
+    import duckdb
+
+    kept = ", ".join(
+        f"({number}, {plan.min_count or 1}, {plan.top_k or _MAX_VALUES})"
+        for number, plan in enumerate(plans)
+    )
+    empty = [*range(len(plans))]
+    with (
+        TemporaryDirectory() as spilled,
+        duckdb.connect(
+            config={"threads": 1, "memory_limit": "1GB", "temp_directory": spilled}
+        ) as connection,
+    ):
+        connection.register("counted", pa.RecordBatchReader.from_batches(_COUNTED, _read(counted)))
+        found = connection.sql(
+            f"WITH plans(number, least, most) AS (VALUES {kept}), "
+            "summed AS (SELECT number, value, sum(rows) AS rows FROM counted GROUP BY ALL) "
+            "SELECT number, value FROM summed JOIN plans USING (number) WHERE rows >= least "
+            "QUALIFY row_number() OVER (PARTITION BY number ORDER BY rows DESC, value) <= most "
+            "ORDER BY number, rows DESC, value"
+        )
+        for batch in found.to_arrow_reader():
+            numbers, values = (column.to_pylist() for column in batch.columns)
+            empty = [number for number in empty if number not in numbers]
+            yield from zip(numbers, values, strict=True)
+    yield from ((number, b"\x00") for number in empty)
+
+
+def _read(counted: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    for path in counted:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            table = pq.read_table(pa.BufferReader(file.read()))
+        is_kept = [bool(v) and not {10, 13} & set(v) for v in table["value"].to_pylist()]
+        yield from table.filter(pa.array(is_kept, pa.bool_())).to_batches()

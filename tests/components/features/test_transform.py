@@ -17,7 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_transform.tf_metadata import dataset_metadata
 
-from components.features.analysis import VocabularyPlan, _merged, _moments, vocabulary
+from components.features.analysis import (
+    VocabularyPlan,
+    _Count,
+    _merged,
+    _moments,
+    vocabularies,
+)
 from components.features.model_inputs import model_inputs
 from components.features.table import FeatureTable
 from components.features.transform import LABEL, preprocessing_fn
@@ -191,10 +197,18 @@ CUTS = [
 ]
 
 
-@pytest.mark.parametrize(("plan", "expected"), CUTS)
-def test_vocabulary_is_cut_as_planned(plan: VocabularyPlan, expected: list[bytes]) -> None:
-    counts = Counter({b"a": 2, b"b": 3, b"c": 1, b"": 9, b"x\ny": 9})
-    assert vocabulary(counts, plan) == expected
+def test_vocabularies_are_cut_as_planned_whatever_a_worker_can_hold(tmp_path: Path) -> None:
+    column = [b"a"] * 2 + [b"b"] * 3 + [b"c"] + [b"", b"x\ny"] * 9
+    batches = [[np.array([value], object)] * len(CUTS) for value in column]
+    for most in (0, 1000):
+        count = _Count(len(CUTS), str(tmp_path), most)
+        count.start_bundle()
+        counted = [path for batch in batches for path in count.process(batch)]
+        counted += [windowed.value for windowed in count.finish_bundle()]
+        assert len(counted) == (1 if most else len(batches) + 1)
+        found = [*vocabularies(counted, [plan for plan, _ in CUTS])]
+        for number, (_, expected) in enumerate(CUTS):
+            assert [value for of, value in found if of == number] == expected
 
 
 def test_quantile_edges_are_different_values_though_most_rows_share_one(tmp_path: Path) -> None:
