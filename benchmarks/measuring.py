@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from pipeline import loading
+from pipeline.run import NOT_BLESSED
 from pipeline.telling import RunLines, output_to, shown, table
 from pipeline.workspace import Workspace
 
@@ -143,7 +144,7 @@ def run(command: Sequence[str], folder: Path = loading.PROJECT, marker: str = "\
             if marker in line:
                 marked = time.time() - began
             print(line, end="", flush=True)
-    if child.returncode:
+    if child.returncode not in (0, NOT_BLESSED):
         raise ChildFailed(f"python {' '.join(command)} ended with code {child.returncode}.")
     return Timed(time.time() - began, _processor_seconds() - used, marked)
 

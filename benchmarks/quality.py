@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks.measuring import bench, run
+from components.registry.signature import column_types
 from pipeline import loading
 from pipeline.config import Config
 from pipeline.workspace import Workspace
@@ -159,7 +160,7 @@ def frame(config: Config, examples: Path) -> pd.DataFrame:
         "FLOAT": (tf.float32, float("nan")),
         "INT": (tf.int64, tf.int64.min),
     }
-    types = schema.column_types(schema.read_schema(loading.PROJECT / config.schema_file))
+    types = column_types(schema.read_schema(loading.PROJECT / config.schema_file))
     names = [*config.features.raw_columns(), config.features.label.column]
     spec = {name: tf.io.FixedLenFeature([], *absent[types[name]]) for name in names}
     parts = [tf.io.parse_example(batch, spec) for batch in _batches(examples)]

@@ -30,13 +30,14 @@ from components.ingest.settings import IngestSettings, NamedTable, Query
 from components.registry import signature, store
 from components.registry.lookup import BaselineLookup
 from components.registry.push import RegistryPush
+from components.registry.signature import column_types
 from components.trainer.run import version_to_start_from
 from pipeline import parts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, data_folder, folder_of
 from pipeline.page.step import RunPage
-from pipeline.schema import column_types, read_schema
+from pipeline.schema import read_schema
 from pipeline.workspace import Workspace
 
 _TRAINER = "components.trainer.run"

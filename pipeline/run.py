@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from components.errors import NothingToDo, PipelineStop
 from components.evaluation.heuristic import heuristic_problems
+from components.registry.signature import column_types
 from components.trainer.core.interruption import START_AGAIN
 from pipeline import loading, parts, schema
 from pipeline.config import Config
@@ -103,7 +104,7 @@ def check_against_schema(config: Config) -> None:
     Raises:
       PipelineStop: lists every mistake.
     """
-    types = schema.column_types(schema.read_schema(loading.PROJECT / config.schema_file))
+    types = column_types(schema.read_schema(loading.PROJECT / config.schema_file))
     mistakes = [
         f"  {'.'.join(('features', *path))}: {text}"
         for path, text in schema.table_problems(config.features, types)

@@ -65,11 +65,6 @@ def _facts(feature: schema_pb2.Feature, domains: dict[str, list[str]]) -> Iterat
             yield f"from {low} to {domain.max:g}" if domain.HasField("max") else f"from {low}"
 
 
-def column_types(schema: schema_pb2.Schema) -> dict[str, str]:
-    """The type of every column: INT, FLOAT or BYTES."""
-    return {f.name: schema_pb2.FeatureType.Name(f.type) for f in schema.feature}
-
-
 def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Problem]:
     """Yields where a feature table and the schema's columns disagree."""
     for path, column in _named_columns(table):

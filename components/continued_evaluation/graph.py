@@ -28,11 +28,12 @@ from components.continued_evaluation.logged import SERVED, LabelledLog, ServedIn
 from components.continued_evaluation.measures import SPLIT, validator_config
 from components.evaluation.evaluator import SlicedEvaluator
 from components.evaluation.thresholds import Judgement
+from components.registry.signature import column_types
 from pipeline import graph
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.loading import PROJECT, in_package
-from pipeline.schema import column_types, read_schema
+from pipeline.schema import read_schema
 from pipeline.workspace import Workspace
 
 __all__ = ["RECORD_FILE", "UNCACHED", "create_pipeline"]

@@ -204,40 +204,46 @@ def _holds(rule: str, rows: "pd.DataFrame") -> np.ndarray:
     return held.to_numpy()
 
 
-def learn(rule: str, table: FeatureTable, split_folders: list[str]) -> Heuristic:
+def learn(
+    rule: str, table: FeatureTable, kinds: Mapping[str, str], split_folders: list[str]
+) -> Heuristic:
     """Learns the predictions of a rule, or mines one, from the TFRecords of the training split.
 
     Args:
         rule: A condition or 'mined', already checked by `heuristic_problems`.
         table: The feature table.
+        kinds: The columns' kinds in the schema.
         split_folders: Where the training rows are.
     """
     files = sorted(f for folder in split_folders for f in glob.glob(os.path.join(folder, "*")))
     if rule == MINED:
         import pandas as pd
 
-        batches = itertools.islice(read_rows(files, table, table.raw_columns()), _MINED)
+        batches = itertools.islice(read_rows(files, table, kinds, table.raw_columns()), _MINED)
         rows, targets = zip(*batches, strict=True)
         buckets = mine(table.problem, pd.concat(rows), np.concatenate(targets))
     else:
         buckets = Buckets(columns=tuple(sorted({*_parsed(rule)[1].values()})), condition=rule)
-    read = read_rows(files, table, list(buckets.columns))
+    read = read_rows(files, table, kinds, list(buckets.columns))
     parts = ((buckets.of(columns), targets) for columns, targets in read)
     predictions, counts = _means(len(buckets.names()), parts)
     return Heuristic(buckets=buckets, predictions=predictions.tolist(), rows=counts.tolist())
 
 
-def read_rows(files: list[str], table: FeatureTable, columns: list[str]) -> Iterator[Rows]:
+def read_rows(
+    files: list[str], table: FeatureTable, kinds: Mapping[str, str], columns: list[str]
+) -> Iterator[Rows]:
     """Yields the columns batch by batch; rows without a known label are left out."""
     import tensorflow as tf
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     from components.evaluation.arrays import frame
+    from components.ingest.examples import decoded, lists_of
 
-    decoder, label = ExamplesToRecordBatchDecoder(), table.label.column
+    label = table.label.column
+    read = lists_of({name: kinds[name] for name in {*columns, label}})
     compression = "GZIP" if files and files[0].endswith(".gz") else ""
-    for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH):
-        rows = frame([decoder.DecodeBatch(examples.numpy())], [*columns, label])
+    for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH).prefetch(1):
+        rows = frame([decoded(examples, read)], [*columns, label])
         labels = _known_labels(rows[label], table)
         yield rows.loc[labels.index, columns], _targets(labels.to_numpy(), table)
 

@@ -9,6 +9,7 @@ value.
 import glob
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,12 @@ MAIN = {
 
 
 def probe(
-    model: str, examples: str, table: FeatureTable, what_if: list[str], importances: bool
+    model: str,
+    examples: str,
+    table: FeatureTable,
+    kinds: Mapping[str, str],
+    what_if: list[str],
+    importances: bool,
 ) -> dict[str, Any]:
     """Probes a SavedModel on the first 5,000 rows of a split.
 
@@ -40,6 +46,7 @@ def probe(
         model: Its folder.
         examples: The folder of the split, of TFRecords.
         table: The feature table.
+        kinds: The columns' kinds in the schema.
         what_if: Raw columns whose values are exchanged.
         importances: Whether columns are shuffled as well.
 
@@ -53,7 +60,7 @@ def probe(
 
     raw = tf.saved_model.load(model).signatures["raw"]
     specs, safe = raw.structured_input_signature[1], safe_names(table.raw_columns())
-    rows, targets = _rows(examples, table)
+    rows, targets = _rows(examples, table, kinds)
 
     def predict(values: pd.DataFrame) -> np.ndarray:
         given = {safe[n]: _tensor(values[n], specs[safe[n]].dtype) for n in safe}
@@ -81,10 +88,12 @@ def probe(
     return found
 
 
-def _rows(examples: str, table: FeatureTable) -> tuple[pd.DataFrame, np.ndarray]:
+def _rows(
+    examples: str, table: FeatureTable, kinds: Mapping[str, str]
+) -> tuple[pd.DataFrame, np.ndarray]:
     kept, count = [], 0
     files = sorted(glob.glob(os.path.join(examples, "*")))
-    for part in read_rows(files, table, table.raw_columns()):
+    for part in read_rows(files, table, kinds, table.raw_columns()):
         kept.append(part)
         if (count := count + len(part[1])) >= _ROWS:
             break

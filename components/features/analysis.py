@@ -239,7 +239,9 @@ class _Count(beam.DoFn):
         yield WindowedValue(self._written(), MIN_TIMESTAMP, [GlobalWindow()])
 
     def _written(self) -> str:
-        columns = np.repeat(range(self._num_columns), [len(counts) for counts in self._counts])
+        columns: np.ndarray = np.repeat(
+            range(self._num_columns), [len(counts) for counts in self._counts]
+        )
         values = [value for counts in self._counts for value in counts]
         rows = [count for counts in self._counts for count in counts.values()]
         tf.io.gfile.makedirs(self._folder)

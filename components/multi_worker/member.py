@@ -139,7 +139,7 @@ def train_as_chief(job: Job, signals: list[int]) -> int:
             raise Interrupted(_advice(f"workers {missing} did not come within {patience}"))
         time.sleep(0.2)
     _meetings.remove(meeting)
-    meeting.say({"job": vars(job)})
+    meeting.say({"job": job.described()})
     try:
         return _run(0, job, signals)
     except Died as death:

@@ -150,6 +150,6 @@ def _export_heuristic(
     if problems := list(heuristic_problems(rule, table, columns)):
         raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
     training = artifact_utils.get_split_uris([examples], "train")
-    learned = learn(rule, table, training)
+    learned = learn(rule, table, columns, training)
     learned.write(folder)
     return {"rule": rule, **learned.describe()}

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ class Worker:
         self.heard = time.monotonic()
         """When it last said anything; it says at least that it has come further."""
         with tempfile.TemporaryFile("w+") as text:
-            json.dump(asdict(job), text)
+            json.dump(job.described(), text)
             text.seek(0)
             self._process = subprocess.Popen(
                 [python, "-m", "components.trainer.core.worker", str(os.getpid())],

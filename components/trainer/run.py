@@ -89,9 +89,12 @@ def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
     if weights is None:
         settings = settings | {"training": settings["training"] | {"warm_start": None}}
     learned = {k: v for k, v in settings["training"].items() if k not in _NOT_IN_IDENTITY}
+    memory = settings["training"]["memory_mib"]
+    train_hash, train_rows = data.read(fn_args.train_files, inputs, memory)
+    eval_hash, eval_rows = data.read(fn_args.eval_files, inputs, memory)
     identity = {
-        "data": data.fingerprint(fn_args.train_files, inputs),
-        "eval_data": data.fingerprint(fn_args.eval_files, inputs),
+        "data": train_hash,
+        "eval_data": eval_hash,
         "inputs": inputs,
         "hyperparameters": {"model": settings["model"], "training": learned},
         "code": config["code"],
@@ -108,6 +111,7 @@ def _job(fn_args: Any, inputs: dict[str, Any]) -> Job:
         identity=identity,
         log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
         weights=weights,
+        rows={"train": train_rows, "eval": eval_rows},
     )
 
 

@@ -103,7 +103,8 @@ class Run:
         import tensorflow as tf
 
         from components.features.missing import MISSING
-        from pipeline.schema import column_types, read_schema
+        from components.registry.signature import column_types
+        from pipeline.schema import read_schema
 
         types = column_types(read_schema(loading.PROJECT / self.settings.schema_file))
         dtypes = {"BYTES": tf.string, "INT": tf.int64, "FLOAT": tf.float32}

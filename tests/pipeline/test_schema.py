@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.errors import PipelineStop
 from components.features.table import FeatureTable
 from components.ingest.settings import CsvFormat
+from components.registry.signature import column_types
 from pipeline import schema, schema_inference
 from pipeline.schema_inference import proposed_schema
 from tests import small
@@ -31,7 +32,7 @@ def test_types_come_from_every_row_and_not_from_the_first(tmp_path: Path) -> Non
     lines = ["a,b,c"] + ["1,2,x"] * 40_000 + ["1.5,zero,x"]
     path = tmp_path / "late.csv"
     path.write_text("\n".join(lines) + "\n")
-    types = schema.column_types(proposed_schema([path], None))
+    types = column_types(proposed_schema([path], None))
     assert types == {"a": "FLOAT", "b": "BYTES", "c": "BYTES"}
 
 
@@ -49,7 +50,7 @@ def test_parquet_and_other_separators_give_the_schema_that_csv_gives(
 def test_inferred_schema_fits_what_it_was_inferred_from(data: Path) -> None:
     inferred = proposed_schema([data], None)
     assert schema.diff(inferred, proposed_schema([data], inferred)) == []
-    assert schema.column_types(inferred)["hour"] == "INT"
+    assert column_types(inferred)["hour"] == "INT"
     lines = list(schema.described(inferred))
     half = round(sum(row["method"] != "" for row in small.rows(500)) / 1000, 2)
     assert f"method: BYTES, present in at least {half:.1%} of rows, one of 3" in " ".join(lines)
@@ -80,14 +81,14 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "words"), MISFITS, ids=[m[1] for m in MISFITS])
 def test_table_that_does_not_fit_the_schema_is_told(changes: dict[str, Any], words: str) -> None:
     settings = small.SETTINGS["features"] | {"crosses": {}} | changes
-    types = schema.column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
+    types = column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
     problems = schema.table_problems(FeatureTable.model_validate(settings), types)
     assert words in " ".join(message for _, message in problems)
 
 
 def test_table_that_fits_has_no_problems() -> None:
     table = FeatureTable.model_validate(small.SETTINGS["features"])
-    types = schema.column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
+    types = column_types(text_format.Parse(small.schema_text(), schema_pb2.Schema()))
     assert list(schema.table_problems(table, types)) == []
 
 

@@ -198,8 +198,10 @@ Source = InMemory | Shards
 """Rows in shards, read a few at a time."""
 
 
-def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
-    """A hash of the rows as a training sees them, whatever their order and their files.
+def read(
+    patterns: Sequence[str], inputs: dict[str, Any], memory_mib: float
+) -> tuple[str, list[Rows] | None]:
+    """A hash of the rows as a training sees them, whatever their order and files; and the rows.
 
     It is the sum of two 64-bit hashes of each row. (The bytes of the files won't do: protobuf
     writes a map's entries in another order in each process, and Beam its shards.)
@@ -207,8 +209,10 @@ def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
     Args:
       patterns: globs of gzipped TFRecord files of tf.Examples, one value for each feature.
       inputs: the feature spec (`components.features.model_inputs`).
+      memory_mib: rows that take more are not kept: None comes back for them.
     """
     layout = Layout.of(inputs)
+    kept: list[Rows] | None = []
     count, sums = 0, tf.zeros([2], tf.int64)
     for rows in _parsed(_matching(patterns), inputs):
         packed = layout.pack(rows)
@@ -217,7 +221,16 @@ def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
         second = tf.bitcast(tf.fingerprint(salted), tf.int64)
         sums += tf.reduce_sum(tf.stack([first, second]), axis=1)
         count += int(packed.shape[0])
-    return hashlib.sha256(f"{count} {sums.numpy().tolist()}".encode()).hexdigest()
+        if count * layout.row_bytes > memory_mib * MIB:
+            kept = None
+        if kept is not None:
+            kept.append(rows)
+    return hashlib.sha256(f"{count} {sums.numpy().tolist()}".encode()).hexdigest(), kept
+
+
+def fingerprint(patterns: Sequence[str], inputs: dict[str, Any]) -> str:
+    """The hash alone that `read` makes."""
+    return read(patterns, inputs, 0)[0]
 
 
 def load(
@@ -226,6 +239,7 @@ def load(
     memory_mib: float,
     scratch: str,
     keep: Sequence[float] | None = None,
+    known: Iterable[Rows] | None = None,
 ) -> Source:
     """Reads the files once. In memory, the rows' order depends on nothing but the rows.
 
@@ -235,6 +249,7 @@ def load(
       memory_mib: rows that take more are written to shards in `scratch`.
       scratch: a folder for them; shards that are there are taken for those of the same rows.
       keep: which share of each class's rows, by a hash of the row; all if None.
+      known: the rows, if they were read before; the files are not read again.
 
     Raises:
       ValueError: the files hold no rows.
@@ -243,7 +258,7 @@ def load(
     layout = Layout.of(inputs)
     if found := open_shards(scratch, layout, memory_mib):
         return found
-    parts = _checked(_parsed(_matching(patterns), inputs), inputs["problem"])
+    parts = _checked(known or _parsed(_matching(patterns), inputs), inputs["problem"])
     if keep is not None:
         parts = (_thinned(part, layout, keep) for part in parts)
     kept: deque[Rows] = deque()

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -53,6 +53,13 @@ class Job:
     """For TensorBoard."""
     weights: dict[str, Any] | None = None
     """The version to start from (see `warm_start`)."""
+    rows: dict[str, list[data.Rows] | None] = field(default_factory=dict)
+    """By split, as far as this process has read them already."""
+
+    def described(self) -> dict[str, Any]:
+        """The job as JSON, for another process; it reads the rows itself."""
+        self.rows.clear()
+        return vars(self)
 
     def store(self, replicas: int) -> Store:
         """The job's checkpoints."""
@@ -119,7 +126,14 @@ def _rows(job: Job, folder: str) -> tuple[data.Source, data.Source]:
     scratch = os.path.join(folder, f"rows-{worker_number()}")
     try:
         train_rows, eval_rows = (
-            data.load(files, job.inputs, memory, os.path.join(scratch, name), share)
+            data.load(
+                files,
+                job.inputs,
+                memory,
+                os.path.join(scratch, name),
+                share,
+                job.rows.pop(name, None),
+            )
             for name, files, share in (
                 ("train", job.train_files, keep),
                 ("eval", job.eval_files, None),

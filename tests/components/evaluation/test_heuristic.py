@@ -85,7 +85,7 @@ def learned(
 ) -> Heuristic:
     """Learned, written and read again."""
     data = samples.examples(folder, train=rows)
-    heuristic.learn(rule, table, [f"{data.uri}/Split-train"]).write(str(folder / "rule"))
+    heuristic.learn(rule, table, TYPES, [f"{data.uri}/Split-train"]).write(str(folder / "rule"))
     return heuristic.read(str(folder / "rule"))
 
 
