@@ -66,7 +66,7 @@ gc: env ## Free disk: shows what can go, and asks       [YES=1]
 
 ##@ Proofs
 prove: env ## Run the slower proofs
-	@$(PY) -m pytest -m prove -n auto --dist loadfile
+	@$(PY) -m pytest -m prove -n auto --dist loadfile --ignore tests/pipeline/patterns
 soak: env ## Kill trainings at random moments, for hours         [KILLS=200]
 	@KILLS=$(call quoted,KILLS) $(PY) -m pytest -m prove -k killed tests/end_to_end
 

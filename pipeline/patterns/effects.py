@@ -553,3 +553,14 @@ def runs(number: int, workspace: Path) -> tuple[Run, Run]:
     if not (effect.without or effect.against):
         return run, run
     return run, Run(effect.against or name, effect.without, workspace / "without")
+
+
+def shown(number: int, workspace: Path) -> tuple[bool, str]:
+    """Whether a pattern's effect is there with its setting and not without; and what was seen."""
+    run, without = runs(number, workspace)
+    judge = EFFECTS[number].judge
+    there, words = judge(run, without)
+    if there and without is not run and judge(without, without)[0]:
+        return False, f"without the setting it is there, too: {words}"
+    _ = run.done
+    return there, f"{words} ({run.seconds:.0f} s)"
