@@ -28,7 +28,7 @@ _QUOTED = re.compile("`([^`]*)`")
 _EXAMPLE = "\"payment_type == 'Cash'\""
 _SAMPLES: dict[str, Any] = {"BYTES": "", "INT": 0, "FLOAT": np.float32(0)}
 _BATCH = 16_384
-_MINED = 30
+_MINED = 2
 """A mined rule is chosen on so many batches; its predictions are learned from all of them."""
 _MOST_BUCKETS = 32
 _CLIP = 1e-7

@@ -20,7 +20,16 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.errors import PipelineStop
-from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HIGH, LOW, ROWS, metrics_of
+from components.evaluation.thresholds import (
+    BASELINE,
+    CANDIDATE,
+    GAIN,
+    HIGH,
+    LOW,
+    METRICS,
+    ROWS,
+    metrics_of,
+)
 
 _CLIP = 1e-7
 _BUCKETS = 100_000
@@ -273,6 +282,8 @@ class _Combine(beam.CombineFn):
         for model, others in without.items():
             for name, value in found[model].items():
                 low, high = interval(value, [one[name] for one in others])
+                if model != GAIN and name in METRICS:  # no share of more than all, or of less
+                    low, high = max(low, 0.0), min(high, METRICS[name].most)
                 values |= {_key(f"{name}/{LOW}", model): low, _key(f"{name}/{HIGH}", model): high}
         return values
 

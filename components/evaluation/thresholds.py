@@ -3,6 +3,7 @@
 Measuring happens in `components.evaluation.metrics`, deciding in `components.evaluation.results`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,27 +14,29 @@ from components.settings import Strict
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: the problems it is for, and whether more is better (None: neither way is)."""
+    """A metric of at least 0: which problems it is for, whether more is better (None: neither)."""
 
     problems: tuple[str, ...]
     higher_is_better: bool | None
+    most: float = math.inf
+    """What it can be at most."""
 
 
 _TWO = ("binary", "multilabel")
 METRICS = {
-    "auc": Metric(_TWO, True),
+    "auc": Metric(_TWO, True, 1.0),
     "log_loss": Metric(_TWO, False),
-    "accuracy": Metric(_TWO, True),
-    "auc_precision_recall": Metric(_TWO, True),
+    "accuracy": Metric(_TWO, True, 1.0),
+    "auc_precision_recall": Metric(_TWO, True, 1.0),
     "calibration": Metric(_TWO, None),
-    "false_positive_rate": Metric(_TWO, False),
-    "false_negative_rate": Metric(_TWO, False),
-    "categorical_accuracy": Metric(("multiclass",), True),
+    "false_positive_rate": Metric(_TWO, False, 1.0),
+    "false_negative_rate": Metric(_TWO, False, 1.0),
+    "categorical_accuracy": Metric(("multiclass",), True, 1.0),
     "categorical_log_loss": Metric(("multiclass",), False),
     "rmse": Metric(("regression",), False),
     "mae": Metric(("regression",), False),
     "crps": Metric(("regression",), False),
-    "squared_correlation": Metric(("regression",), True),
+    "squared_correlation": Metric(("regression",), True, 1.0),
 }
 """Metrics by the name used in settings, tables and manifests; `metrics` has their formulas."""
 
