@@ -64,14 +64,13 @@ def used_rows(
     Raises:
         PipelineStop: If a file can't be used, or the query can't.
     """
-    with _tables(files, form, query, keep) as tables:
+    with rows.tables([*files, *(query.files() if query else [])], form, keep) as tables:
         if query is None:
             yield tables.read(files[0], columns)
             return
-        kinds = {**columns.kinds, **(types or {}), **query.columns}
-        kinds = {name: kinds.get(name) for name in [*_there(tables, files), *query.columns]}
-        before = Columns(kinds, label=columns.label, exact=False, optional=[*kinds])
-        yield _selected(tables, files, query, before, columns)
+        known = {**columns.kinds, **(types or {})}
+        kinds = {name: known.get(name) for name in _there(tables, files)} | query.columns
+        yield _selected(tables, files, query, kinds, columns)
 
 
 def check(
@@ -98,20 +97,13 @@ def sample(
         PipelineStop: If a file can't be read, has no rows, no usable header, or other columns than
             the first; or the query can't be run.
     """
-    with _tables(files, form, query) as tables:
+    with rows.tables([*files, *(query.files() if query else [])], form) as tables:
         kinds: dict[str, Wanted] = dict(tables.kinds(files, limit, exact=query is None))
         if query:
             kinds = dict.fromkeys(_there(tables, files)) | kinds | query.columns
-        before = Columns(kinds, exact=False, optional=[*kinds])
-        every = query or Query(sql=f"SELECT * FROM {ROWS}")
-        reading = _selected(tables, files, every, before, limit=limit)
+        query = query or Query(sql=f"SELECT * FROM {ROWS}")
+        reading = _selected(tables, files, query, kinds, limit=limit)
         return pa.Table.from_batches([rows.recast(batch, pa.string()) for batch in reading])
-
-
-def _tables(
-    files: Sequence[str], form: CsvFormat, query: Query | None, keep: int = SHOWN
-) -> contextlib.AbstractContextManager[Tables]:
-    return rows.tables([*files, *(query.files() if query else [])], form, keep)
 
 
 def _there(tables: Tables, files: Sequence[str]) -> list[str]:
@@ -122,7 +114,7 @@ def _selected(
     tables: Tables,
     files: Sequence[str],
     query: Query,
-    before: Columns,
+    kinds: Types,
     columns: Columns | None = None,
     limit: int | None = None,
 ) -> Reading:
@@ -132,10 +124,12 @@ def _selected(
         tables: May read the files, and those of the query.
         files: Those of `rows`, which stays empty until the result is read.
         query: What is checked.
-        before: Their columns.
+        kinds: The columns of `rows`, null where a file lacks them.
         columns: What must come out; all that does, if None.
         limit: So many rows are read.
     """
+    label = columns.label if columns else None
+    before = Columns(kinds, label=label, exact=False, optional=[*kinds])
     for name, table in query.tables.items():
         own = Columns(tables.kinds(table.files, 1_000_000) | table.columns)
         tables.create(name, table.files, own)

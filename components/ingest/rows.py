@@ -17,8 +17,6 @@ ones. One thread: rows keep their order, and those who read many files do so sid
 """
 
 import contextlib
-import csv
-import io
 import json
 import os
 import re
@@ -68,7 +66,7 @@ class Columns(NamedTuple):
     optional: Collection[str] = ()
     """These are null where a file does not have them."""
     of: Mapping[str, str] = {}
-    """The file's column, where one comes out under another name, too."""
+    """The file's column, one of `kinds`, where it comes out under another name, too."""
 
 
 class BadRow(NamedTuple):
@@ -388,10 +386,13 @@ class Reading:
         source, columns, form = self._source, self._columns, self._tables.form
         values = dict(zip([*source.types, ""], raw, strict=False))
         if source.kind == "csv":
-            text = io.StringIO()
-            quoting = {"quotechar": form.quote} if form.quote else {"quoting": csv.QUOTE_NONE}
-            csv.writer(text, delimiter=form.separator, lineterminator="", **quoting).writerow(raw)
-            row = text.getvalue()
+            mark = f"[{re.escape(form.separator + form.quote)}\r\n]"
+            row = form.separator.join(
+                form.quote + value.replace(form.quote, form.quote * 2) + form.quote
+                if form.quote and re.search(mark, value)
+                else value
+                for value in (value or "" for value in raw)
+            )
         else:
             row = str(raw[-1]) if source.kind == "json" else json.dumps(values, ensure_ascii=False)
         problems: dict[str, str] = {}
@@ -661,7 +662,6 @@ def _check(source: Source, columns: Columns, form: CsvFormat, wanted: str, advic
     own = {n: t for n, t in source.types.items() if n in kinds or not _NESTED.fullmatch(t)}
     others = [name for name in own if columns.exact and name not in kinds]
     missing = [n for n in kinds if n not in own and n not in columns.optional]
-    missing += sorted({*columns.of.values()} - {*kinds, *source.types})
     mistakes = [
         f"column {_shown(name)} is not in {wanted}{did_you_mean(name, missing, 0.5)}"
         for name in others[:5]

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import PipelineStop
 from components.ingest.rows import BadRow, Columns, Kind, connect, tables
 from components.ingest.settings import CsvFormat
 
@@ -247,17 +246,3 @@ def test_nothing_else_can_be_read(tmp_path: Path) -> None:
         server.accept()
     assert secret and not os.path.exists(tmp_path / "written.csv")
     assert connection.execute(f"FROM read_csv('{inside}')").fetchall()
-
-
-@pytest.mark.parametrize("ending", ["gz", "zst", "parquet"])
-def test_what_is_cut_off_is_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
-    text = b"i,f,t\n" + b"1,1,abc\n" * 50_000
-    path = tmp_path / (f"a.csv.{ending}" if ending != "parquet" else "a.parquet")
-    if ending == "parquet":
-        pq.write_table(pa.table({"i": [1] * 999, "f": [1.0] * 999, "t": ["a"] * 999}), path)
-    else:
-        packed = gzip.compress(text) if ending == "gz" else pa.compress(text, "zstd", asbytes=True)
-        path.write_bytes(packed)
-    path.write_bytes(path.read_bytes()[:-20])  # DuckDB reads a zstd as far as it goes, silently.
-    with pytest.raises(PipelineStop, match=f"{path.name} can't be read: "):
-        read(path)
