@@ -118,15 +118,10 @@ def _selected(
     columns: Columns | None = None,
     limit: int | None = None,
 ) -> Reading:
-    """Checks a query, and returns what it makes of the first rows of some files.
+    """Checks a query, and returns what it makes of `rows`, which is filled when that is read.
 
-    Args:
-        tables: May read the files, and those of the query.
-        files: Those of `rows`, which stays empty until the result is read.
-        query: What is checked.
-        kinds: The columns of `rows`, null where a file lacks them.
-        columns: What must come out; all that does, if None.
-        limit: So many rows are read.
+    `kinds` are the columns of `rows`, null where a file lacks them; `columns` must come out, or, if
+    None, all that does.
     """
     label = columns.label if columns else None
     before = Columns(kinds, label=label, exact=False, optional=[*kinds])

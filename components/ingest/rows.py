@@ -50,6 +50,8 @@ _TEXT = re.compile(r'VARCHAR|JSON|"NULL"|ENUM.*', re.DOTALL)
 Wanted = Kind | None
 """What a column is read as; None: as it is in the file, text in CSV and JSON."""
 _Numbers: TypeAlias = npt.NDArray[np.int64]
+Fill: TypeAlias = Callable[[], list["Reading"]]
+"""Puts rows of files into the tables of a query."""
 
 
 class Columns(NamedTuple):
@@ -215,13 +217,7 @@ class Tables:
                 self.connection.unregister("a batch")
         return readings
 
-    def select(
-        self,
-        sql: str,
-        types: dict[str, str],
-        columns: Columns,
-        fill: Callable[[], list["Reading"]],
-    ) -> "Reading":
+    def select(self, sql: str, types: dict[str, str], columns: Columns, fill: "Fill") -> "Reading":
         """Reads the result of a query, once it fits, over what `fill` puts into tables then."""
         result = f"(\n{sql.rstrip().rstrip(';')}\n)"
         source = Source("data.sql", "parquet", types=types, query=result)
@@ -295,7 +291,7 @@ class Reading:
         source: Source,
         columns: Columns,
         limit: int | None = None,
-        fill: Callable[[], list["Reading"]] = list,
+        fill: "Fill" = list,
     ) -> None:
         self._tables, self._source, self._columns = tables, source, columns
         self._limit, self._fill, self._keep = limit, fill, tables.keep
