@@ -93,12 +93,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         settings, inputs = read_settings(exec_properties), read_inputs(exec_properties)
         base = exec_properties[specs.INPUT_BASE_KEY]
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
+        parts = os.path.join(examples.uri, ".parts")
         if fileio.exists(examples.uri):  # with what an attempt that was cut short left there
             fileio.rmtree(examples.uri)
+        fileio.makedirs(parts)  # at once: TFX removes the folder of a step that fails
         check_unchanged(base, inputs)
         if settings.query:
             query.check(inputs.newest[:1], settings.csv, _wanted(settings), settings.query)
-        parts = os.path.join(examples.uri, ".parts")
         results = self._ingest(settings, inputs, parts)
         check_unchanged(base, inputs)
         told = _told(results, settings, inputs, examples.uri)
@@ -116,7 +117,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             examples.set_int_custom_property("rows_quarantined", told[QUARANTINED]["rows"])
 
     def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Result]:
-        fileio.makedirs(parts)
         report = os.path.join(parts, "report.json")
         with self._make_beam_pipeline() as pipeline:
             items = pipeline | "Files" >> beam.Create([*_items(settings, inputs)])
