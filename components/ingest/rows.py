@@ -529,20 +529,17 @@ def _checked(scanned: str, source: Source, columns: Columns, form: CsvFormat) ->
         own, raw, is_label = source.types[name], f"r{names.index(name)}", name == columns.label
         values.append(_value(kind, own, raw, form, is_label))
         reasons.append(_reason(kind, own, raw, f"c{i}", form, is_label, column in columns.filled))
-    out = ", ".join(f"c{i}" for i in range(len(values)))
-    raws = [f"r{i}::VARCHAR" for i in range(len(names))]
+    out, raws = [f"c{i}" for i in range(len(values))], [f"r{i}::VARCHAR" for i in range(len(names))]
     if source.kind == "json":
         reasons = [f"CASE WHEN is_object THEN {reason} END" for reason in reasons]
         reasons.append("CASE WHEN NOT is_object THEN 'is no JSON object' END")
-        raws, out_too = [*raws, "line"], ", n"
-    else:
-        out_too = ""
+        out, raws = [*out, "n"], [*raws, "line"]
     wrong = ", ".join(f"w{i}" for i in range(len(reasons)))
     is_bad = f"CASE WHEN coalesce({wrong}) IS NOT NULL THEN"
     return (
-        f"SELECT {out}{out_too}, {is_bad} [{wrong}] END AS wrong, {is_bad} [{', '.join(raws)}] END "
-        f"AS raw FROM (SELECT *, {_named('w', reasons)} FROM "
-        f"(SELECT *, {_named('c', values)} FROM {scanned}))"
+        f"SELECT {', '.join(out)}, {is_bad} [{wrong}] END AS wrong, "
+        f"{is_bad} [{', '.join(raws)}] END AS raw FROM (SELECT *, {_named('w', reasons)} "
+        f"FROM (SELECT *, {_named('c', values)} FROM {scanned}))"
     )
 
 
