@@ -103,7 +103,7 @@ def sample(
             kinds = dict.fromkeys(_there(tables, files)) | kinds | query.columns
         query = query or Query(sql=f"SELECT * FROM {ROWS}")
         reading = _selected(tables, files, query, kinds, limit=limit)
-        return pa.Table.from_batches([rows.recast(batch, pa.string()) for batch in reading])
+        return pa.Table.from_batches([*reading.with_strings()])
 
 
 def _there(tables: Tables, files: Sequence[str]) -> list[str]:

@@ -211,8 +211,8 @@ class Tables:
             if left is not None and left <= 0:
                 break
             readings.append(reading := self.read(file, columns, left))
-            for batch in reading:
-                self.connection.register("a batch", recast(batch, pa.string()))
+            for batch in reading.with_strings():
+                self.connection.register("a batch", batch)
                 self.connection.execute(f'INSERT INTO {quoted(name)} FROM "a batch"')
                 self.connection.unregister("a batch")
         return readings
@@ -310,6 +310,12 @@ class Reading:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yields the good rows; a batch may have none, and there is one at least."""
+        for batch in self.with_strings():
+            columns = [c.cast(pa.binary()) if c.type == pa.string() else c for c in batch.columns]
+            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+    def with_strings(self) -> Iterator[pa.RecordBatch]:
+        """Yields the same with BYTES as strings."""
         for reading in self._fill():
             self._before += reading.seen
             self.bad += reading.bad
@@ -363,7 +369,7 @@ class Reading:
     def _good(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         names = [*self._columns.kinds]
         batch = pa.RecordBatch.from_arrays(rows.columns[: len(names)], names)
-        batch, start = recast(batch, pa.binary()), self._rows + 1
+        start = self._rows + 1
         self._rows += len(rows)
         is_json = self._source.kind == "json"
         self.numbers = rows["n"].to_numpy() if is_json else np.arange(start, self._rows + 1)
@@ -444,13 +450,6 @@ def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
     """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
     before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
     return numbers + np.searchsorted(before, numbers, side="right")
-
-
-def recast(batch: pa.RecordBatch, kind: pa.DataType) -> pa.RecordBatch:
-    """The batch with its texts as strings or as bytes."""
-    texts = (pa.string(), pa.binary())
-    columns = [c.cast(kind) if c.type in texts else c for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def kind_of(own: str) -> Kind | None:
