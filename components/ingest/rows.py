@@ -331,10 +331,10 @@ class Reading:
             none = pa.RecordBatch.from_pylist([], reader.schema)
             for rows in chain(reader, [none]):
                 yield self._good(rows)
+                self._check_most()
             if rejects:
                 self._finish(self._rejected(cursor, rejects))
-            if self.bad > self._keep >= MOST_LISTED:
-                self.check()
+                self._check_most()
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             if not self._source.query:
                 raise plain.unreadable(self._source.file, error) from error
@@ -356,6 +356,10 @@ class Reading:
         if not self.seen:
             file = self._source.file
             raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
+
+    def _check_most(self) -> None:
+        if self.bad > self._keep >= MOST_LISTED:
+            self.check()
 
     def unsplit(self) -> list[int]:
         """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""

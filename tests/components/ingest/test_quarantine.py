@@ -1,6 +1,7 @@
 """Bad rows set aside: which, with what reasons, how many are too many, and what stays the same."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,3 +89,14 @@ def test_too_many_bad_rows_stop_the_run_and_leave_their_list(
     folder = tmp_path / "step" / "quarantine" / "7"
     assert f"All of them, with the reasons: {folder}/*.jsonl" in message
     assert len((folder / "rows-00000.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_file_with_far_too_many_bad_rows_is_not_read_to_its_end(
+    write, drive, execute, make_settings
+):
+    path = write("a.csv", HEADER + "x,1,a\n" * 400_000)
+    with pytest.raises(PipelineStop) as stop:
+        execute(drive(make_settings(bad_rows={"action": "quarantine", "at_most": 1})))
+    found = re.search(r"and ([0-9,]+) more", str(stop.value))
+    assert str(stop.value).startswith(f"{path}: bad rows:\n  row 1, column 'id': 'x' is not a")
+    assert 250_000 < int(found[1].replace(",", "")) + 10 < 300_000
