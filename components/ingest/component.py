@@ -9,12 +9,10 @@ import dataclasses
 import json
 import os
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import wrappers_pb2
@@ -42,17 +40,24 @@ COUNTS_FILE, QUARANTINED = "counts.json", "quarantined"
 """The rows of each split, and beside their keys that of the bad rows."""
 QUARANTINE = "quarantine"
 """The folder of the lists of bad rows."""
-_EARLY = 10_000
-"""Bad rows of a file after which their share tells something, before all is read."""
-Item = tuple[int, list[str], bool]
-"""Its number, its files, and whether its test rows are used."""
 Result = dict[str, Any]
-"""Of an item: `shards`, and of its bad rows `bad`, `seen` (all rows), `reasons` (how many rows have
-each), `first` (of each reason) and `lists`, files. Or `problem` alone.
+"""Of an item: its `number` and `span`, `shards`, and of its bad rows `bad`, `seen` (all rows),
+`reasons` (how many rows have each, and the first one's problem) and `list`, a file or "". Or
+`problem` in place of these.
 
 What stops the run is a result and no exception: runners wrap exceptions beyond recognition, and
 distributed ones try again first.
 """
+
+
+class Item(NamedTuple):
+    """What one worker reads: a file, or all files of a span."""
+
+    number: int
+    span: int
+    files: list[str]
+    is_tested: bool
+    """Whether its test rows are used."""
 
 
 class Driver(driver.FileBasedDriver):
@@ -89,35 +94,29 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         base = exec_properties[specs.INPUT_BASE_KEY]
         examples = artifact_utils.get_single_instance(output_dict[specs.EXAMPLES_KEY])
         parts = os.path.join(examples.uri, ".parts")
+        if fileio.exists(examples.uri):  # with what an attempt that was cut short left there
+            fileio.rmtree(examples.uri)
+        fileio.makedirs(parts)  # at once: TFX removes the folder of a step that fails
         check_unchanged(base, inputs)
         if settings.query:
             query.check(inputs.newest[:1], settings.csv, _wanted(settings), settings.query)
         results = self._ingest(settings, inputs, parts)
         check_unchanged(base, inputs)
-        bad = _bad_counts(results)
-        if bad["rows"] > settings.bad_rows.at_most * bad["of"]:
-            raise _too_many(bad, settings.bad_rows.at_most, results, examples.uri)
-        shards = [Shard(*shard) for result in results for shard in result["shards"]]
-        counts = _count_rows(shards, settings.splits)
+        told = _told(results, settings, inputs, examples.uri)
+        shards = [shard for result in results for shard in result["shards"]]
         for split in settings.splits:
-            folder = os.path.join(examples.uri, f"Split-{split}")
-            _empty(folder)
-            own = [shard for shard in shards if SPLITS[shard.group] == split]
-            publish(own, os.path.join(folder, "data_tfrecord"))
+            prefix = os.path.join(examples.uri, f"Split-{split}", "data_tfrecord")
+            fileio.makedirs(os.path.dirname(prefix))
+            publish([shard for shard in shards if SPLITS[shard.group] == split], prefix)
         _publish_lists(results, os.path.join(examples.uri, QUARANTINE))
         fileio.rmtree(parts)
-        told = {QUARANTINED: bad} if settings.quarantines else {}
-        if len(inputs.spans) > 1:
-            told["spans"] = _by_span(results, settings, inputs)
-        with fileio.open(os.path.join(examples.uri, COUNTS_FILE), "w") as file:
-            file.write(json.dumps(counts | told))
-        describe(examples, counts, inputs.fingerprint)
+        _write(told, os.path.join(examples.uri, COUNTS_FILE))
+        describe(examples, {split: told[split] for split in settings.splits}, inputs.fingerprint)
         describe_spans(examples, inputs)
         if settings.quarantines:
-            examples.set_int_custom_property("rows_quarantined", bad["rows"])
+            examples.set_int_custom_property("rows_quarantined", told[QUARANTINED]["rows"])
 
     def _ingest(self, settings: IngestSettings, inputs: Inputs, parts: str) -> list[Result]:
-        fileio.makedirs(parts)
         report = os.path.join(parts, "report.json")
         with self._make_beam_pipeline() as pipeline:
             items = pipeline | "Files" >> beam.Create([*_items(settings, inputs)])
@@ -129,7 +128,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             more = len(problems) - 3
             rest = [f"{more} more files have problems."] if more > 0 else []
             raise PipelineStop("\n".join(problems[:3] + rest))
-        return results
+        return [{**r, "shards": [Shard(*shard) for shard in r["shards"]]} for r in results]
 
 
 class ArrowExampleGen(component.FileBasedExampleGen):
@@ -152,10 +151,13 @@ class ArrowExampleGen(component.FileBasedExampleGen):
             settings: All else. All of it is part of the cache key.
 
         Raises:
-            PipelineStop: If the settings contradict each other.
+            PipelineStop: If the settings name columns that there are not.
         """
-        if problems := [f"{'.'.join(path)} {message}" for path, message in settings.problems()]:
-            raise PipelineStop(f"The ingest settings are wrong: {'; '.join(problems)}.")
+        if unknown := sorted({*settings.filled()} - {*settings.columns}):
+            raise PipelineStop(
+                f"The schema has no column {', '.join(unknown)}, which is the label, the key or a "
+                f"column that splits. It has: {', '.join(settings.names())}. Correct the settings."
+            )
         custom = example_gen_pb2.CustomConfig()
         custom.custom_config.Pack(wrappers_pb2.StringValue(value=settings.to_json()))
         super().__init__(
@@ -185,16 +187,21 @@ def _wanted(settings: IngestSettings) -> Columns:
 
 def _items(settings: IngestSettings, inputs: Inputs) -> Iterator[Item]:
     """Yields a work item for each file, or for each span if the query needs it whole."""
-    by_span = settings.query is not None and settings.query.over == "span"
-    groups = inputs.by_span if by_span else [[file] for file in inputs.files]
-    for number, files in enumerate(groups):
-        yield number, files, settings.test_spans == "all" or files[0] in inputs.newest
+    spans = zip(inputs.by_span, inputs.spans, strict=True)
+    groups = (
+        [*spans]
+        if settings.query is not None and settings.query.over == "span"
+        else sorted(([file], span) for files, span in spans for file in files)
+    )
+    for number, (files, span) in enumerate(groups):
+        is_tested = settings.test_spans == "all" or span == inputs.spans[-1]
+        yield Item(number, span, files, is_tested)
 
 
 def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
     """Yields how many good rows have each time, batch by batch."""
     try:
-        with query.used_rows(item[1], settings.csv, _wanted(settings), settings.query) as rows:
+        with query.used_rows(item.files, settings.csv, _wanted(settings), settings.query) as rows:
             for batch in rows:
                 counted = pc.value_counts(batch[settings.time])
                 times, counts = counted.field("values"), counted.field("counts")
@@ -204,68 +211,80 @@ def _times(item: Item, settings: IngestSettings) -> Iterator[Counts]:
 
 
 def _ingested(item: Item, cuts: Cuts | None, settings: IngestSettings, folder: str) -> Result:
-    number, files, is_tested = item
     keep = MOST_LISTED if settings.quarantines else SHOWN
-    writer = ShardWriter(os.path.join(folder, f"{number:05d}"))
+    order, found = f"{item.number:05d}", {"number": item.number, "span": item.span}
+    writer, wanted = ShardWriter(os.path.join(folder, order)), _wanted(settings)
     try:
-        with query.used_rows(files, settings.csv, _wanted(settings), settings.query, keep) as rows:
-            for batch in filter(len, _checked(files[0], rows, settings)):
+        with query.used_rows(item.files, settings.csv, wanted, settings.query, keep) as rows:
+            for batch in filter(len, rows):
                 chosen = sampled(batch, settings)
                 splits = assign(chosen, settings.split, cuts)
-                used = splits != TEST if not is_tested else np.ones(len(chosen), bool)
+                used = (splits != TEST) | item.is_tested
                 if used.any() and (settings.quarantines or not rows.bad):
                     writer.write(as_lists(chosen.filter(pa.array(used))), splits[used])
-        bad = _set_aside(rows, os.path.join(folder, f"{number:05d}-{uuid.uuid4().hex}.jsonl"))
-        return {"number": number, "shards": writer.finish(f"{number:05d}"), **bad}
+            if not settings.quarantines or not rows.seen:
+                rows.check()
     except PipelineStop as stop:
-        return {"number": number, "problem": str(stop)}
+        return {**found, "problem": str(stop)}
+    return {**found, "shards": writer.finish(order), **_set_aside(rows, folder)}
 
 
-def _checked(file: str, rows: Reading, settings: IngestSettings) -> Iterator[pa.RecordBatch]:
-    """Yields the good rows; stops at bad ones, or far more of them than are allowed, or no rows."""
-    at_most = settings.bad_rows.at_most
-    for batch in rows:
-        too_many = min(10 * at_most, (1 + at_most) / 2) * rows.seen
-        if settings.quarantines and rows.bad >= _EARLY and rows.bad > min(too_many, MOST_LISTED):
-            examples = "\n".join(map(str, rows.bad_rows[:3]))
-            raise PipelineStop(
-                f"{file}: {rows.bad:,} of the first {rows.seen:,} rows are bad, and "
-                f"data.bad_rows.at_most allows {at_most:.2%}; it was read no further. For example:"
-                f"\n{examples}\nCorrect the data, or the columns' types in the schema."
-            )
-        yield batch
-    if not settings.quarantines or not rows.seen:
-        rows.check()
-
-
-def _set_aside(rows: Reading, target: str) -> Result:
+def _set_aside(rows: Reading, folder: str) -> Result:
     """Writes the bad rows to a list, and returns what is said of them."""
-    reasons, first = Counter[str](), dict[str, str]()
+    path, reasons = "", dict[str, list[Any]]()
     for row in rows.bad_rows:
-        reasons.update({*row.reasons})
-        for reason, problem in zip(row.reasons, row.problems, strict=True):
-            first.setdefault(reason, f"{row.file}, {row.place} {row.number}, {problem}")
+        for reason, problem in row.problems.items():
+            first = f"{row.file}, {row.place} {row.number}, {problem}"
+            reasons.setdefault(reason, [0, first])[0] += 1
     if rows.bad_rows:
-        with fileio.open(target, "w") as file:
+        path = os.path.join(folder, f"{uuid.uuid4().hex}.jsonl")
+        with fileio.open(path, "w") as file:
             file.write("".join(f"{row.as_json()}\n" for row in rows.bad_rows))
-    lists = [target] if rows.bad_rows else []
-    return {"bad": rows.bad, "seen": rows.seen, "reasons": reasons, "first": first, "lists": lists}
+    return {"bad": rows.bad, "seen": rows.seen, "reasons": reasons, "list": path}
 
 
-def _bad_counts(results: list[Result]) -> dict[str, Any]:
-    """How many rows are bad, of how many, and the commonest reasons."""
-    reasons: Counter[str] = Counter()
+def _told(
+    results: list[Result], settings: IngestSettings, inputs: Inputs, uri: str
+) -> dict[str, Any]:
+    """The rows of each split, of each span and split, and the bad ones; of these all is written.
+
+    Raises:
+        PipelineStop: If too many rows are bad, or a split is empty.
+    """
+    bad, seen = (sum(result[key] for result in results) for key in ("bad", "seen"))
+    reasons: dict[str, list[Any]] = {}
     for result in results:
-        reasons.update(result["reasons"])
-    return {
-        "rows": sum(result["bad"] for result in results),
-        "of": sum(result["seen"] for result in results),
-        "reasons": dict(reasons.most_common(10)),
-    }
+        for reason, (count, first) in result["reasons"].items():
+            reasons.setdefault(reason, [0, first])[0] += count
+    commonest = dict(sorted(reasons.items(), key=lambda item: -item[1][0])[:10])
+    if bad > settings.bad_rows.at_most * seen:
+        raise _too_many(bad, seen, commonest, settings.bad_rows.at_most, results, uri)
+    by_span = {str(span): dict.fromkeys(settings.splits, 0) for span in inputs.spans}
+    for result in results:
+        for shard in result["shards"]:
+            by_span[str(result["span"])][SPLITS[shard.group]] += shard.rows
+    told: dict[str, Any] = {s: sum(own[s] for own in by_span.values()) for s in settings.splits}
+    if empty := [split for split in settings.splits if not told[split]]:
+        raise PipelineStop(
+            f"No row fell into the split {' or '.join(empty)}; the rows were {told}. Use more "
+            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
+            "shared by many rows, another data.split.by."
+        )
+    if settings.quarantines:
+        counts = {reason: count for reason, (count, _) in commonest.items()}
+        told[QUARANTINED] = {"rows": bad, "of": seen, "reasons": counts}
+    if len(by_span) > 1:
+        told["spans"] = by_span
+    return told
 
 
 def _too_many(
-    counts: dict[str, Any], at_most: float, results: list[Result], uri: str
+    bad: int,
+    seen: int,
+    reasons: dict[str, list[Any]],
+    at_most: float,
+    results: list[Result],
+    uri: str,
 ) -> PipelineStop:
     """The error about bad rows; keeps their lists, as TFX removes what a failing step made.
 
@@ -274,16 +293,12 @@ def _too_many(
     output, _, number = uri.rstrip("/").rpartition("/")
     folder = os.path.join(os.path.dirname(output), QUARANTINE, number)
     _publish_lists(results, folder)
-    firsts = [result["first"] for result in reversed(results)]
-    first = {reason: row for found in firsts for reason, row in found.items()}
-    reasons = "\n".join(
-        f"  {count:,} x {reason}; first: {first[reason]}"
-        for reason, count in counts["reasons"].items()
+    told = "\n".join(
+        f"  {n:,} x {reason}; first: {first}" for reason, (n, first) in reasons.items()
     )
-    bad, seen = counts["rows"], counts["of"]
     return PipelineStop(
         f"{bad:,} of {seen:,} rows are bad ({bad / seen:.2%}), and "
-        f"data.bad_rows.at_most allows {at_most:.2%}:\n{reasons}\n"
+        f"data.bad_rows.at_most allows {at_most:.2%}:\n{told}\n"
         f"All of them, with the reasons: {folder}/*.jsonl\n"
         "Correct the data, or the columns' types in the schema, or raise data.bad_rows.at_most; "
         "then run again."
@@ -292,53 +307,14 @@ def _too_many(
 
 def _publish_lists(results: list[Result], folder: str) -> None:
     """Moves the lists into `folder`, in the order of the files."""
-    lists = [path for result in results for path in result["lists"]]
-    if fileio.exists(folder):  # from an attempt that was cut short
-        fileio.rmtree(folder)
-    if lists:
+    for number, path in enumerate(result["list"] for result in results if result["list"]):
         fileio.makedirs(folder)
-    for number, path in enumerate(lists):
         fileio.rename(path, os.path.join(folder, f"rows-{number:05d}.jsonl"), overwrite=True)
 
 
-def _empty(folder: str) -> None:
-    """Makes a folder, without what an attempt that was cut short left there."""
-    if fileio.exists(folder):
-        fileio.rmtree(folder)
-    fileio.makedirs(folder)
-
-
-def _write(results: list[Result], path: str) -> None:
+def _write(content: Any, path: str) -> None:
     with fileio.open(path, "w") as file:
-        file.write(json.dumps(results))
-
-
-def _count_rows(shards: list[Shard], splits: Sequence[str]) -> dict[str, int]:
-    """The rows of each split, of which none may be empty."""
-    counts = {split: sum(s.rows for s in shards if SPLITS[s.group] == split) for split in splits}
-    if empty := [split for split in splits if not counts[split]]:
-        raise PipelineStop(
-            f"No row fell into the split {' or '.join(empty)}; the rows were {counts}. Use more "
-            "rows (data.sample, data.spans), other fractions, or, if few keys or times are "
-            "shared by many rows, another data.split.by."
-        )
-    return counts
-
-
-def _by_span(
-    results: list[Result], settings: IngestSettings, inputs: Inputs
-) -> dict[str, dict[str, int]]:
-    """The rows of each split by span."""
-    span_of = {
-        f: span for span, files in zip(inputs.spans, inputs.by_span, strict=True) for f in files
-    }
-    files_of = {number: files for number, files, _ in _items(settings, inputs)}
-    counts = {str(span): dict.fromkeys(settings.splits, 0) for span in inputs.spans}
-    for result in results:
-        own = counts[str(span_of[files_of[result["number"]][0]])]
-        for shard in (Shard(*shard) for shard in result["shards"]):
-            own[SPLITS[shard.group]] += shard.rows
-    return counts
+        file.write(json.dumps(content))
 
 
 def describe(examples: types.Artifact, counts: Mapping[str, int], fingerprint: str) -> None:

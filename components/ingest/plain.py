@@ -1,4 +1,4 @@
-"""A file of rows before DuckDB reads it: what it is, whole, as UTF-8, and with which header.
+"""A file of rows before DuckDB reads it: what it is, whole, as UTF-8, and with which columns.
 
 What a file is stands in its name, and its first bytes must agree: `.parquet` is Parquet; `.jsonl`,
 `.ndjson` and `.json` are JSON lines, any other name is CSV with a header, both also with `.gz` or
@@ -6,12 +6,14 @@ What a file is stands in its name, and its first bytes must agree: `.parquet` is
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Literal, NamedTuple
 
 import pyarrow as pa
@@ -51,83 +53,90 @@ _MAGIC: dict[bytes, tuple[str, str]] = {
 }
 
 
-class Plain(NamedTuple):
-    """A file as DuckDB may open it."""
+class Source(NamedTuple):
+    """A file as DuckDB may open it, or a query in place of one."""
 
+    file: str
+    """As it is named in messages."""
     kind: FileKind
     path: str = ""
-    """A name without wildcards, whole and decompressed."""
-    header: Sequence[str] = ()
-    """Of CSV; bytes that are no text in its encoding are `OTHER`."""
+    """A name without wildcards; what is there is whole and decompressed, text is UTF-8."""
+    types: Mapping[str, str] = {}
+    """The columns in order with DuckDB's types; {} of JSON and Parquet until DuckDB has looked."""
     skipped: int = 0
     """Empty lines before the header of CSV."""
+    line_end: str = ""
+    """Behind that header."""
     lines: int = 0
     """Of CSV."""
     is_mixed: bool = False
     """Whether some lines of CSV end in a line feed, and others in a carriage return too."""
+    query: str = ""
+    """SQL in place of a file."""
 
 
-def make_plain(path: str, form: CsvFormat, link: str) -> Plain:
+def open_source(file: str, form: CsvFormat, path: str) -> Source:
     """Makes a file readable under another name.
 
     Args:
-        path: The file, in any file system that TFX knows.
+        file: In any file system that TFX knows.
         form: How it is written, if it is CSV or JSON.
-        link: The other name. A local file in UTF-8 is linked; another one is copied, decompressed
+        path: The other name. A local file in UTF-8 is linked; another one is copied, decompressed
             and made UTF-8.
 
     Raises:
-        PipelineStop: If it can't be read to its end, is not what its name says, or is empty.
+        PipelineStop: If it can't be read to its end, is not what its name says, is empty, or has a
+            header that can't be used.
     """
-    kind, packed = _said(path)
-    is_text = kind != "parquet" and not form.is_utf8
+    kind, packing = _said(file)
+    encoding = "" if kind == "parquet" or form.is_utf8 else form.encoding
     try:
-        with _opened(path) as file:
-            first = file.read(64)
-            _check_format(path, first)
-            if "://" not in path and not packed and not is_text:
-                os.symlink(os.path.abspath(path), link)
+        with _opened(file) as stream:
+            _check_format(file, stream.read(64))
+            if packing or encoding or "://" in file:
+                stream.seek(0)
+                with open(path, "wb") as target:
+                    target.writelines(_decoded(stream, packing, encoding))
             else:
-                with open(link, "wb") as target:
-                    target.writelines(_decoded(path, form.encoding if is_text else ""))
-    except UnicodeError as error:
-        raise PipelineStop(
-            f"{path} is not in the encoding {form.encoding}. Set data.csv.encoding to the encoding "
-            "of the file, e.g. latin-1, cp1252 or utf-16."
-        ) from error
+                os.symlink(os.path.abspath(file), path)
     except PipelineStop:
         raise
     except Exception as error:  # A store's client may raise anything.
-        raise unreadable(path, error) from error
-    if kind != "csv":
-        return Plain(kind, link)
-    header, skipped = _header(link, form)
-    if not header:
-        raise PipelineStop(f"{path} is empty. A header with the column names is expected.")
-    return Plain(kind, link, header, skipped, *_line_ends(link))
+        raise unreadable(file, error) from error
+    return _csv(file, form, path) if kind == "csv" else Source(file, kind, path)
 
 
-def with_one_line_end(plain: Plain) -> Plain:
+def with_one_line_end(source: Source) -> Source:
     """A copy with a line feed alone at all line ends."""
-    to = f"{plain.path}-lines"
-    with open(plain.path, "rb") as source, open(to, "wb") as target:
-        target.writelines(line[:-2] + b"\n" if line.endswith(b"\r\n") else line for line in source)
-    return plain._replace(path=to)
+    to = f"{source.path}-lines"
+    with open(source.path, "rb") as lines, open(to, "wb") as target:
+        target.writelines(line[:-2] + b"\n" if line.endswith(b"\r\n") else line for line in lines)
+    return source._replace(path=to, line_end="\n")
 
 
-def unreadable(path: str, error: Exception) -> PipelineStop:
+def unreadable(file: str, error: Exception) -> PipelineStop:
     """The error for a file that can't be read to its end."""
-    if isinstance(error, FileNotFoundError):
-        return PipelineStop(
-            f"{path} is not there, or has vanished since the run began. Put it "
-            "back, then run again."
-        )
-    kind, packed = _said(path)
-    named = _PACKED.get(packed) or ("Parquet" if kind == "parquet" else None)
-    check = f"it is whole and really {named}" if named else "it may be read"
+    kind, packing = _said(file)
+    named = _PACKED.get(packing) or ("Parquet" if kind == "parquet" else None)
+    check = f"it is whole and really {named}" if named else "it is there and may be read"
+    if isinstance(error, UnicodeError):
+        check = "data.csv.encoding is its encoding, e.g. latin-1, cp1252 or utf-16"
     why = " ".join(str(error).split("\n")[0].split())
     why = re.sub(r"'?/[^ ']*/tables-\w+/[-\w]+'?", "it", why)[:200].rstrip(".")
-    return PipelineStop(f"{path} can't be read: {why}. Check that {check}, then run again.")
+    return PipelineStop(f"{file} can't be read: {why}. Check that {check}, then run again.")
+
+
+def check_names(file: str, names: Sequence[str], why: str = "") -> None:
+    """Stops at columns that cannot be told apart; `why` may be the setting that makes them so."""
+    counts = Counter(names).items()
+    mistakes = [f"column '{name}' is there {count} times" for name, count in counts if count > 1]
+    mistakes += [f"column {i} has no name" for i, name in enumerate(names, 1) if not name.strip()]
+    if not names:
+        mistakes = ["it has no columns"]
+    if mistakes or why:
+        cut = "; ".join([*mistakes[:5], *(["…"] if len(mistakes) > 5 else [])])
+        told = f"the header can't be used: {cut}. " if mistakes else ""
+        raise PipelineStop(f"{file}: {told}{why or 'Name each column once, then run again.'}")
 
 
 def hint(header: Sequence[str], form: CsvFormat) -> str:
@@ -141,81 +150,84 @@ def hint(header: Sequence[str], form: CsvFormat) -> str:
     if len(header) == 1 and others:
         best = max(others, key=header[0].count).replace("\t", "\\t")
         return f"The header is one column with '{best}' in it; set data.csv.separator to '{best}'."
-    if not form.is_utf8:
-        try:  # Text that is UTF-8 when it is taken back is hardly another thing.
-            if [*header] != [name.encode(form.encoding).decode() for name in header]:
-                return (
-                    f"It looks like UTF-8 read as {form.encoding}; set data.csv.encoding to utf-8."
-                )
-        except UnicodeError:
-            pass
+    with contextlib.suppress(UnicodeError):  # Names that are UTF-8 when taken back are hardly else.
+        back = [] if form.is_utf8 else [name.encode(form.encoding).decode() for name in header]
+        if back and back != [*header]:
+            return f"It looks like UTF-8 read as {form.encoding}; set data.csv.encoding to utf-8."
     return ""
 
 
-def _said(path: str) -> tuple[FileKind, str]:
+def _said(file: str) -> tuple[FileKind, str]:
     """What a file is by its name, and the ending that says how it is packed."""
-    packed = next((ending for ending in _PACKED if path.endswith(ending)), "")
-    name = path.removesuffix(packed).lower()
+    packing = next((ending for ending in _PACKED if file.endswith(ending)), "")
+    name = file.removesuffix(packing).lower()
     if name.endswith(".parquet"):
-        return "parquet", packed
-    return "json" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv", packed
+        return "parquet", packing
+    return "json" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv", packing
 
 
-def _check_format(path: str, first: bytes) -> None:
+def _check_format(file: str, first: bytes) -> None:
     """Compares the first bytes of a file with what its name says."""
-    kind, packed = _said(path)
-    said = packed or (".parquet" if kind == "parquet" else "")
+    kind, packing = _said(file)
+    said = packing or (".parquet" if kind == "parquet" else "")
     start = first.removeprefix(codecs.BOM_UTF8).lstrip()
-    for magic, (name, ending) in _MAGIC.items():
-        if first.startswith(magic) or (magic[:1] == b"<" and start.startswith(magic)):
-            if ending == said != "":
-                return
-            to_do = f"Let its name end in {ending}" if ending else "Write it as CSV or Parquet"
-            raise PipelineStop(f"{path} is {name}, not what its name says. {to_do}.")
-    if said and not first:
-        raise PipelineStop(f"{path} is empty. Fill the file or move it away.")
-    if said:
+    starts = {magic: start if magic.startswith(b"<") else first for magic in _MAGIC}
+    found = [_MAGIC[magic] for magic, text in starts.items() if text.startswith(magic)]
+    if found and (not said or found[0][1] != said):
+        name, ending = found[0]
+        to_do = f"Let its name end in {ending}" if ending else "Write it as CSV or Parquet"
+        raise PipelineStop(f"{file} is {name}, not what its name says. {to_do}.")
+    if said and not found:
         expected = _PACKED.get(said, "Parquet")
-        raise unreadable(path, ValueError(f"it is no {expected}, which its name says"))
+        why = f"it is no {expected}, which its name says" if first else "it is empty"
+        raise unreadable(file, ValueError(why))
     if kind == "json" and start.startswith(b"["):
         raise PipelineStop(
-            f"{path} is one JSON array. Write one object a line (JSON lines), then run again."
+            f"{file} is one JSON array. Write one object a line (JSON lines), then run again."
         )
 
 
-def _opened(path: str) -> IO[bytes]:
-    if "://" not in path:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            what = "a folder" if os.path.isdir(path) else "a pipe, a socket or a device"
-            raise PipelineStop(f"{path} is {what}, not a file. Name a file, or narrow the pattern.")
-        return open(path, "rb")
+def _opened(file: str) -> IO[bytes]:
+    if "://" not in file:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            what = "a folder" if os.path.isdir(file) else "a pipe, a socket or a device"
+            raise PipelineStop(f"{file} is {what}, not a file. Name a file, or narrow the pattern.")
+        return open(file, "rb")
     from tfx.dsl.io import fileio  # TFX, which takes seconds
 
-    file: IO[bytes] = fileio.open(path, "rb")
-    return file
+    stream: IO[bytes] = fileio.open(file, "rb")
+    return stream
 
 
-def _decoded(path: str, encoding: str) -> Iterator[bytes]:
+def _decoded(stream: IO[bytes], packing: str, encoding: str) -> Iterator[bytes]:
     """Yields a file decompressed and, if it has an encoding, as UTF-8."""
-    packed = _PACKED.get(_said(path)[1])
+    if packing:
+        stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), _PACKED[packing])
     decoder = codecs.getincrementaldecoder(encoding)("replace") if encoding else None
-    with _opened(path) as file:
-        stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), packed) if packed else file
-        while block := stream.read(_BLOCK):
-            yield decoder.decode(block).encode("utf-8", "replace") if decoder else block
-        if decoder:
-            yield decoder.decode(b"", final=True).encode("utf-8", "replace")
+    while block := stream.read(_BLOCK):
+        yield decoder.decode(block).encode("utf-8", "replace") if decoder else block
+    if decoder:
+        yield decoder.decode(b"", final=True).encode("utf-8", "replace")
 
 
-def _header(path: str, form: CsvFormat) -> tuple[list[str], int]:
-    with open(path, "rb") as file:
-        text = file.read(_BLOCK).decode("utf-8-sig", "replace")
+def _csv(file: str, form: CsvFormat, path: str) -> Source:
+    """A file of CSV with its header and line ends."""
+    with open(path, "rb") as stream:
+        first = stream.read(_BLOCK).decode("utf-8-sig", "replace")
+    lines = [*io.StringIO(first, newline="")]
     quote = {"quotechar": form.quote} if form.quote else {"quoting": csv.QUOTE_NONE}
+    rows = csv.reader(lines, delimiter=form.separator, **quote)
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=form.separator, **quote)
-        return next(((row, number) for number, row in enumerate(rows) if row), ([], 0))
+        header, skipped = next(((row, n) for n, row in enumerate(rows) if row), ([], 0))
     except csv.Error:  # A field too long to be a name: no CSV at all.
-        return [text[:100]], 0
+        header, skipped = [first[:100]], 0
+    if not header:
+        raise PipelineStop(f"{file} is empty. A header with the column names is expected.")
+    check_names(file, header, hint(header, form))
+    last = lines[rows.line_num - 1]
+    line_end = last[len(last.rstrip("\r\n")) :]
+    types = dict.fromkeys(header, "VARCHAR")
+    return Source(file, "csv", path, types, skipped, line_end, *_line_ends(path))
 
 
 def _line_ends(path: str) -> tuple[int, bool]:

@@ -9,7 +9,9 @@ in the other tables: the files are read side by side. Over a span, the query see
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -33,6 +35,8 @@ _LEAVES = {"SEQ_SCAN", "CTE_SCAN", "DUMMY_SCAN", "UNNEST", "RANGE", "GENERATE_SE
 _LEAVES |= {"EMPTY_RESULT", "EXPRESSION_GET", "COLUMN_DATA_SCAN", "CHUNK_SCAN", "DELIM_GET"}
 _BY_ROW = {"PROJECTION", "FILTER", "ORDER_BY", "UNNEST", "CTE", "CROSS_PRODUCT"}
 """Steps of DuckDB's plans in which each row that comes out is of one row that went in."""
+_KEEPING = ("LEFT", "SEMI", "ANTI", "SINGLE")
+"""Joins that keep rows of their first table alone."""
 _NAMES = {"WINDOW": "a window function", "AGGREGATE": "GROUP BY or an aggregate"}
 Types = Mapping[str, Wanted]
 _Node = dict[str, Any]
@@ -47,7 +51,7 @@ def used_rows(
     keep: int = SHOWN,
     types: Types | None = None,
 ) -> Iterator[Reading]:
-    """Yields the rows of a file, or of several for a query.
+    """Yields the rows of a file, or of several for a query; none is read before the first is asked.
 
     Args:
         files: Their paths; one, if there is no query.
@@ -58,14 +62,15 @@ def used_rows(
         types: Of more columns, which the query may read.
 
     Raises:
-        PipelineStop: If a file can't be used, or the query can't; before any row of it is read.
+        PipelineStop: If a file can't be used, or the query can't.
     """
-    with rows.tables([*files, *(query.files() if query else [])], form) as tables:
+    with rows.tables([*files, *(query.files() if query else [])], form, keep) as tables:
         if query is None:
-            yield tables.read(files[0], columns, keep)
+            yield tables.read(files[0], columns)
             return
-        before, own = _prepared(tables, files, columns, query, types or {})
-        yield tables.select(query.sql, own, columns, keep, tables.fill(ROWS, files, before, keep))
+        known = {**columns.kinds, **(types or {})}
+        kinds = {name: known.get(name) for name in _there(tables, files)} | query.columns
+        yield _selected(tables, files, query, kinds, columns)
 
 
 def check(
@@ -76,8 +81,8 @@ def check(
     types: Types | None = None,
 ) -> None:
     """Checks a query against the columns of some files and the schema; no row of them is read."""
-    with rows.tables([*files, *query.files()], form) as tables:
-        _prepared(tables, files, columns, query, types or {})
+    with used_rows(files, form, columns, query, types=types):
+        pass
 
 
 def sample(
@@ -85,67 +90,51 @@ def sample(
 ) -> pa.Table:
     """The first rows of some files, or of what a query makes of them, to infer a schema from.
 
-    They are int64, float32 and string, as the values show; bad rows are left out.
+    They are int64, float32 and string, as the values show; bad rows are left out. Without a query,
+    all files must have the same columns.
 
     Raises:
         PipelineStop: If a file can't be read, has no rows, no usable header, or other columns than
             the first; or the query can't be run.
     """
     with rows.tables([*files, *(query.files() if query else [])], form) as tables:
-        kinds: dict[str, Wanted] = dict(tables.kinds(files, limit))
-        sql = f"SELECT * FROM {ROWS}"
-        before = Columns(kinds)
+        kinds: dict[str, Wanted] = dict(tables.kinds(files, limit, exact=query is None))
         if query:
-            sql = query.sql
-            _load_others(tables, query)
             kinds = dict.fromkeys(_there(tables, files)) | kinds | query.columns
-            before = Columns(kinds, exact=False, optional=[*kinds])
-        tables.create(ROWS, files, before)
-        own = _checked(tables, sql, by_row=query is not None and query.over == "row")
-        loaded = tables.fill(ROWS, files, before, limit=limit)
-        wanted = Columns({name: rows.kind_of(type_) for name, type_ in own.items()})
-        reading = tables.select(sql, own, wanted, SHOWN, loaded)
-        return pa.Table.from_batches([rows.recast(batch, pa.string()) for batch in reading])
+        query = query or Query(sql=f"SELECT * FROM {ROWS}")
+        reading = _selected(tables, files, query, kinds, limit=limit)
+        return pa.Table.from_batches([*reading.with_strings()])
 
 
 def _there(tables: Tables, files: Sequence[str]) -> list[str]:
     return [*dict.fromkeys(name for file in files for name in tables.columns(file))]
 
 
-def _load_others(tables: Tables, query: Query) -> None:
+def _selected(
+    tables: Tables,
+    files: Sequence[str],
+    query: Query,
+    kinds: Types,
+    columns: Columns | None = None,
+    limit: int | None = None,
+) -> Reading:
+    """Checks a query, and returns what it makes of `rows`, which is filled when that is read.
+
+    `kinds` are the columns of `rows`, null where a file lacks them; `columns` must come out, or, if
+    None, all that does.
+    """
+    label = columns.label if columns else None
+    before = Columns(kinds, label=label, exact=False, optional=[*kinds])
     for name, table in query.tables.items():
-        columns = Columns(tables.kinds(table.files, 1_000_000) | table.columns)
-        tables.create(name, table.files, columns)
-        for reading in tables.fill(name, table.files, columns):
+        own = Columns(tables.kinds(table.files, 1_000_000) | table.columns)
+        tables.create(name, table.files, own)
+        for reading in tables.fill(name, table.files, own):
             reading.check()
-
-
-def _prepared(
-    tables: Tables, files: Sequence[str], columns: Columns, query: Query, types: Types
-) -> tuple[Columns, dict[str, str]]:
-    """Makes the tables of a query, `rows` still empty; returns the columns of it and the result."""
-    _load_others(tables, query)
-    known = {**columns.kinds, **types, **query.columns}
-    kinds = {name: known.get(name) for name in _there(tables, files)} | query.columns
-    before = Columns(kinds, label=columns.label, exact=False, optional=[*kinds])
     tables.create(ROWS, files, before)
-    own = _checked(tables, query.sql, by_row=query.over == "row")
-    needed = {columns.of.get(name, name) for name in columns.kinds} - {*columns.optional}
-    problems = [f"it gives no column '{name}'" for name in sorted(needed - {*own})]
-    others = [name for name in own if name not in columns.kinds] if columns.exact else []
-    problems += [f"column '{name}' is not in the schema" for name in others]
-    problems += [
-        f"column '{name}' is {own[name]}, and {kind} in the schema"
-        for name, kind in columns.kinds.items()
-        if name in own and not rows.fits(own[name], kind)
-    ]
-    if problems:
-        more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
-        raise PipelineStop(
-            f"data.sql does not fit the schema: {'; '.join([*problems[:10], *more])}. Correct the "
-            "query (EXCLUDE, REPLACE, CAST), or make and review the schema anew."
-        )
-    return before, own
+    types = _checked(tables, query.sql, by_row=query.over == "row")
+    columns = columns or Columns({name: rows.kind_of(type_) for name, type_ in types.items()})
+    fill = partial(tables.fill, ROWS, files, before, limit)
+    return tables.select(query.sql, types, columns, fill)
 
 
 def _checked(tables: Tables, sql: str, by_row: bool) -> dict[str, str]:
@@ -201,31 +190,27 @@ def _depends(plan: _Node, unnamed: str) -> str | None:
     A join over a condition with OR has no type in the plan: it may be `unnamed`.
     """
     names = {_SCANNED}  # and the common tables that read from it
+
+    def reads(step: _Node) -> bool:
+        return not names.isdisjoint(map(_scanned, _steps(step)))
+
     for step in _steps(plan):
-        if step["name"].endswith("CTE") and _reads(step["children"][0], names):
+        if step["name"].endswith("CTE") and reads(step["children"][0]):
             names.add(step["extra_info"]["Table Index"])
-    for name in names:
-        if sum(_scanned(step) == name for step in _steps(plan)) > 1:
-            return "'rows' twice"
-    for step in _steps(plan):
-        reads = [_reads(child, names) for child in step["children"]]
-        if any(reads) and (why := _reason(step, reads[0], unnamed)):
-            return why
-    return None
-
-
-def _reason(step: _Node, is_first: bool, unnamed: str) -> str | None:
-    """Why one step, of whose children the first or another one reads from `rows`, is not by row."""
-    name = step["name"]
-    if not name.endswith("_JOIN"):
-        return None if name in _BY_ROW else _NAMES.get(name, name.replace("_", " "))
-    kind = step["extra_info"].get("Join Type", unnamed)
-    if kind == "MARK" or name == "DEPENDENT_JOIN":
-        return None if is_first else "a subquery over rows"
-    if name == "POSITIONAL_JOIN" or (
-        kind != "INNER" and not (is_first and kind in ("LEFT", "SEMI", "ANTI", "SINGLE"))
-    ):
-        return "a join that keeps rows of the other table"
+    scans = Counter(map(_scanned, _steps(plan)))
+    if any(scans[name] > 1 for name in names):
+        return "'rows' twice"
+    for step in filter(reads, _steps(plan)):
+        name, is_first = step["name"], bool(step["children"]) and reads(step["children"][0])
+        kind = step.get("extra_info", {}).get("Join Type", unnamed)
+        if not name.endswith("_JOIN"):
+            if step["children"] and name not in _BY_ROW:
+                return _NAMES.get(name, name.replace("_", " "))
+        elif kind == "MARK" or name == "DEPENDENT_JOIN":
+            if not is_first:
+                return "a subquery over rows"
+        elif name == "POSITIONAL_JOIN" or (kind != "INNER" and not (is_first and kind in _KEEPING)):
+            return "a join that keeps rows of the other table"
     return None
 
 
@@ -240,7 +225,3 @@ def _scanned(step: _Node) -> str | None:
     """What a step scans: a table by its name, or a common one by its number."""
     info = step.get("extra_info", {})
     return info.get("Table") or (info.get("CTE Index") if step["name"] == "CTE_SCAN" else None)
-
-
-def _reads(plan: _Node, names: set[str]) -> bool:
-    return any(_scanned(step) in names for step in _steps(plan))

@@ -21,8 +21,8 @@ import json
 import os
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 from components.errors import PipelineStop, did_you_mean
 from components.ingest import plain
+from components.ingest.plain import Source
 from components.ingest.settings import CsvFormat, Kind
 
 SHOWN, MOST_LISTED = 10, 250_000
@@ -43,13 +44,14 @@ _VALUES = 1 << 18  # of all columns together, in a batch
 _KINDS: tuple[Kind, ...] = ("INT", "FLOAT", "BYTES")  # from the narrowest to the widest
 _SQL = {"INT": "BIGINT", "FLOAT": "FLOAT", "BYTES": "VARCHAR", None: "VARCHAR"}
 _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|BOOLEAN")
-_BESIDE, _FIELDS = "has text beside quotation marks", "another number of fields than the header"
 _NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION|VARIANT|INTERVAL).*", re.DOTALL)
 _TEXT = re.compile(r'VARCHAR|JSON|"NULL"|ENUM.*', re.DOTALL)
 
 Wanted = Kind | None
 """What a column is read as; None: as it is in the file, text in CSV and JSON."""
 _Numbers: TypeAlias = npt.NDArray[np.int64]
+Fill: TypeAlias = Callable[[], list["Reading"]]
+"""Puts rows of files into the tables of a query."""
 
 
 class Columns(NamedTuple):
@@ -66,7 +68,7 @@ class Columns(NamedTuple):
     optional: Collection[str] = ()
     """These are null where a file does not have them."""
     of: Mapping[str, str] = {}
-    """The file's column, where one comes out under another name, too."""
+    """The file's column, one of `kinds`, where it comes out under another name, too."""
 
 
 class BadRow(NamedTuple):
@@ -76,44 +78,36 @@ class BadRow(NamedTuple):
     place: str
     """What `number` counts, from 1: "line"; or "row", after the header, if a row has many lines."""
     number: int
-    problems: list[str]
-    """Each with the value, and the column before a colon."""
-    reasons: list[str]
-    """The same without the value: equal for all rows that have it."""
+    problems: dict[str, str]
+    """Each with the value, by the reason: that is equal for all rows that have it."""
     raw: str
     """The row as it stands in the file; of Parquet, an object of texts as JSON."""
 
     def __str__(self) -> str:
         """A line for each problem."""
-        told = (f", {p}" if p.startswith("column '") else f": {p}" for p in self.problems)
+        told = (f", {p}" if p.startswith("column '") else f": {p}" for p in self.problems.values())
         return "\n".join(f"  {self.place} {self.number}{p}" for p in told)
 
     def as_json(self) -> str:
         """A line of a list of bad rows."""
-        record = {"file": self.file, self.place: self.number, "reasons": self.problems}
+        record = {"file": self.file, self.place: self.number, "reasons": [*self.problems.values()]}
         return json.dumps(record | {"raw": self.raw}, ensure_ascii=False)
 
 
-class _Source(NamedTuple):
-    """A file that DuckDB may read, with columns r0, r1, ...; of JSON, `line` and `n` too."""
-
-    file: str
-    plain: plain.Plain
-    types: dict[str, str]
-    """DuckDB's type of each column, in order."""
-    query: str = ""
-    """SQL in place of a file."""
-
-
 @contextlib.contextmanager
-def tables(files: Iterable[str], form: CsvFormat | None = None) -> Iterator["Tables"]:
-    """Yields the reader of some files; `form` says how those of CSV and JSON are written."""
+def tables(
+    files: Iterable[str], form: CsvFormat | None = None, keep: int = SHOWN
+) -> Iterator["Tables"]:
+    """Yields the reader of some files; of each, it keeps the first `keep` bad rows.
+
+    `form` says how those of CSV and JSON are written.
+    """
     with tempfile.TemporaryDirectory(prefix="tables-") as folder:
-        reader = Tables([*files], form or CsvFormat(), folder)
+        connection = connect(files, folder)
         try:
-            yield reader
+            yield Tables(connection, form or CsvFormat(), keep, folder)
         finally:
-            reader.connection.close()
+            connection.close()
 
 
 def connect(files: Iterable[str], folder: str) -> duckdb.DuckDBPyConnection:
@@ -145,22 +139,24 @@ def literal(text: str) -> str:
 class Tables:
     """Reads files; made by `tables`. What can't be read to its end stops with PipelineStop."""
 
-    def __init__(self, files: list[str], form: CsvFormat, folder: str) -> None:
-        self.connection = connect(files, folder)
-        self.form = form
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, form: CsvFormat, keep: int, folder: str
+    ) -> None:
+        self.connection, self.form, self.keep = connection, form, keep
         self._folder = folder
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, Source] = {}
         self._scans = 0
 
     def columns(self, file: str) -> dict[str, str]:
         """The columns of a file in its order, and DuckDB's types; VARCHAR in CSV and JSON."""
         return dict(self._source(file).types)
 
-    def kinds(self, files: Sequence[str], limit: int) -> dict[str, Kind]:
+    def kinds(self, files: Sequence[str], limit: int, exact: bool = True) -> dict[str, Kind]:
         """Infers what the columns of some files are from their first `limit` rows.
 
         A column of text is INT if all its values are whole numbers, FLOAT if all are numbers. What
-        holds lists or records in Parquet is left out. All files must have the same columns.
+        holds lists or records in Parquet is left out. If `exact`, all files must have the same
+        columns.
         """
         found: dict[str, Kind] = {}
         for file in files:
@@ -171,31 +167,27 @@ class Tables:
             ]
             first = f"(SELECT * FROM {{}} LIMIT {limit})"
             [(rows, *own)] = self._all(source, f"SELECT count(*), {', '.join(widths)} FROM {first}")
-            if not rows:
+            if not rows:  # or none that DuckDB could split
                 reading = self.read(file, Columns(dict.fromkeys(source.types)))
-                for _ in reading:
-                    pass
+                deque(reading, maxlen=0)
                 reading.check()
             kinds = {name: kind for name, kind in zip(source.types, own, strict=True) if kind}
-            found = found or kinds
-            if mistakes := [*_differences([*kinds], [*found], f"in {files[0]}")]:
-                raise PipelineStop(
-                    f"{file} has other columns than {files[0]}: {'; '.join(mistakes)}. All files "
-                    "must have the same; correct them, or narrow data.pattern."
-                )
-            found = {n: max(kind, kinds[n], key=_KINDS.index) for n, kind in found.items()}
+            if found and exact:
+                advice = "All files must have the same; correct them, or narrow data.pattern"
+                _check(source, Columns(dict.fromkeys(found)), self.form, files[0], advice)
+            for name, kind in kinds.items():
+                found[name] = max(found.get(name, kind), kind, key=_KINDS.index)
             limit -= rows
             if limit <= 0:
                 break
         return found
 
-    def read(
-        self, file: str, columns: Columns, keep: int = SHOWN, limit: int | None = None
-    ) -> "Reading":
-        """Reads a file, or its first `limit` rows, once its columns fit; keeps some bad rows."""
+    def read(self, file: str, columns: Columns, limit: int | None = None) -> "Reading":
+        """Reads a file, or its first `limit` rows, once its columns fit."""
         source = self._source(file)
-        self._check(source, columns)
-        return Reading(self, source, columns, keep, limit)
+        advice = "make and review the schema anew" if columns.exact else "name other columns"
+        _check(source, columns, self.form, "the schema", f"Correct the file, or {advice}")
+        return Reading(self, source, columns, limit)
 
     def create(self, name: str, files: Sequence[str], columns: Columns) -> None:
         """Makes an empty table for the rows of some files."""
@@ -210,12 +202,7 @@ class Tables:
             raise PipelineStop(f"SQL takes two columns for one: {error}. Rename one.") from error
 
     def fill(
-        self,
-        name: str,
-        files: Sequence[str],
-        columns: Columns,
-        keep: int = SHOWN,
-        limit: int | None = None,
+        self, name: str, files: Sequence[str], columns: Columns, limit: int | None = None
     ) -> list["Reading"]:
         """Puts the good rows of some files into a table, and returns what came of each file."""
         readings: list[Reading] = []
@@ -223,102 +210,73 @@ class Tables:
             left = None if limit is None else limit - sum(reading.seen for reading in readings)
             if left is not None and left <= 0:
                 break
-            readings.append(reading := self.read(file, columns, keep, left))
-            for batch in reading:
-                self.connection.register("a batch", recast(batch, pa.string()))
+            readings.append(reading := self.read(file, columns, left))
+            for batch in reading.with_strings():
+                self.connection.register("a batch", batch)
                 self.connection.execute(f'INSERT INTO {quoted(name)} FROM "a batch"')
                 self.connection.unregister("a batch")
         return readings
 
-    def select(
-        self, sql: str, types: dict[str, str], columns: Columns, keep: int, before: list["Reading"]
-    ) -> "Reading":
-        """Reads the result of a query over rows that came of other readings."""
+    def select(self, sql: str, types: dict[str, str], columns: Columns, fill: "Fill") -> "Reading":
+        """Reads the result of a query, once it fits, over what `fill` puts into tables then."""
         result = f"(\n{sql.rstrip().rstrip(';')}\n)"
-        source = _Source("the result of data.sql", plain.Plain("parquet"), types, result)
-        return Reading(self, source, columns, keep, None, before)
+        source = Source("data.sql", "parquet", types=types, query=result)
+        advice = "Correct the query (EXCLUDE, REPLACE, CAST), or make and review the schema anew"
+        _check(source, columns, self.form, "the schema", advice)
+        return Reading(self, source, columns, fill=fill)
 
-    def scan(self, source: _Source) -> tuple[str, str]:
-        """What to select a file's rows from, and the name of the table of its rejects."""
-        self._scans += 1
-        path, rejects = literal(source.plain.path), f"rejects_{self._scans}"
-        if source.plain.kind == "json":
+    def scan(self, source: Source) -> tuple[str, str]:
+        """What to select a file's rows from, and the name of the table of its rejects.
+
+        Columns are r0, r1, ...; of JSON, `n`, `line` and `is_object` too.
+        """
+        path = literal(source.path)
+        if source.kind == "json":
             return f"({_json_lines(path, [*source.types])})", ""
-        if source.plain.kind == "parquet":
+        if source.kind == "parquet":
             alias = f"AS t({', '.join(f'r{i}' for i in range(len(source.types)))})"
             return f"{source.query or f'read_parquet({path})'} {alias}", ""
-        quote = literal(self.form.quote)
+        self._scans += 1
+        rejects, quote = f"rejects_{self._scans}", literal(self.form.quote)
         names = ", ".join(f"'r{i}': 'VARCHAR'" for i in range(len(source.types)))
+        ends = f"new_line = {source.line_end!r}, " if source.line_end else ""
         return (
-            f"read_csv({path}, auto_detect = false, header = true, skip = {source.plain.skipped}, "
+            f"read_csv({path}, auto_detect = false, header = true, skip = {source.skipped}, {ends}"
             f"delim = {literal(self.form.separator)}, quote = {quote}, escape = {quote}, "
             f"columns = {{{names}}}, store_rejects = true, rejects_table = '{rejects}', "
             f"rejects_scan = '{rejects}_scan', rejects_limit = 0)",
             rejects,
         )
 
-    def _all(self, source: _Source, query: str) -> list[Any]:
+    def _all(self, source: Source, query: str) -> list[Any]:
         """The rows of a query over a file, which stands for `{}` in it."""
         try:
             return self.connection.sql(query.replace("{}", self.scan(source)[0], 1)).fetchall()
         except (duckdb.Error, OSError) as error:
             raise plain.unreadable(source.file, error) from error
 
-    def _source(self, file: str) -> _Source:
+    def _source(self, file: str) -> Source:
         if file not in self._sources:
-            link = os.path.join(self._folder, str(len(self._sources)))
-            opened = plain.make_plain(file, self.form, link)
-            source = _Source(file, opened, dict.fromkeys(opened.header, "VARCHAR"))
-            found = [(name, "VARCHAR") for name in opened.header]
-            if opened.kind == "json":
-                keys = (
-                    "SELECT json_keys(line), min(n) FROM {} WHERE is_object GROUP BY 1 ORDER BY 2"
-                )
-                names = dict.fromkeys(key for row in self._all(source, keys) for key in row[0])
-                found = [(name, "VARCHAR") for name in names]
-            elif opened.kind == "parquet":  # DuckDB renames 'A' beside 'a'.
-                described = self._all(source, f"DESCRIBE FROM read_parquet({literal(link)})")
-                names = pq.read_schema(link).names
-                found = [(name, row[1]) for name, row in zip(names, described, strict=True)]
-            _check_names(file, [name for name, _ in found], plain.hint(opened.header, self.form))
-            source = source._replace(types=dict(found))
-            if opened.is_mixed and not self._is_read(source):
-                source = source._replace(plain=plain.with_one_line_end(opened))
+            path = os.path.join(self._folder, str(len(self._sources)))
+            source = plain.open_source(file, self.form, path)
+            if source.kind == "json":
+                keys = "SELECT json_keys(line) FROM {} WHERE is_object GROUP BY 1 ORDER BY min(n)"
+                found = dict.fromkeys(chain(*chain(*self._all(source, keys))), "VARCHAR")
+                source = source._replace(types=found)
+                plain.check_names(file, [*found])
+            elif source.kind == "parquet":  # DuckDB renames 'A' beside 'a'.
+                described = self._all(source, f"DESCRIBE FROM read_parquet({literal(path)})")
+                names = pq.read_schema(path).names
+                plain.check_names(file, names)
+                types = dict(zip(names, (row[1] for row in described), strict=True))
+                source = source._replace(types=types)
+            elif source.is_mixed:  # in rows, which DuckDB refuses, or in fields
+                try:
+                    self._all(source, "SELECT count(*) FROM {}")
+                except PipelineStop:
+                    source = plain.with_one_line_end(source)
             self._sources[file] = source
         return self._sources[file]
-
-    def _is_read(self, source: _Source) -> bool:
-        """Whether DuckDB reads a file in which lines and fields have different line ends.
-
-        It refuses lines that end in two ways, and takes the first line end, which may stand in a
-        column's name, for that of all lines: then it finds no rows, without a word.
-        """
-        if {"\n", "\r"} & {*"".join(source.types)}:
-            return False
-        with contextlib.suppress(PipelineStop):
-            return bool(self._all(source, "SELECT count(*) FROM {}"))
-        return False
-
-    def _check(self, source: _Source, columns: Columns) -> None:
-        """Compares a file's columns with those that are wanted."""
-        kinds = {name: kind for name, kind in columns.kinds.items() if name not in columns.of}
-        own = {n: t for n, t in source.types.items() if n in kinds or not _NESTED.fullmatch(t)}
-        wanted = [name for name in kinds if name in own or name not in columns.optional]
-        there = [name for name in own if columns.exact or name in kinds]
-        mistakes = [*_differences(there, wanted, "in the schema")]
-        why = plain.hint([*source.plain.header], self.form) if mistakes else ""
-        mistakes += [
-            f"column '{name}' is {own[name][:40]} in the file and {kind} in the schema"
-            for name, kind in kinds.items()
-            if name in own and not fits(own[name], kind)
-        ]
-        mistakes += [f"missing: {n}" for n in {*columns.of.values()} - {*kinds, *source.types}]
-        if mistakes:
-            advice = "make and review the schema anew" if columns.exact else "name other columns"
-            raise PipelineStop(
-                f"{source.file}: the columns do not fit: {'; '.join(mistakes)}. "
-                + (why or f"Correct the file, or {advice}.")
-            )
 
 
 class Reading:
@@ -330,19 +288,17 @@ class Reading:
     def __init__(
         self,
         tables: Tables,
-        source: _Source,
+        source: Source,
         columns: Columns,
-        keep: int,
-        limit: int | None,
-        before: Sequence["Reading"] = (),
+        limit: int | None = None,
+        fill: "Fill" = list,
     ) -> None:
-        self._tables, self._source, self._columns, self._limit = tables, source, columns, limit
-        self._before, self._rows = sum(reading.seen for reading in before), 0
-        self.bad: int = sum(reading.bad for reading in before)
+        self._tables, self._source, self._columns = tables, source, columns
+        self._limit, self._fill, self._keep = limit, fill, tables.keep
+        self._before = self._rows = self.bad = 0
         """Bad rows so far; at the end those with another number of fields are among them."""
-        self.bad_rows: list[BadRow] = [row for reading in before for row in reading.bad_rows]
+        self.bad_rows: list[BadRow] = []
         """The first few; those of CSV have their lines when all is read."""
-        self._keep = keep + len(self.bad_rows)
         self.numbers: _Numbers = np.arange(0)
         """Of the last batch's rows among all, from 1, without those that `unsplit` gives; of JSON,
         their lines."""
@@ -354,6 +310,17 @@ class Reading:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yields the good rows; a batch may have none, and there is one at least."""
+        for batch in self.with_strings():
+            columns = [c.cast(pa.binary()) if c.type == pa.string() else c for c in batch.columns]
+            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+    def with_strings(self) -> Iterator[pa.RecordBatch]:
+        """Yields the same with BYTES as strings."""
+        for reading in self._fill():
+            self._before += reading.seen
+            self.bad += reading.bad
+            self.bad_rows += reading.bad_rows
+        self._keep += len(self.bad_rows)
         scanned, rejects = self._tables.scan(self._source)
         if self._limit is not None:
             scanned = f"(SELECT * FROM {scanned} LIMIT {self._limit})"
@@ -364,10 +331,10 @@ class Reading:
             none = pa.RecordBatch.from_pylist([], reader.schema)
             for rows in chain(reader, [none]):
                 yield self._good(rows)
+                self._check_most()
             if rejects:
                 self._finish(self._rejected(cursor, rejects))
-            if self.bad > self._keep >= MOST_LISTED:
-                self.check()
+                self._check_most()
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             if not self._source.query:
                 raise plain.unreadable(self._source.file, error) from error
@@ -390,21 +357,26 @@ class Reading:
             file = self._source.file
             raise PipelineStop(f"{file} has a header, but no rows. Fill the file or move it away.")
 
+    def _check_most(self) -> None:
+        if self.bad > self._keep >= MOST_LISTED:
+            self.check()
+
     def unsplit(self) -> list[int]:
         """Rows of CSV, from 1 after the header, without the header's number of fields or UTF-8."""
         scanned, rejects = self._tables.scan(self._source)
+        if not rejects:
+            return []
         cursor = self._tables.connection.cursor()
-        if rejects:
-            cursor.sql(f"SELECT count(COLUMNS(*)) FROM {scanned}").fetchall()
-        return [*self._rejected(cursor, rejects)] if rejects else []
+        cursor.sql(f"SELECT count(COLUMNS(*)) FROM {scanned}").fetchall()
+        return [*self._rejected(cursor, rejects)]
 
     def _good(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        names, is_json = [*self._columns.kinds], self._source.plain.kind == "json"
-        columns = [rows[f"c{i}"] for i in range(len(names))]
-        batch = recast(pa.RecordBatch.from_arrays(columns, names), pa.binary())
-        numbers: _Numbers = np.arange(self._rows, self._rows + len(rows)) + 1
-        self.numbers = rows["n"].to_numpy() if is_json else numbers
+        names = [*self._columns.kinds]
+        batch = pa.RecordBatch.from_arrays(rows.columns[: len(names)], names)
+        start = self._rows + 1
         self._rows += len(rows)
+        is_json = self._source.kind == "json"
+        self.numbers = rows["n"].to_numpy() if is_json else np.arange(start, self._rows + 1)
         if rows["wrong"].null_count == len(rows):
             return batch
         is_bad = rows["wrong"].is_valid().to_numpy(zero_copy_only=False)
@@ -415,42 +387,35 @@ class Reading:
         self.numbers = self.numbers[~is_bad]
         return batch.filter(pa.array(~is_bad))
 
-    def _bad_row(self, number: int, wrong: list[bool], raw: list[str | None]) -> BadRow:
-        file, own, types, _ = self._source
-        form, columns, values = (
-            self._tables.form,
-            self._columns,
-            dict(zip(types, raw, strict=False)),
-        )
-        place, text = "row", json.dumps(values, ensure_ascii=False)
-        if own.kind == "json":
-            place, text = "line", str(raw[-1])
-            if wrong[-1]:
-                what = "is no JSON object"
-                return BadRow(file, place, number, [f"{shown(text)} {what}"], [what], text)
-        elif own.kind == "csv":
-            marks, quote = {form.separator, form.quote, "\n", "\r"}, form.quote
-            fields = [value or "" for value in raw]
-            if quote:
-                quoting = [f"{quote}{f.replace(quote, quote * 2)}{quote}" for f in fields]
-                fields = [q if marks & {*f} else f for f, q in zip(fields, quoting, strict=True)]
-            text = form.separator.join(fields)
-        problems, reasons = [], []
-        for name, is_wrong in zip(columns.kinds, wrong, strict=False):
-            if is_wrong and name not in columns.of:
-                what = _why(columns, name, types[name], values[name], form)
-                value = f"{shown(values[name])} " if values[name] else ""
-                problems.append(f"column '{name}': {value}{what}")
-                reasons.append(f"column '{name}' {what}")
-        return BadRow(file, place, number, problems, reasons, text)
+    def _bad_row(self, number: int, wrong: list[str | None], raw: list[str | None]) -> BadRow:
+        """A row from what is wrong with each column, and the texts in the file."""
+        source, columns, form = self._source, self._columns, self._tables.form
+        values = dict(zip([*source.types, ""], raw, strict=False))
+        if source.kind == "csv":
+            mark = f"[{re.escape(form.separator + form.quote)}\r\n]"
+            row = form.separator.join(
+                form.quote + value.replace(form.quote, form.quote * 2) + form.quote
+                if form.quote and re.search(mark, value)
+                else value
+                for value in (value or "" for value in raw)
+            )
+        else:
+            row = str(raw[-1]) if source.kind == "json" else json.dumps(values, ensure_ascii=False)
+        problems: dict[str, str] = {}
+        for column, what in zip([*columns.kinds, ""], wrong, strict=False):
+            if what:
+                name = columns.of.get(column, column)
+                problems |= _problem(name, values[name], what)
+        place = "line" if source.kind == "json" else "row"
+        return BadRow(source.file, place, number, problems, row)
 
     def _finish(self, rejected: dict[int, BadRow]) -> None:
         """Adds the rows of CSV that are none, and gives all their lines."""
-        own, kept = self._source.plain, self.bad_rows
+        source, kept = self._source, self.bad_rows
         self._rows += len(rejected)
         self.bad += len(rejected)
-        is_line = self._limit is None and own.lines == self._rows + own.skipped + 1
-        place, head = ("line", own.skipped + 1) if is_line else ("row", 0)
+        is_line = self._limit is None and source.lines == self._rows + source.skipped + 1
+        place, head = ("line", source.skipped + 1) if is_line else ("row", 0)
         numbers = among_all(np.array([row.number for row in kept], np.int64), [*rejected])
         kept = [row._replace(number=n) for row, n in zip(kept, numbers.tolist(), strict=True)]
         kept = sorted([*kept, *rejected.values()], key=lambda row: row.number)[: self._keep]
@@ -462,26 +427,26 @@ class Reading:
             "SELECT line, any_value(error_type::VARCHAR), any_value(csv_line), "
             f"any_value(error_message), any_value(column_idx) FROM {rejects} GROUP BY 1 ORDER BY 1"
         ).fetchall()
-        file, own, types, _ = self._source
+        source, names = self._source, [*self._source.types]
         found: dict[int, BadRow] = {}
         for line, kind, raw, message, column in rejected:
-            record, text = line - 1 - own.skipped, raw.rstrip("\r\n")
+            record, text = line - 1 - source.skipped, raw.rstrip("\r\n")
             is_last = record == self._rows + len(rejected)
             is_open = "\n" in text or (is_last and text.count(self._tables.form.quote) % 2)
             if kind == "LINE SIZE OVER MAXIMUM" or (kind == "UNQUOTED VALUE" and is_open):
                 raise PipelineStop(
-                    f"{file}: a quotation mark in row {record} is not closed, or the row is longer "
-                    f"than 2 MB: {shown(text)}. Correct the file, then run again."
+                    f"{source.file}: a quotation mark in row {record} is not closed, or the row is "
+                    f"longer than 2 MB: {_shown(text)}. Correct the file, then run again."
                 )
             if kind == "INVALID ENCODING":
-                name = f"column '{[*types][(column or 1) - 1]}'"
-                problem, reason = f"{name}: {shown(text)} is not UTF-8", f"{name} is not UTF-8"
+                problems = _problem(names[(column or 1) - 1], text, "is not UTF-8")
             elif kind == "UNQUOTED VALUE":
-                problem, reason = f"{shown(text)} {_BESIDE}", _BESIDE
+                problems = _problem("", text, "has text beside quotation marks")
             else:
                 count = (re.findall(r"Found: (\d+)", message) or ["other"])[0]
-                problem, reason = f"{count} fields, the header has {len(types)}", _FIELDS
-            found[record] = BadRow(file, "row", record, [problem], [reason], text)
+                told = f"{count} fields, the header has {len(names)}"
+                problems = {"another number of fields than the header": told}
+            found[record] = BadRow(source.file, "row", record, problems, text)
         return found
 
 
@@ -489,19 +454,6 @@ def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
     """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
     before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
     return numbers + np.searchsorted(before, numbers, side="right")
-
-
-def shown(value: str | None) -> str:
-    """A value, not longer than a line takes."""
-    text = value or ""
-    return repr(text if len(text) <= 40 else text[:40] + "…")
-
-
-def recast(batch: pa.RecordBatch, kind: pa.DataType) -> pa.RecordBatch:
-    """The batch with its texts as strings or as bytes."""
-    texts = (pa.string(), pa.binary())
-    columns = [c.cast(kind) if c.type in texts else c for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def kind_of(own: str) -> Kind | None:
@@ -519,12 +471,89 @@ def fits(own: str, kind: Wanted) -> bool:
     return len(found) == 1 or found == {"INT", "FLOAT"} or kind is None or _is_text(own)
 
 
-def _is_text(own: str) -> bool:
-    return _TEXT.fullmatch(own) is not None
+def number(kind: str, text: str, form: CsvFormat) -> str:
+    """SQL for the number that a text is; a cast alone would take 2.5 for 3, and 1_000."""
+    clean = text
+    for other in filter(None, [*form.units, form.thousands]):
+        clean = f"replace({clean}, {literal(other)}, '')"
+    if form.decimal != ".":
+        clean = f"replace({clean}, {literal(form.decimal)}, '.')"
+    is_number = _is_written(kind, text, form)
+    if named := [word for word in form.nulls if re.fullmatch(_pattern("FLOAT", form), word)]:
+        is_number += f" AND trim({text}) NOT IN ({_listed(named)})"
+    return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL[kind]}) END"
+
+
+def _is_written(kind: str, text: str, form: CsvFormat) -> str:
+    """SQL for whether a text is written as a number is."""
+    return f"regexp_full_match({text}, {literal(_pattern(kind, form))})"
+
+
+def _pattern(kind: str, form: CsvFormat) -> str:
+    """How a number is written; WHOLE: an INT without a decimal point."""
+    digits, point = "[0-9]+", re.escape(form.decimal)
+    if form.thousands:
+        digits = f"([0-9]{{1,3}}({re.escape(form.thousands)}[0-9]{{3}})+|[0-9]+)"
+    numbers = {
+        "WHOLE": digits,
+        "INT": f"{digits}({point}0*)?",
+        "FLOAT": f"({digits}({point}[0-9]*)?|{point}[0-9]+)([eE][+-]?[0-9]+)?",
+    }
+    unit = f"(({'|'.join(map(re.escape, form.units))})[ \t]*)?" if form.units else ""
+    return f"[ \t]*{unit}[+-]?{unit}{numbers[kind]}[ \t]*{unit}"
+
+
+def _width(source: Source, index: int, form: CsvFormat) -> str:
+    """SQL for the kind of a column of texts, by its widest value; text if all stand for none."""
+    text, is_text = f"r{index}", "false"
+    if source.kind == "json":  # "12" in quotation marks is a text there.
+        is_text = f"json_type(line, {_pointer([*source.types][index])}) = 'VARCHAR'"
+    return (
+        f"['BYTES', 'INT', 'FLOAT', 'BYTES'][1 + coalesce(max(CASE WHEN nullif({text}, '') IS NULL "
+        f"THEN NULL WHEN trim({text}) IN ({_listed(form.nulls)}) THEN 0 WHEN {is_text} THEN 3 "
+        f"WHEN {_is_written('WHOLE', text, form)} AND {number('INT', text, form)} IS NOT NULL "
+        f"THEN 1 WHEN isfinite({number('FLOAT', text, form)}) THEN 2 ELSE 3 END), 1)]"
+    )
+
+
+def _checked(scanned: str, source: Source, columns: Columns, form: CsvFormat) -> str:
+    """SQL for c0, c1, ...: the values; and of bad rows the texts `wrong` and `raw`.
+
+    `wrong` has what is wrong with each column, or null; `raw` what the file has. Of JSON, both have
+    one more, of the line.
+    """
+    values, reasons, names = [], [], [*source.types]
+    for i, (column, kind) in enumerate(columns.kinds.items()):
+        name = columns.of.get(column, column)
+        if name not in source.types:
+            values.append(f"NULL::{_SQL[kind]}")
+            reasons.append("NULL::VARCHAR")
+            continue
+        own, raw, is_label = source.types[name], f"r{names.index(name)}", name == columns.label
+        values.append(_value(kind, own, raw, form, is_label))
+        reasons.append(_reason(kind, own, raw, f"c{i}", form, is_label, column in columns.filled))
+    out, raws = [f"c{i}" for i in range(len(values))], [f"r{i}::VARCHAR" for i in range(len(names))]
+    if source.kind == "json":
+        reasons = [f"CASE WHEN is_object THEN {reason} END" for reason in reasons]
+        reasons.append("CASE WHEN NOT is_object THEN 'is no JSON object' END")
+        out, raws = [*out, "n"], [*raws, "line"]
+    wrong = ", ".join(f"w{i}" for i in range(len(reasons)))
+    is_bad = f"CASE WHEN coalesce({wrong}) IS NOT NULL THEN"
+    return (
+        f"SELECT {', '.join(out)}, {is_bad} [{wrong}] END AS wrong, "
+        f"{is_bad} [{', '.join(raws)}] END AS raw FROM (SELECT *, {_named('w', reasons)} "
+        f"FROM (SELECT *, {_named('c', values)} FROM {scanned}))"
+    )
+
+
+def _named(letter: str, expressions: Sequence[str]) -> str:
+    return ", ".join(f"{sql} AS {letter}{i}" for i, sql in enumerate(expressions))
 
 
 def _value(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) -> str:
     """SQL for a value as BIGINT, FLOAT or VARCHAR; null where it is missing or none."""
+    if own in ("FLOAT", "DOUBLE"):
+        raw = f"nullif({raw}, 'nan'::{own})"
     if kind in ("INT", "FLOAT"):
         if _is_text(own):
             return number(kind, f"{raw}::VARCHAR", form)
@@ -551,112 +580,50 @@ def _text(own: str, raw: str) -> str:
         raw, zone = f"timezone('UTC', {raw})", " || '+00:00'"
     elif own == "TIME WITH TIME ZONE":
         raw = f"{raw}::TIME"
-    text, digits = f"{raw}::VARCHAR", 9 if own in ("TIMESTAMP_NS", "TIME_NS") else 6
-    padded = f"rpad({text}, (strpos({text}, '.') + {digits})::INT, '0')"
-    if digits == 9:
-        padded = rf"regexp_replace({padded}, '(\.\d{{6}})000$', '\1')"
+    text = f"{raw}::VARCHAR"  # without the zeros at its end
+    padded = rf"regexp_replace({text} || '00000', '(\.\d{{6}}|\.\d{{9}})0*$', '\1')"
     return f"(CASE WHEN contains({text}, '.') THEN {padded} ELSE {text} END{zone})"
 
 
-def _checked(scanned: str, source: _Source, columns: Columns, form: CsvFormat) -> str:
-    """SQL for c0, c1, ...: the values; and of bad rows `wrong`, which columns are, and `raw`.
-
-    The last of `wrong` says, in JSON, whether the row is no object.
-    """
-    is_json, names = source.plain.kind == "json", [*source.types]
-    values, tests = [], []
-    for i, (column, kind) in enumerate(columns.kinds.items()):
-        name = columns.of.get(column, column)
-        if name not in source.types:
-            values.append(f"NULL::{_SQL[kind]} AS c{i}")
-            tests.append("false")
-            continue
-        own, raw = source.types[name], f"r{names.index(name)}"
-        if own in ("FLOAT", "DOUBLE"):
-            raw = f"nullif({raw}, 'nan'::{own})"
-        values.append(f"{_value(kind, own, raw, form, name == columns.label)} AS c{i}")
-        test = _wrong(kind, own, raw, f"c{i}", form)
-        tests.append(f"({test} OR c{i} IS NULL)" if column in columns.filled else test)
-    raws = [f"r{i}::VARCHAR" for i in range(len(names))]
-    if is_json:
-        tests, raws = [*tests, "NOT is_object"], [*raws, "line"]
-    out = ", ".join(f"c{i}" for i in range(len(columns.kinds)))
-    return (
-        f"SELECT {out}, CASE WHEN bad THEN [{', '.join(tests)}] END AS wrong, "
-        f"CASE WHEN bad THEN [{', '.join(raws)}] END AS raw{', n' if is_json else ''} "
-        f"FROM (SELECT *, ({' OR '.join(tests)}) AS bad FROM "
-        f"(SELECT *, {', '.join(values)} FROM {scanned}))"
-    )
-
-
-def _wrong(kind: Wanted, own: str, raw: str, value: str, form: CsvFormat) -> str:
-    """SQL for whether a value that is there is none of its kind."""
-    is_none = f"({value} IS NULL AND {raw} IS NOT NULL)"
+def _reason(
+    kind: Wanted, own: str, raw: str, value: str, form: CsvFormat, is_label: bool, is_filled: bool
+) -> str:
+    """SQL for what is wrong with a value, from what the file has; null if nothing is."""
+    text, is_good, none = f"{raw}::VARCHAR", f"{value} IS NOT NULL", f"'is not {form.encoding}'"
+    nulls = ["", *(form.nulls if is_label or kind in ("INT", "FLOAT") else [])]
+    nulls += ["nan"] if own in ("FLOAT", "DOUBLE") else []
     if kind in ("INT", "FLOAT"):
-        if _is_text(own):  # CASE: the texts of few rows are looked at.
-            gaps = _listed(["", *form.nulls])
-            is_none = f"(CASE WHEN {is_none} THEN trim({raw}::VARCHAR) NOT IN ({gaps}) END IS TRUE)"
-        return is_none if kind == "INT" else f"({is_none} OR isinf({value}) IS TRUE)"
-    if own == "BLOB":
-        return f"({is_none} AND octet_length({raw}) > 0)"
-    is_copied = _is_text(own) and not form.is_utf8
-    return f"(contains({raw}, '{plain.OTHER}') IS TRUE)" if is_copied else "false"
-
-
-def _why(columns: Columns, name: str, own: str, raw: str | None, form: CsvFormat) -> str:
-    """What is wrong with a value."""
-    kind, is_text = columns.kinds[name], _is_text(own)
-    nulls = form.nulls if kind in ("INT", "FLOAT") or name == columns.label else []
-    if (raw or "").strip() in ("", *nulls) or (raw == "nan" and not is_text):
-        return f"{'counts as' if raw else 'is'} empty, but must be filled"
-    if kind == "INT":
-        is_whole = re.fullmatch(r"\s*[+-]?[0-9]+\s*", str(raw))
-        return "is too large for 64 bits (INT)" if is_whole else "is not a whole number (INT)"
-    if kind == "FLOAT":
-        is_number = not is_text or re.fullmatch(_pattern("FLOAT", form), str(raw))
-        return "is too large for 32 bits (FLOAT)" if is_number else "is not a number (FLOAT)"
-    return f"is not {form.encoding if is_text else 'UTF-8'}"
-
-
-def number(kind: str, text: str, form: CsvFormat) -> str:
-    """SQL for the number that a text is; a cast alone would take 2.5 for 3, and 1_000."""
-    clean = text
-    for other in filter(None, [*form.units, form.thousands]):
-        clean = f"replace({clean}, {literal(other)}, '')"
-    if form.decimal != ".":
-        clean = f"replace({clean}, {literal(form.decimal)}, '.')"
-    is_number = f"regexp_full_match({text}, {literal(_pattern(kind, form))})"
-    if named := [word for word in form.nulls if re.fullmatch(_pattern("FLOAT", form), word)]:
-        is_number += f" AND trim({text}) NOT IN ({_listed(named)})"
-    return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL[kind]}) END"
-
-
-def _pattern(kind: str, form: CsvFormat) -> str:
-    """How a number is written; WHOLE: an INT without a decimal point."""
-    digits, point = "[0-9]+", re.escape(form.decimal)
-    if form.thousands:
-        digits = f"([0-9]{{1,3}}({re.escape(form.thousands)}[0-9]{{3}})+|[0-9]+)"
-    numbers = {
-        "WHOLE": digits,
-        "INT": f"{digits}({point}0*)?",
-        "FLOAT": f"({digits}({point}[0-9]*)?|{point}[0-9]+)([eE][+-]?[0-9]+)?",
-    }
-    unit = f"(({'|'.join(map(re.escape, form.units))})[ \t]*)?" if form.units else ""
-    return f"[ \t]*{unit}[+-]?{unit}{numbers[kind]}[ \t]*{unit}"
-
-
-def _width(source: _Source, index: int, form: CsvFormat) -> str:
-    """SQL for the kind of a column of texts, by its widest value; text if all stand for none."""
-    text, is_text = f"r{index}", "false"
-    if source.plain.kind == "json":  # "12" in quotation marks is a text there.
-        is_text = f"json_type(line, {_pointer([*source.types][index])}) = 'VARCHAR'"
-    whole = f"regexp_full_match({text}, {literal(_pattern('WHOLE', form))})"
+        what, is_large = "a whole number", _is_written("INT", text, form)
+        if kind == "FLOAT":
+            is_good, what = f"isfinite({value})", "a number"
+            is_large = _is_written("FLOAT", text, form) if _is_text(own) else "true"
+        bits = {"INT": 64, "FLOAT": 32}[kind]
+        large = f"'is too large for {bits} bits ({kind})'"
+        none = f"CASE WHEN {is_large} THEN {large} ELSE 'is not {what} ({kind})' END"
+    elif own == "BLOB":
+        none = "'is not UTF-8'"
+    elif _is_text(own) and not form.is_utf8:
+        is_good += f" AND NOT contains({text}, '{plain.OTHER}')"
+    empty = f"CASE WHEN {text} <> '' THEN 'counts as' ELSE 'is' END || ' empty, but must be filled'"
     return (
-        f"['BYTES', 'INT', 'FLOAT', 'BYTES'][1 + coalesce(max(CASE WHEN nullif({text}, '') IS NULL "
-        f"THEN NULL WHEN trim({text}) IN ({_listed(form.nulls)}) THEN 0 WHEN {is_text} THEN 3 "
-        f"WHEN {whole} AND {number('INT', text, form)} IS NOT NULL THEN 1 "
-        f"WHEN isfinite({number('FLOAT', text, form)}) THEN 2 ELSE 3 END), 1)]"
+        f"CASE WHEN {is_good} THEN NULL WHEN {text} IS NULL OR trim({text}) IN "
+        f"({_listed(nulls)}) THEN {empty if is_filled else 'NULL'} ELSE {none} END"
     )
+
+
+def _problem(column: str, value: str | None, what: str) -> dict[str, str]:
+    """What is wrong with a column, or with a row (""), with the value, by the same without it."""
+    told = f"{_shown(value)} {what}" if value else what
+    return {f"column '{column}' {what}": f"column '{column}': {told}"} if column else {what: told}
+
+
+def _shown(value: str) -> str:
+    """A value, not longer than a line takes."""
+    return repr(value if len(value) <= 40 else value[:40] + "…")
+
+
+def _is_text(own: str) -> bool:
+    return _TEXT.fullmatch(own) is not None
 
 
 def _json_lines(path: str, keys: list[str]) -> str:
@@ -685,26 +652,24 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(map(literal, texts)) or "NULL"
 
 
-def _check_names(file: str, names: list[str], why: str) -> None:
+def _check(source: Source, columns: Columns, form: CsvFormat, wanted: str, advice: str) -> None:
+    """Compares the columns that are there with those of what is wanted."""
+    kinds = {name: kind for name, kind in columns.kinds.items() if name not in columns.of}
+    own = {n: t for n, t in source.types.items() if n in kinds or not _NESTED.fullmatch(t)}
+    others = [name for name in own if columns.exact and name not in kinds]
+    missing = [n for n in kinds if n not in own and n not in columns.optional]
     mistakes = [
-        f"column '{name}' is there {n} times" for name, n in Counter(names).items() if n > 1
+        f"column {_shown(name)} is not in {wanted}{did_you_mean(name, missing, 0.5)}"
+        for name in others[:5]
     ]
-    mistakes += [f"column {i} has no name" for i, name in enumerate(names, 1) if not name.strip()]
-    if not names:
-        mistakes = ["it has no columns"]
-    if mistakes or why:
-        cut = "; ".join([*mistakes[:5], *(["…"] if len(mistakes) > 5 else [])])
-        told = f"the header can't be used: {cut}. " if mistakes else ""
-        raise PipelineStop(f"{file}: {told}{why or 'Name each column once, then run again.'}")
-
-
-def _differences(header: list[str], names: list[str], where: str) -> Iterator[str]:
-    """Yields how a header is another one than the names that are somewhere."""
-    missing = [name for name in names if name not in header]
-    others = [name for name in header if name not in names]
-    for name in others[:5]:
-        yield f"column {shown(name)} is not {where}{did_you_mean(name, missing, 0.5)}"
-    if len(others) > 5:
-        yield f"and {len(others) - 5} more"
-    if missing:
-        yield f"missing: {', '.join(missing)}"
+    mistakes += [f"and {len(others) - 5} more"] if len(others) > 5 else []
+    mistakes += [f"missing: {', '.join(missing)}"] if missing else []
+    why = plain.hint([*own], form) if mistakes and source.kind == "csv" else ""
+    mistakes += [
+        f"column '{name}' is {own[name][:40]}, and {kind} in {wanted}"
+        for name, kind in kinds.items()
+        if name in own and not fits(own[name], kind)
+    ]
+    if mistakes:
+        told = "; ".join(mistakes)
+        raise PipelineStop(f"{source.file}: the columns do not fit: {told}. {why or advice + '.'}")

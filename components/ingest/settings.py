@@ -212,17 +212,6 @@ class IngestSettings(Strict):
         """The splits that come out."""
         return SPLITS if self.split else ("test",)
 
-    def problems(self) -> Iterator[Problem]:
-        """Yields contradictions between the fields."""
-        if self.split:
-            for path, message in self.split.problems():
-                yield ("split", *path), message
-        for path, message in self.csv.problems():
-            yield ("csv", *path), message
-        for name in self.filled():
-            if name not in self.columns:
-                yield ("columns",), f"lacks '{name}'; known: {', '.join(self.names())}"
-
     def to_json(self) -> str:
         """The settings as a string that depends on nothing but their values."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)

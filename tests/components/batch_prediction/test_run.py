@@ -226,7 +226,7 @@ def test_unknown_columns_are_ignored_and_a_missing_one_is_told_once(registry, tm
         ("hour,far", {}, "no column 'far'; did you mean 'fare'"),
         ("fare", {}, "missing: hour"),
         ("hour", {"query": Query(sql="SELECT tip AS hour FROM rows")}, '"tip" not found'),
-        ("hour", {"query": Query(sql="SELECT 1 AS hours")}, "gives no column 'hour'"),
+        ("hour", {"query": Query(sql="SELECT 1 AS hours")}, "missing: hour"),
     ],
 )
 def test_a_mistake_stops_before_anything_is_written(registry, tmp_path, header, options, told):

@@ -27,21 +27,16 @@ def ids(rows):
     return sorted(row["id"] for row in rows)
 
 
-def test_every_row_arrives_once_as_an_example(write, ingest, make_settings):
+def test_every_row_arrives_once_as_an_example(write, drive, execute, make_settings):
     write("a.csv", lines(*range(100)) + "100,,\n")
     write("b.csv.gz", lines(*range(101, 200)))
-    made = ingest(make_settings())
-    assert ids(made.all_rows()) == [*range(200)]
-    by_id = {row["id"]: row for row in made.all_rows()}
-    assert by_id[7] == {"id": 7, "x": 3.5, "name": b"n7"}
-    assert by_id[100] == {"id": 100, "x": None, "name": None}
-
-
-def test_the_artifact_is_described_as_tfx_describes_its_own(write, drive, execute, make_settings):
-    write("a.csv", lines(*range(100)))
     properties = drive(make_settings())
     made = execute(properties)
-    artifact = made.artifact
+    artifact, by_id = made.artifact, {row["id"]: row for row in made.all_rows()}
+    assert ids(made.all_rows()) == [*range(200)]
+    assert by_id[7] == {"id": 7, "x": 3.5, "name": b"n7"}
+    assert by_id[100] == {"id": 100, "x": None, "name": None}
+    # The artifact is described as TFX describes its own.
     assert json.loads(artifact.split_names) == ["train", "eval", "test"]
     assert examples_utils.get_payload_format(artifact) == example_gen_pb2.FORMAT_TF_EXAMPLE
     assert examples_utils.get_file_format(artifact) == "tfrecords_gzip"
@@ -49,13 +44,11 @@ def test_the_artifact_is_described_as_tfx_describes_its_own(write, drive, execut
     assert not artifact.has_custom_property("version")
     fingerprint = artifact.get_string_custom_property("input_fingerprint")
     assert fingerprint == properties["input_fingerprint"]
-    counts = {s: len(made.rows(s)) for s in ("train", "eval", "test")}
-    assert made.counts() == counts
-    for split, count in counts.items():
+    assert made.counts() == {s: len(made.rows(s)) for s in ("train", "eval", "test")}
+    for split, count in made.counts().items():
         assert artifact.get_int_custom_property(f"rows_{split}") == count
-    assert sorted(os.listdir(artifact.uri)) == [
-        "Split-eval", "Split-test", "Split-train", "counts.json",
-    ]  # fmt: skip
+    folders = [f"Split-{split}" for split in ("eval", "test", "train")]
+    assert sorted(os.listdir(artifact.uri)) == [*folders, "counts.json"]
 
 
 @pytest.mark.parametrize(

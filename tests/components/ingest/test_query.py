@@ -1,11 +1,13 @@
-"""data.sql: row by row or over a span, checked first, and the same wherever rows are used."""
+"""data.sql: by row or over a span, checked first; and the first rows, for a schema."""
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.errors import PipelineStop
-from components.ingest.query import check, used_rows
+from components.ingest.query import check, sample, used_rows
 from components.ingest.rows import Columns
 from components.ingest.settings import CsvFormat, NamedTable, Query
 
@@ -22,6 +24,7 @@ def run(tmp_path: Path):
         path, zones = tmp_path / "rows.csv", tmp_path / "zones.csv"
         path.write_text(rows)
         zones.write_text(ZONES)
+        sql = sql.replace("ROWS.CSV", str(path))
         query = Query(sql=sql, tables={"zones": NamedTable(files=[str(zones)])}, **settings)
         with used_rows([str(path)], CsvFormat(), COLUMNS, query) as used:
             found = [tuple(row.values()) for batch in used for row in batch.to_pylist()]
@@ -133,7 +136,7 @@ def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
         ("SELEC", "syntax error"),
         ("DELETE FROM rows", "Only SELECT"),
         ("SELECT 1; SELECT 2", "several statements"),
-        ("SELECT id, x FROM rows", "it gives no column 'name'"),
+        ("SELECT id, x FROM rows", "the columns do not fit: missing: name"),
         ("SELECT *, 'a' AS name FROM rows", "column 'zone' is not in the schema"),
         ("SELECT id, x, 1.5 AS name FROM rows", "is DECIMAL.*, and BYTES in the schema"),
         ("SELECT id, x, nane AS name FROM rows", '"nane" not found'),
@@ -143,6 +146,7 @@ def test_what_depends_on_other_rows_is_for_a_span(run, sql, words):
         ("SELECT id, x, content AS name FROM rows, '/etc/passwd'", "can't be run"),
         ("SELECT id, x, current_date::VARCHAR AS name FROM rows", "calls current_date"),
         ("SELECT id, x, zone AS name FROM rows, duckdb_settings()", "reads from duckdb_settings"),
+        ("SELECT id, x, zone AS name FROM read_csv('ROWS.CSV')", "reads from read_csv"),
         ("SELECT id, x, name FROM rows, 'https://example.com/a.parquet'", "can't be run"),
         ("SELECT id, x, name FROM query('FROM rows')", "calls query"),
         (
@@ -156,17 +160,66 @@ def test_a_query_that_cannot_be_used_is_explained(run, sql, words):
         run(sql)
 
 
-def test_a_query_reads_no_file_by_itself(tmp_path: Path):
-    path = tmp_path / "rows.csv"
-    path.write_text(ROWS)
-    query = Query(sql=f"SELECT id, x, zone AS name FROM read_csv('{path}')", over="span")
-    with pytest.raises(PipelineStop, match="reads from read_csv"):
-        check([str(path)], CsvFormat(), COLUMNS, query)
-
-
 def test_a_query_is_checked_before_any_row_is_read(tmp_path: Path):
     path = tmp_path / "rows.csv"
     path.write_text(ROWS + '"not closed\n')
     check([str(path)], CsvFormat(), COLUMNS, Query(sql="SELECT id, x, zone AS name FROM rows"))
-    with pytest.raises(PipelineStop, match="does not fit the schema"):
+    with pytest.raises(PipelineStop, match="the columns do not fit"):
         check([str(path)], CsvFormat(), COLUMNS, Query(sql="SELECT id, x FROM rows"))
+
+
+def test_types_are_the_narrowest_that_hold_every_value(write):
+    path = write("a.csv", "i,f,t,g,e\n1, 2.5 ,007,nan,\n-2,1,x,3,\n")
+    table = sample([path], CsvFormat(), 100)
+    types = [pa.int64(), pa.float32(), pa.string(), pa.int64(), pa.int64()]
+    assert table.schema.types == types
+    assert table.to_pydict() == {
+        "i": [1, -2], "f": [2.5, 1.0], "t": ["007", "x"], "g": [None, 3], "e": [None, None],
+    }  # fmt: skip
+
+
+def test_a_column_of_several_files_has_the_widest_of_their_types(write, tmp_path):
+    first = write("1.csv", "a,b,c\n1,01,1\n")
+    second = write("2.csv.gz", "c,b,a\n1.5,x,2\n")
+    third = str(tmp_path / "3.parquet")
+    pq.write_table(pa.table({"a": [0.5], "b": ["3"], "c": [4]}), third)
+    table = sample([first, second, third], CsvFormat(), 100)
+    assert table.to_pydict() == {"a": [1.0, 2.0, 0.5], "b": ["01", "x", "3"], "c": [1.0, 1.5, 4.0]}
+
+
+def test_no_more_rows_are_read_than_asked_for(write):
+    files = [write(f"{n}.csv", "a\n" + f"{n}\n" * 10) for n in range(3)]
+    assert sample(files, CsvFormat(), 15).to_pydict() == {"a": [0] * 10 + [1] * 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty. A header"),
+        (b"a,b\n", "has a header, but no rows"),
+        (b"a,b,a,\n1,2,3,4\n", "column 'a' is there 2 times; column 4 has no name"),
+        (b"a,b\n1\n", "line 2: 1 fields, the header has 2"),
+        (b"a,b\n\xff,1\n", "line 2, column 'a': '?,1' is not UTF-8"),
+        (b"\xff,b\n1,1\n", "set data.csv.encoding"),
+        (b"a;b\n1;2\n", "set data.csv.separator to ';'"),
+        (b'a,b\n1,"x\n', "a quotation mark in row 1 is not closed"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_explained(write, content, words):
+    path = write("a.csv", content)
+    with pytest.raises(PipelineStop) as stop:
+        sample([path], CsvFormat(), 9)
+    assert str(stop.value).startswith(path)
+    assert words in str(stop.value)
+
+
+def test_other_columns_in_another_file_are_named(write):
+    files = [write("1.csv", "a,b\n1,2\n"), write("2.csv", "b,c\n1,2\n")]
+    with pytest.raises(PipelineStop, match=r"2\.csv: .*'c' is not in .*/1\.csv; missing: a\."):
+        sample(files, CsvFormat(), 9)
+
+
+def test_older_files_may_lack_a_column_that_a_query_bridges(write):
+    files = [write("1.csv", "a,old\n1,x\n"), write("2.csv", "new,a,old\nz,2,y\n")]
+    bridge = Query(sql="SELECT a, coalesce(new, old) AS b FROM rows", columns={"new": "BYTES"})
+    assert sample(files, CsvFormat(), 9, bridge).to_pydict() == {"a": [1, 2], "b": ["x", "z"]}

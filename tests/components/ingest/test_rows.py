@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import PipelineStop
 from components.ingest.rows import BadRow, Columns, Kind, connect, tables
 from components.ingest.settings import CsvFormat
 
@@ -85,35 +84,77 @@ def test_value(csv: Callable[..., Path], column: str, text: str, value: Any) -> 
         assert rows[0][column] == value
 
 
+DE = CsvFormat(separator=";", decimal=",", thousands=".")
+UNITS = CsvFormat(separator=";", thousands=",", units=["$", "%"])
+JSON = '{"i": 1, "f": 1, "t": "a"}\n\nnope\n[1]\n{"i": 1.5}\n'
+NO_INT, NO_NUMBER = "is not a whole number (INT)", "is not a number (FLOAT)"
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "content", "values", "bad"),
+    [
+        pytest.param(
+            *("a.csv", CsvFormat(nulls=["-999"]), "i,f,t\n-999,2,x\n1,NA,x\n"),
+            [[None, 2.0, b"x"]],
+            [f"line 3, column 'f': 'NA' {NO_NUMBER}"],
+            id="texts for no value are a setting",
+        ),
+        pytest.param(
+            *("a.csv", DE, "i;f;t\n1.000;1.234,5;a\n1000;,5;b\n1.00;1,5;c\n1;1.5;d\n"),
+            [[1000, 1234.5, b"a"], [1000, 0.5, b"b"]],
+            [
+                f"line 4, column 'i': '1.00' {NO_INT}",
+                f"line 5, column 'f': '1.5' {NO_NUMBER}",
+            ],
+            id="decimal comma and thousands",
+        ),
+        pytest.param(
+            *("a.csv", UNITS, "i;f;t\n$29;29%;$a\n-$1,000; 2.5 % ;b\n$-3;$;c\n4;3$4;d\n"),
+            [[29, 29.0, b"$a"], [-1000, 2.5, b"b"]],
+            [f"line 4, column 'f': '$' {NO_NUMBER}", f"line 5, column 'f': '3$4' {NO_NUMBER}"],
+            id="units beside numbers are left out",
+        ),
+        pytest.param(
+            *("a.csv", CsvFormat(encoding="cp1252"), b"i,f,t\n1,1,\x81\n2,2,\xe9\n"),
+            [[2, 2.0, "é".encode()]],
+            ["line 2, column 't': '\ufffd' is not cp1252"],
+            id="bytes that are none of the encoding",
+        ),
+        pytest.param(
+            *("a.csv", None, 'i,f,t\n1,1,"a\nb"\nx,1,c\n'),
+            [[1, 1.0, b"a\nb"]],
+            [f"row 2, column 'i': 'x' {NO_INT}"],
+            id="fields with line ends make rows of lines",
+        ),
+        pytest.param(
+            *("a.jsonl", None, JSON),
+            [[1, 1.0, b"a"]],
+            [
+                "line 3: 'nope' is no JSON object",
+                "line 4: '[1]' is no JSON object",
+                f"line 5, column 'i': '1.5' {NO_INT}",
+            ],
+            id="JSON lines that are none",
+        ),
+    ],
+)
+def test_good_and_bad_rows(
+    csv: Callable[..., Path],
+    name: str,
+    form: CsvFormat | None,
+    content: str | bytes,
+    values: list[list[Any]],
+    bad: list[str],
+) -> None:
+    rows, bad_rows = read(csv(content, name), form)
+    assert [[*row.values()] for row in rows] == values
+    assert [str(row).strip() for row in bad_rows] == bad
+
+
 def test_label_has_no_class_na(csv: Callable[..., Path]) -> None:
-    path = csv("i,f,t\n1,1,yes\n2,2,NA\n")
-    rows, bad = read(path, label="t", filled={"t"})
+    rows, bad = read(csv("i,f,t\n1,1,yes\n2,2,NA\n"), label="t", filled={"t"})
     assert [row["t"] for row in rows] == [b"yes"]
     assert str(bad[0]) == "  line 3, column 't': 'NA' counts as empty, but must be filled"
-
-
-def test_texts_for_no_value_are_a_setting(csv: Callable[..., Path]) -> None:
-    path = csv("i,f,t\n-999,NA,x\n")
-    rows, bad = read(path, CsvFormat(nulls=["-999"]))
-    assert not rows
-    assert bad[0].problems[0].startswith("column 'f'")
-    rows, _ = read(csv("i,f,t\n-999,2,x\n"), CsvFormat(nulls=["-999"]))
-    assert rows == [{"i": None, "f": 2.0, "t": b"x"}]
-
-
-def test_decimal_comma_and_thousands(csv: Callable[..., Path]) -> None:
-    form = CsvFormat(separator=";", decimal=",", thousands=".")
-    rows, bad = read(csv("i;f;t\n1.000;1.234,5;a\n1000;,5;b\n1.00;1,5;c\n1;1.5;d\n"), form)
-    assert [(row["i"], row["f"]) for row in rows] == [(1000, 1234.5), (1000, 0.5)]
-    assert [row.number for row in bad] == [4, 5]
-
-
-def test_units_beside_numbers_are_left_out(csv: Callable[..., Path]) -> None:
-    form = CsvFormat(separator=";", thousands=",", units=["$", "%"])
-    rows, bad = read(csv("i;f;t\n$29;29%;$a\n-$1,000; 2.5 % ;b\n$-3;$;c\n4;3$4;d\n"), form)
-    assert [(row["i"], row["f"], row["t"]) for row in rows] == [(29, 29, b"$a"), (-1000, 2.5, b"b")]
-    assert [row.number for row in bad] == [4, 5]
-    assert [path for path, _ in CsvFormat(units=["$", "5"]).problems()] == [("units",)]
 
 
 def test_bad_rows_have_file_line_column_value_and_reason(csv: Callable[..., Path]) -> None:
@@ -130,11 +171,6 @@ def test_bad_rows_have_file_line_column_value_and_reason(csv: Callable[..., Path
     ]
     assert bad[1].raw == "x,y,2.5"
     assert bad[0].file == str(path)
-
-
-def test_fields_with_line_ends_make_rows_of_lines(csv: Callable[..., Path]) -> None:
-    _, bad = read(csv('i,f,t\n1,1,"a\nb"\nx,1,c\n'))
-    assert (bad[0].place, bad[0].number) == ("row", 2)
 
 
 @pytest.mark.parametrize(("inside", "ends"), [("\n", "\r\n"), ("\r\n", "\n"), ("\n", "\n")])
@@ -164,12 +200,6 @@ def test_encodings(csv: Callable[..., Path], encoding: str) -> None:
     assert rows == [{"i": 1, "f": 1.0, "t": "é".encode()}]
 
 
-def test_bytes_that_are_none_of_the_encoding(csv: Callable[..., Path]) -> None:
-    rows, bad = read(csv(b"i,f,t\n1,1,\x81\n2,2,\xe9\n"), CsvFormat(encoding="cp1252"))
-    assert [row["i"] for row in rows] == [2]
-    assert "is not cp1252" in str(bad[0])
-
-
 def test_gzip_zstd_json_and_parquet_are_the_same_table(tmp_path: Path) -> None:
     text = b"i,f,t\n1,0.1,a\n,,\n3,2,c\n"
     (tmp_path / "a.csv").write_bytes(text)
@@ -183,17 +213,6 @@ def test_gzip_zstd_json_and_parquet_are_the_same_table(tmp_path: Path) -> None:
     read_ones = [read(path) for path in sorted(tmp_path.iterdir())]
     assert len(read_ones) == 6
     assert all(one == read_ones[0] for one in read_ones)
-
-
-def test_json_lines_that_are_none(csv: Callable[..., Path]) -> None:
-    path = csv('{"i": 1, "f": 1, "t": "a"}\n\nnope\n[1]\n{"i": 1.5}\n', "rows.jsonl")
-    rows, bad = read(path)
-    assert [row["i"] for row in rows] == [1]
-    assert "\n".join(map(str, bad)).splitlines() == [
-        "  line 3: 'nope' is no JSON object",
-        "  line 4: '[1]' is no JSON object",
-        "  line 5, column 'i': '1.5' is not a whole number (INT)",
-    ]
 
 
 def test_nothing_else_can_be_read(tmp_path: Path) -> None:
@@ -227,17 +246,3 @@ def test_nothing_else_can_be_read(tmp_path: Path) -> None:
         server.accept()
     assert secret and not os.path.exists(tmp_path / "written.csv")
     assert connection.execute(f"FROM read_csv('{inside}')").fetchall()
-
-
-@pytest.mark.parametrize("ending", ["gz", "zst", "parquet"])
-def test_what_is_cut_off_is_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
-    text = b"i,f,t\n" + b"1,1,abc\n" * 50_000
-    path = tmp_path / (f"a.csv.{ending}" if ending != "parquet" else "a.parquet")
-    if ending == "parquet":
-        pq.write_table(pa.table({"i": [1] * 999, "f": [1.0] * 999, "t": ["a"] * 999}), path)
-    else:
-        packed = gzip.compress(text) if ending == "gz" else pa.compress(text, "zstd", asbytes=True)
-        path.write_bytes(packed)
-    path.write_bytes(path.read_bytes()[:-20])  # DuckDB reads a zstd as far as it goes, silently.
-    with pytest.raises(PipelineStop, match=f"{path.name} can't be read: "):
-        read(path)

@@ -27,8 +27,8 @@ def test_a_component_refuses_columns_it_does_not_know(make_settings):
     settings = make_settings(split=BY_ROW | {"by": "time", "time": "when"}, label="lable")
     with pytest.raises(PipelineStop) as stop:
         ArrowExampleGen("data", "*", settings)
-    assert "columns lacks 'lable'; known: id, name, x" in str(stop.value)
-    assert "columns lacks 'when'" in str(stop.value)
+    assert "no column lable, when, which" in str(stop.value)
+    assert "It has: id, name, x." in str(stop.value)
 
 
 def test_the_cache_key_depends_on_values_and_not_on_their_order(make_settings):
