@@ -570,9 +570,12 @@ def _value(kind: Wanted, own: str, raw: str, form: CsvFormat, is_label: bool) ->
 
 
 def _text(own: str, raw: str) -> str:
-    """SQL for a value as text; a moment as pandas prints it, in UTC if it has a zone."""
+    """SQL for a value as text; a moment as pandas prints it, in UTC if it has a zone.
+
+    Bytes that are no text, as a picture's, are in base64, as `kind: image` reads them.
+    """
     if own == "BLOB":
-        return f"TRY(decode({raw}))"
+        return f"coalesce(TRY(decode({raw})), base64({raw}))"
     if not own.startswith("TIME"):
         return raw if own == "VARCHAR" else f"{raw}::VARCHAR"
     zone = ""
@@ -600,8 +603,6 @@ def _reason(
         bits = {"INT": 64, "FLOAT": 32}[kind]
         large = f"'is too large for {bits} bits ({kind})'"
         none = f"CASE WHEN {is_large} THEN {large} ELSE 'is not {what} ({kind})' END"
-    elif own == "BLOB":
-        none = "'is not UTF-8'"
     elif _is_text(own) and not form.is_utf8:
         is_good += f" AND NOT contains({text}, '{plain.OTHER}')"
     empty = f"CASE WHEN {text} <> '' THEN 'counts as' ELSE 'is' END || ' empty, but must be filled'"
