@@ -22,7 +22,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -257,10 +257,12 @@ class Tables:
             rejects,
         )
 
-    def _all(self, source: _Source, query: str) -> list[Any]:
-        """The rows of a query over a file, which stands for `{}` in it."""
+    def _all(
+        self, source: _Source, query: str, of: Callable[[Any], list[Any]] = lambda r: r.fetchall()
+    ) -> list[Any]:
+        """The rows, or something else, of a query over a file, which stands for `{}` in it."""
         try:
-            return self.connection.sql(query.replace("{}", self.scan(source)[0], 1)).fetchall()
+            return of(self.connection.sql(query.replace("{}", self.scan(source)[0], 1)))
         except (duckdb.Error, OSError) as error:
             raise plain.unreadable(source.file, error) from error
 
@@ -277,9 +279,9 @@ class Tables:
                 names = dict.fromkeys(key for row in self._all(source, keys) for key in row[0])
                 found = [(name, "VARCHAR") for name in names]
             elif opened.kind == "parquet":  # DuckDB renames 'A' beside 'a'.
-                described = self._all(source, f"DESCRIBE FROM read_parquet({literal(link)})")
                 names = pq.read_schema(link).names
-                found = [(name, row[1]) for name, row in zip(names, described, strict=True)]
+                types = self._all(source, f"FROM read_parquet({literal(link)})", lambda r: r.types)
+                found = [(name, str(own)) for name, own in zip(names, types, strict=True)]
             _check_names(file, [name for name, _ in found], plain.hint(opened.header, self.form))
             source = source._replace(types=dict(found))
             if opened.is_mixed and not self._is_read(source):
@@ -613,7 +615,7 @@ def _why(columns: Columns, name: str, own: str, raw: str | None, form: CsvFormat
         is_whole = re.fullmatch(r"\s*[+-]?[0-9]+\s*", str(raw))
         return "is too large for 64 bits (INT)" if is_whole else "is not a whole number (INT)"
     if kind == "FLOAT":
-        is_number = not is_text or re.fullmatch(_pattern("FLOAT", form), str(raw))
+        is_number = not is_text or re.fullmatch(pattern("FLOAT", form), str(raw))
         return "is too large for 32 bits (FLOAT)" if is_number else "is not a number (FLOAT)"
     return f"is not {form.encoding if is_text else 'UTF-8'}"
 
@@ -625,14 +627,14 @@ def number(kind: str, text: str, form: CsvFormat) -> str:
         clean = f"replace({clean}, {literal(other)}, '')"
     if form.decimal != ".":
         clean = f"replace({clean}, {literal(form.decimal)}, '.')"
-    is_number = f"regexp_full_match({text}, {literal(_pattern(kind, form))})"
-    if named := [word for word in form.nulls if re.fullmatch(_pattern("FLOAT", form), word)]:
+    is_number = f"regexp_full_match({text}, {literal(pattern(kind, form))})"
+    if named := [word for word in form.nulls if re.fullmatch(pattern("FLOAT", form), word)]:
         is_number += f" AND trim({text}) NOT IN ({_listed(named)})"
     return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL[kind]}) END"
 
 
-def _pattern(kind: str, form: CsvFormat) -> str:
-    """How a number is written; WHOLE: an INT without a decimal point."""
+def pattern(kind: str, form: CsvFormat) -> str:
+    """How a number is written, as a regular expression; WHOLE: an INT without a decimal point."""
     digits, point = "[0-9]+", re.escape(form.decimal)
     if form.thousands:
         digits = f"([0-9]{{1,3}}({re.escape(form.thousands)}[0-9]{{3}})+|[0-9]+)"
@@ -650,7 +652,7 @@ def _width(source: _Source, index: int, form: CsvFormat) -> str:
     text, is_text = f"r{index}", "false"
     if source.plain.kind == "json":  # "12" in quotation marks is a text there.
         is_text = f"json_type(line, {_pointer([*source.types][index])}) = 'VARCHAR'"
-    whole = f"regexp_full_match({text}, {literal(_pattern('WHOLE', form))})"
+    whole = f"regexp_full_match({text}, {literal(pattern('WHOLE', form))})"
     return (
         f"['BYTES', 'INT', 'FLOAT', 'BYTES'][1 + coalesce(max(CASE WHEN nullif({text}, '') IS NULL "
         f"THEN NULL WHEN trim({text}) IN ({_listed(form.nulls)}) THEN 0 WHEN {is_text} THEN 3 "
