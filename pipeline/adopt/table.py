@@ -28,7 +28,12 @@ _KINDS = {pa.int64(): "INT", pa.float32(): "FLOAT", pa.float64(): "FLOAT", pa.st
 _ENDING = re.compile(r"\.(csv|tsv|jsonl|ndjson|parquet)(\.gz|\.zst)?$")
 _SORTS_BY_TIME = re.compile(r"\d{4}([-/.])\d\d\1\d\d([T ]\d\d:\d\d.*)?")
 _UNIT = re.compile(r"[$€£¥%]")
-_NUMBERS = ({}, {"thousands": ","}, {"decimal": ","}, {"decimal": ",", "thousands": "."})
+_NUMBERS: tuple[dict[str, str], ...] = (
+    {},
+    {"thousands": ","},
+    {"decimal": ","},
+    {"decimal": ",", "thousands": "."},
+)
 """The options that read numbers as people write them, beside units."""
 _DATE = re.compile(
     r"\s*(\d{1,4}|[A-Za-z]{3,9})[-/., ]+(\d\d?|[A-Za-z]{3,9})[-/., ]+\d{1,4}([T ].*)?\s*"
@@ -229,17 +234,16 @@ def _read(
                 break
         numbers = [name for name, kind in kinds.items() if kind != "BYTES" or name == request.label]
         as_text = rows.Columns(dict.fromkeys(numbers), exact=False)
-        first = reader.read(files[0], as_text, limit=100_000) if numbers else []
-        texts = [rows.recast(batch, pa.string()) for batch in first] or [pa.record_batch({})]
-    nulls = [*_nulls(pa.Table.from_batches(texts), form.nulls)]
+        first = [*reader.read(files[0], as_text, limit=100_000)] if numbers else []
+    nulls = [*_nulls(pa.Table.from_batches(first), form.nulls)] if numbers else []
     return pa.Table.from_batches(batches)[:most], seen <= most, bad, nulls
 
 
 def _nulls(first: pa.Table, nulls: list[str]) -> Iterator[str]:
     """Yields which texts in columns of numbers were taken for missing values."""
     for name, column in zip(first.column_names, first.columns, strict=True):
-        if column.type == pa.string():
-            texts = column.to_pandas().str.strip()
+        if column.type == pa.binary():
+            texts = column.cast(pa.string()).to_pandas().str.strip()
             counts = texts[texts.isin(nulls)].value_counts().items()
             if told := ", ".join(f"'{text}' ({count:,} rows)" for text, count in counts):
                 yield f"{name}: {told} taken for missing; --nulls TEXT names others"
@@ -350,7 +354,7 @@ def _column(
     kind = _KINDS[values.type]
     if facts is None:
         return Column(name, kind, len(values))
-    present, distinct, frequent, low, high, whole, *more, texts = facts
+    present, distinct, frequent, low, high, whole, characters, words, texts = facts
     own = {"INT": int, "FLOAT": float, "BYTES": str}[kind]
     frequent = tuple((own(value), count) for value, count in frequent)
     rises = kind == "INT" and bool((np.diff(values.drop_null().to_numpy()) > 0).all())
@@ -363,7 +367,7 @@ def _column(
         forms = [unit for unit, size in units.items() if 3e8 * size < low <= high < 5e9 * size]
     dates, parts = _dates(kind, values, forms)
     return Column(
-        name, kind, len(values), present, distinct, frequent, low, high, whole, *more,
+        name, kind, len(values), present, distinct, frequent, low, high, whole, characters, words,
         tuple(texts), rises, block, dates, parts,
     )  # fmt: skip
 
