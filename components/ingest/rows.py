@@ -279,8 +279,8 @@ class Tables:
                 names = dict.fromkeys(key for row in self._all(source, keys) for key in row[0])
                 found = [(name, "VARCHAR") for name in names]
             elif opened.kind == "parquet":  # DuckDB renames 'A' beside 'a'.
-                names = pq.read_schema(link).names
                 types = self._all(source, f"FROM read_parquet({literal(link)})", lambda r: r.types)
+                names = pq.read_schema(link).names
                 found = [(name, str(own)) for name, own in zip(names, types, strict=True)]
             _check_names(file, [name for name, _ in found], plain.hint(opened.header, self.form))
             source = source._replace(types=dict(found))

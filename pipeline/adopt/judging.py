@@ -24,7 +24,7 @@ from components.errors import PipelineStop
 from pipeline.adopt.part import ProblemType
 from pipeline.adopt.table import Column, Value
 
-LEAK, LEAK_ROWS = 0.96, 50
+LEAK, _LEAK_ROWS = 0.96, 50
 """A column that alone reaches more than this, two standard errors taken off, is a leak. With fewer
 rows nothing is: chance does as well."""
 _OPPOSITES = (
@@ -32,7 +32,7 @@ _OPPOSITES = (
     ("negative", "positive"), ("neg", "pos"), ("bad", "good"), ("fail", "pass"),
     ("inactive", "active"), ("-1", "1"), ("stayed", "left"), ("died", "survived"),
 )  # fmt: skip
-MEASURES = {
+_MEASURES = {
     "binary": "AUC",
     "multiclass": "accuracy above the most frequent class",
     "regression": "R2",
@@ -47,7 +47,7 @@ class Target:
     problem: ProblemType
     why: str
     classes: tuple[Value, ...] = ()
-    """None for numbers."""
+    """Empty for numbers."""
     rare: str = ""
     """The classes of which a model sees hardly anything, with their rows; or nothing."""
     separator: str = ""
@@ -58,11 +58,7 @@ def target(label: Column, values: pa.ChunkedArray, wanted: ProblemType | None = 
     """The problem that a label stands for, or the wanted one if the label allows it.
 
     Whole numbers are classes if they run from 0 or 1 without gaps, are few, and none is rare.
-
-    Args:
-      label: its profile.
-      values: in all rows.
-      wanted: what a person asks for.
+    `values` are the label's in all rows.
 
     Raises:
       PipelineStop: the label fits no problem, or not the wanted one.
@@ -197,6 +193,23 @@ def _explained(outputs: Floats, means: Floats) -> Floats:
     """The share of the outputs' variance that each column explains."""
     wrong = ((outputs[:, None, :] - means) ** 2).sum(axis=(0, 2))
     return 1 - wrong / ((outputs - outputs.mean(axis=0)) ** 2).sum()
+
+
+def leaks(
+    rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType, scores: pd.DataFrame
+) -> dict[str, str]:
+    """The columns that give the label away, alone or together, and how that shows."""
+    if len(rows) < _LEAK_ROWS:
+        return {}
+    values = scores.value[(scores.certain > LEAK) & scores.index.isin(rows.columns)]
+    reaches = f"alone reaches {_MEASURES[problem]} {{:.3f}} on rows that it has not seen"
+    found = {name: reaches.format(value) for name, value in values.items()}
+    if problem == "regression":
+        parts = summands(rows.drop(columns=[*found]), label)
+        for name in parts:
+            others = " and ".join(part for part in parts if part != name)
+            found[name] = f"sums to the label with {others}: a linear model has R2 > 0.99"
+    return found
 
 
 def summands(rows: pd.DataFrame, label: "pd.Series[Any]") -> list[str]:

@@ -89,7 +89,7 @@ def propose(table: pa.Table, request: Request) -> Proposal:
     split, key = _split(table, decisions, request)
     deviation = pc.stddev(values).as_py() if target.problem == "regression" else 0.0
     limits = judging.margins(label, target.problem, len(table) * split["test"], deviation)
-    row = {name: value for name, value in table.select(used)[:1].to_pylist()[0].items()}
+    [row] = table.select(used)[:1].to_pylist()
     row = {name: value for name, value in row.items() if value is not None}
     return Proposal(label, target, decisions, len(table), split, key, limits, row, odd)
 
@@ -108,32 +108,18 @@ def _decisions(
     out = {name: found for name, c in columns.items() if (found := exclusion(c, request))}
     rows = rows[[name for name in columns if name not in out]]
     scores = judging.scores(rows, label, problem)
-    free = rows.drop(columns=[*request.keep], errors="ignore")
-    leaks: dict[str, str] = {}
-    if len(rows) >= judging.LEAK_ROWS:
-        values = scores.value[scores.certain > judging.LEAK]
-        reaches = f"alone reaches {judging.MEASURES[problem]} {{:.3f}} on rows that it has not seen"
-        leaks = {name: reaches.format(value) for name, value in values.items() if name in free}
-        parts = judging.summands(free.drop(columns=[*leaks]), label) if not target.classes else []
-        for name in parts:
-            others = " and ".join(part for part in parts if part != name)
-            leaks[name] = f"sums to the label with {others}: a linear model has R2 > 0.99"
-    first: dict[int, str] = {}
+    free, first = rows.drop(columns=[*request.keep], errors="ignore"), dict[int, str]()
     for name in free:
         values = hash(pd.util.hash_pandas_object(free[name], index=False).to_numpy().tobytes())
         if (same := first.setdefault(values, name)) != name:
-            out[name] = "duplicate", f"the same values as '{same}'"
-    out |= {name: ("leakage", why) for name, why in leaks.items()}
-    return [
-        Decision(column, out[name][1], out[name][0])
-        if name in out
-        else use(column, scores.explains[name], request)
-        for name, column in columns.items()
-    ]
+            out[name] = Decision(columns[name], f"the same values as '{same}'", "duplicate")
+    for name, why in judging.leaks(free, label, problem, scores).items():
+        out[name] = Decision(columns[name], why, "leakage")
+    return [out.get(name) or use(c, scores.explains[name], request) for name, c in columns.items()]
 
 
-def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
-    """Why a column is left out whatever the label: as in `features.exclude`, and a sentence."""
+def exclusion(c: Column, request: Request) -> Decision | None:
+    """The decision to leave a column out whatever the label; None if there is no reason to."""
     parts, is_int = _parts(c, request), c.is_unique and c.kind == "INT"
     share = f"different in {c.distinct / max(1, c.present):.0%} of the rows"
     always = f"always {c.frequent[0][0]!r:.40}" if c.frequent else ""
@@ -158,7 +144,7 @@ def exclusion(c: Column, request: Request) -> tuple[str, str] | None:
             ("id", f"names blocks of {c.block:.1f} rows", is_block(c)),
             ("text", length, _is_prose(c) and c.distinct > _ONE_HOT and not _has_words(c)),
         ]
-    return next(((reason, why) for reason, why, holds in rules if holds), None)
+    return next((Decision(c, why, reason) for reason, why, holds in rules if holds), None)
 
 
 def _is_prose(c: Column) -> bool:

@@ -375,10 +375,7 @@ def _column(
 def _dates(kind: str, values: pa.ChunkedArray, forms: list[str]) -> tuple[str, tuple[str, ...]]:
     """How a column's dates are written, and which of their parts differ; nothing if it has none.
 
-    Args:
-      kind: of the column.
-      values: in its rows.
-      forms: those of numbers since 1970 that these can be.
+    `forms` are those of numbers since 1970 that these can be.
     """
     some = values.drop_null().unique()
     some = some.take(pa.array(np.linspace(0, len(some) - 1, min(len(some), 2_000)).astype(int)))

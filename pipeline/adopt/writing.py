@@ -172,15 +172,9 @@ def _slices(p: "Proposal", least: float) -> list[list[str]]:
 
     Those that tell most of the label come first.
     """
-    found = [
-        d
-        for d in p.decisions
-        if d.features
-        and d.column.kind != "FLOAT"
-        and not d.column.dates
-        and d.column.distinct <= 32
-        and sum(count >= least for _, count in d.column.frequent) > 1
-    ]
+    few = [d for d in p.decisions if d.features and d.column.distinct <= 32]
+    few = [d for d in few if d.column.kind != "FLOAT" and not d.column.dates]
+    found = [d for d in few if sum(count >= least for _, count in d.column.frequent) > 1]
     first = [d.column for d in sorted(found, key=lambda d: -d.explains)[:3]]
     slices = [[column.name] for column in first]
     if len(first) > 1 and first[0].distinct * first[1].distinct * least < p.label.rows:

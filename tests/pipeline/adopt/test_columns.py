@@ -19,8 +19,7 @@ def profiled(name, values):
 def decision(name, values, **options):
     column = profiled(name, values)
     request = Request("", "", **options)
-    out = proposal.exclusion(column, request)
-    return proposal.Decision(column, *out[::-1]) if out else proposal.use(column, 0.0, request)
+    return proposal.exclusion(column, request) or proposal.use(column, 0.0, request)
 
 
 @pytest.mark.parametrize(
