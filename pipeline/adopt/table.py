@@ -270,7 +270,8 @@ def mistakes(table: pa.Table, request: Request) -> Iterator[str]:
     """Yields what of the request the table does not allow."""
     names = table.column_names
     if len(names) == 1:
-        yield f"there is only the column '{names[0][:80]}'. Another separator? Then --separator ';'"
+        one = names[0][:80]
+        yield f"there is one column only, '{one}'. Another separator? Then --separator ';'"
     options = [("label", request.label), ("key", request.key), ("time", request.time)]
     options += [(o, name) for o in ("keep", "exclude", "tidy") for name in getattr(request, o)]
     for option, name in options:

@@ -212,7 +212,7 @@ def test_rows_without_a_label(tmp_path):
         ("x,y", "{n},", "y", {}, "empty in all rows"),
         ("x,x,y", "1,2,{bit}", "y", {}, "'x' is there 2 times"),
         ("x;y", "{n};{bit}", "y", {}, "--separator to ';'"),
-        ("y", "{bit}", "y", {}, "only the column 'y'"),
+        ("y", "{bit}", "y", {}, "one column only"),
         ("x,y", "7,{bit}", "y", {}, "No column is left"),
         ("x,y", "{n},{bit}", "y", {"name": "Mein Name"}, "lower-case"),
         ("x,y", "{n},{bit}", "y", {"name": "n" * 300}, "--name has 300 characters"),
