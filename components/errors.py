@@ -18,5 +18,6 @@ class NothingToDo(PipelineStop):
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """A hint with the known word that is most like one: "; did you mean 'x'?", or nothing."""
-    close = difflib.get_close_matches(word, [*known], n=1, cutoff=cutoff)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    words = {one.strip().casefold(): one for one in known}
+    close = difflib.get_close_matches(word.strip().casefold(), words, n=1, cutoff=cutoff)
+    return f"; did you mean '{words[close[0]]}'?" if close else ""

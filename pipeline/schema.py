@@ -1,13 +1,12 @@
 """The curated schema file: reading it, describing it, and checking a configuration against it."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.errors import PipelineStop
+from components.errors import PipelineStop, did_you_mean
 from components.features.table import Bucketized, Date, FeatureTable, Numeric
 from components.settings import Problem
 
@@ -69,7 +68,7 @@ def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Probl
     """Yields where a feature table and the schema's columns disagree."""
     for path, column in _named_columns(table):
         if column not in types:
-            yield path, f"the schema has no column '{column}'{_did_you_mean(column, types)}"
+            yield path, f"the schema has no column '{column}'{did_you_mean(column, types)}"
     for name, feature in table.columns.items():
         column = table.column_of(name)
         if isinstance(feature, Numeric | Bucketized) and types.get(column) == "BYTES":
@@ -120,8 +119,3 @@ def _named_columns(table: FeatureTable) -> Iterator[tuple[tuple[str, ...], str]]
     for index, columns in enumerate(table.slices):
         for column in columns:
             yield ("slices", str(index)), column
-
-
-def _did_you_mean(word: str, known: dict[str, str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

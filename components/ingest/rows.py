@@ -248,10 +248,12 @@ class Tables:
             rejects,
         )
 
-    def _all(self, source: Source, query: str) -> list[Any]:
-        """The rows of a query over a file, which stands for `{}` in it."""
+    def _all(
+        self, source: Source, query: str, of: Callable[[Any], list[Any]] = lambda r: r.fetchall()
+    ) -> list[Any]:
+        """The rows, or something else, of a query over a file, which stands for `{}` in it."""
         try:
-            return self.connection.sql(query.replace("{}", self.scan(source)[0], 1)).fetchall()
+            return of(self.connection.sql(query.replace("{}", self.scan(source)[0], 1)))
         except (duckdb.Error, OSError) as error:
             raise plain.unreadable(source.file, error) from error
 
@@ -265,11 +267,10 @@ class Tables:
                 source = source._replace(types=found)
                 plain.check_names(file, [*found])
             elif source.kind == "parquet":  # DuckDB renames 'A' beside 'a'.
-                described = self._all(source, f"DESCRIBE FROM read_parquet({literal(path)})")
+                types = self._all(source, f"FROM read_parquet({literal(path)})", lambda r: r.types)
                 names = pq.read_schema(path).names
                 plain.check_names(file, names)
-                types = dict(zip(names, (row[1] for row in described), strict=True))
-                source = source._replace(types=types)
+                source = source._replace(types=dict(zip(names, map(str, types), strict=True)))
             elif source.is_mixed:  # in rows, which DuckDB refuses, or in fields
                 try:
                     self._all(source, "SELECT count(*) FROM {}")
@@ -479,18 +480,18 @@ def number(kind: str, text: str, form: CsvFormat) -> str:
     if form.decimal != ".":
         clean = f"replace({clean}, {literal(form.decimal)}, '.')"
     is_number = _is_written(kind, text, form)
-    if named := [word for word in form.nulls if re.fullmatch(_pattern("FLOAT", form), word)]:
+    if named := [word for word in form.nulls if re.fullmatch(pattern("FLOAT", form), word)]:
         is_number += f" AND trim({text}) NOT IN ({_listed(named)})"
     return f"CASE WHEN {is_number} THEN TRY_CAST({clean} AS {_SQL[kind]}) END"
 
 
 def _is_written(kind: str, text: str, form: CsvFormat) -> str:
     """SQL for whether a text is written as a number is."""
-    return f"regexp_full_match({text}, {literal(_pattern(kind, form))})"
+    return f"regexp_full_match({text}, {literal(pattern(kind, form))})"
 
 
-def _pattern(kind: str, form: CsvFormat) -> str:
-    """How a number is written; WHOLE: an INT without a decimal point."""
+def pattern(kind: str, form: CsvFormat) -> str:
+    """How a number is written, as a regular expression; WHOLE: an INT without a decimal point."""
     digits, point = "[0-9]+", re.escape(form.decimal)
     if form.thousands:
         digits = f"([0-9]{{1,3}}({re.escape(form.thousands)}[0-9]{{3}})+|[0-9]+)"

@@ -7,6 +7,7 @@ of the other half (scikit-learn's TargetEncoder). A number is also tried as a st
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,7 +24,7 @@ from components.errors import PipelineStop
 from pipeline.adopt.part import ProblemType
 from pipeline.adopt.table import Column, Value
 
-LEAK, LEAK_ROWS = 0.96, 50
+LEAK, _LEAK_ROWS = 0.96, 50
 """A column that alone reaches more than this, two standard errors taken off, is a leak. With fewer
 rows nothing is: chance does as well."""
 _OPPOSITES = (
@@ -31,8 +32,7 @@ _OPPOSITES = (
     ("negative", "positive"), ("neg", "pos"), ("bad", "good"), ("fail", "pass"),
     ("inactive", "active"), ("-1", "1"), ("stayed", "left"), ("died", "survived"),
 )  # fmt: skip
-
-MEASURES = {
+_MEASURES = {
     "binary": "AUC",
     "multiclass": "accuracy above the most frequent class",
     "regression": "R2",
@@ -45,98 +45,91 @@ class Target:
     """The problem, and the label's classes in the order of the model's outputs."""
 
     problem: ProblemType
-    classes: tuple[Value, ...] | None
-    """None for numbers."""
     why: str
-    rare: str
+    classes: tuple[Value, ...] = ()
+    """Empty for numbers."""
+    rare: str = ""
     """The classes of which a model sees hardly anything, with their rows; or nothing."""
     separator: str = ""
     """Multilabel: between the classes of a row."""
 
 
-def label_set(texts: pa.ChunkedArray, wanted: ProblemType | None) -> Target | None:
-    """The problem of a label that lists classes, as in 'a|b' or 'b;c;a'; None if it does not.
-
-    The same few parts have to stand in many texts.
-    """
-    if wanted not in (None, "multilabel") or not pa.types.is_string(texts.type):
-        return None
-    for separator in ("|", ";", ","):
-        parts = pc.list_flatten(pc.split_pattern(texts, separator))
-        rows = Counter(part.strip() for part in parts.to_pylist())
-        rows.pop("", None)
-        several = pc.mean(pc.match_substring(texts, separator).cast(pa.float64())).as_py()
-        if several > 0.05 and 2 <= len(rows) <= 100 and len(rows) < len(texts.unique()):
-            rare = [f"{name} ({count})" for name, count in rows.items() if count < 10]
-            why = f"texts that list some of {len(rows)} classes, between '{separator}'"
-            return Target("multilabel", tuple(sorted(rows)), why, ", ".join(rare[:5]), separator)
-    if wanted:
-        raise PipelineStop(
-            "--problem multilabel: the label has to list classes, at most 100 different ones, with "
-            "'|', ';' or ',' between them, as in 'red|green'."
-        )
-    return None
-
-
-def target(label: Column, wanted: ProblemType | None) -> Target:
+def target(label: Column, values: pa.ChunkedArray, wanted: ProblemType | None = None) -> Target:
     """The problem that a label stands for, or the wanted one if the label allows it.
 
     Whole numbers are classes if they run from 0 or 1 without gaps, are few, and none is rare.
+    `values` are the label's in all rows.
 
     Raises:
       PipelineStop: the label fits no problem, or not the wanted one.
     """
-    is_text = label.kind == "BYTES"
-    values = [int(v) if label.whole and not is_text else v for v, _ in label.frequent]
-    runs = label.whole and label.low in (0, 1) and label.high - label.low + 1 == label.distinct
-    are_classes = runs and label.distinct <= 20 and label.frequent[-1][1] >= label.present / 100
-    several: ProblemType = "multiclass" if is_text or are_classes else "regression"
-    problem = wanted or ("binary" if label.distinct == 2 else several)
-    shown = ", ".join(str(value)[:30] for value in values[:5]) + ", ..." * (label.distinct > 5)
-    if mistake := _mistake(label, problem):
-        shown = f"has {label.distinct:,} different values ({shown})"
-        raise PipelineStop(f"The label '{label.name}' {shown}: {mistake}.")
-    rare = [f"{v} ({n})" for v, (_, n) in zip(values, label.frequent, strict=True) if n < 10]
-    if problem == "regression":
-        why = f"{label.distinct:,} different numbers from {label.low:g} to {label.high:g}"
-        if label.whole and label.distinct <= 20:
-            why += ", with gaps or rare ones: no classes (else --problem multiclass)"
-        return Target(problem, None, why, "")
-    if problem == "binary":
-        classes, why = _two_classes(values)
-    else:
-        classes, why = tuple(sorted(values)), f"{label.distinct} different texts"
-        if not is_text:
-            why = "whole numbers in a row, none rare: classes (else --problem regression)"
-    return Target(problem, classes, why, ", ".join(rare[:5]))
-
-
-def _mistake(label: Column, problem: ProblemType) -> str:
-    """Why a label cannot be of a problem; "" if it can."""
     is_text, distinct = label.kind == "BYTES", label.distinct
+    if is_text and wanted in (None, "multilabel") and (found := _several_labels(values)):
+        return found
+    known = [int(v) if label.whole and not is_text else v for v, _ in label.frequent]
+    runs = label.whole and label.low in (0, 1) and label.high - label.low + 1 == distinct
+    are_classes = runs and distinct <= 20 and label.frequent[-1][1] >= label.present / 100
+    several: ProblemType = "multiclass" if is_text or are_classes else "regression"
+    problem = wanted or ("binary" if distinct == 2 else several)
     mistakes = {
-        "a regression needs numbers, and these are text": problem == "regression" and is_text,
-        "a binary label has two. Choose another --problem": problem == "binary" and distinct != 2,
-    }
-    if problem == "multiclass":
-        mistakes = {
+        "regression": {"a regression needs numbers, and these are text": is_text},
+        "binary": {"a binary label has two. Choose another --problem": distinct != 2},
+        "multilabel": {
+            "multilabel needs texts that list classes, at most 100 different ones, with '|', ';' "
+            "or ',' between them, as in 'red|green'": True,
+        },
+        "multiclass": {
             "multiclass needs at least three; leave --problem out": distinct < 3,
             "classes are texts or whole numbers. Use --problem regression": not (
                 is_text or label.whole
             ),
             "more than 100 are no classes to learn. Group them, or if they are numbers use "
             "--problem regression": distinct > 100,
-        }
-    return next((mistake for mistake, holds in mistakes.items() if holds), "")
+        },
+    }
+    for mistake, holds in mistakes[problem].items():
+        if holds:
+            shown = ", ".join(str(value)[:30] for value in known[:5]) + ", ..." * (distinct > 5)
+            raise PipelineStop(
+                f"The label '{label.name}' has {distinct:,} different values ({shown}): {mistake}."
+            )
+    if problem == "regression":
+        why = f"{distinct:,} different numbers from {label.low:g} to {label.high:g}"
+        gaps = ", with gaps or rare ones: no classes (else --problem multiclass)"
+        return Target(problem, why + gaps * (label.whole and distinct <= 20))
+    names = {str(value).strip().lower(): value for value in known}
+    pair = next((pair for pair in _OPPOSITES if {*pair} == {*names}), None)
+    if problem == "multiclass":
+        numbers = "whole numbers in a row, none rare: classes (else --problem regression)"
+        classes, why = sorted(known), f"{distinct} different texts" if is_text else numbers
+    elif pair:
+        classes, why = [names[name] for name in pair], "two values, the second positive by name"
+    else:
+        why = "two values; the rarer is taken as positive: swap them if that is wrong"
+        classes = known
+    counts = zip(known, (count for _, count in label.frequent), strict=True)
+    return Target(problem, why, tuple(classes), _rare(counts))
 
 
-def _two_classes(values: list[Value]) -> tuple[tuple[Value, ...], str]:
-    """The classes, the negative one first, and how they were told apart."""
-    names = {str(value).strip().lower(): value for value in values}
-    for pair in _OPPOSITES:
-        if set(pair) == set(names):
-            return tuple(names[name] for name in pair), "two values, the second positive by name"
-    return tuple(values), "two values; the rarer is taken as positive: swap them if that is wrong"
+def _rare(rows: Iterable[tuple[Value, int]]) -> str:
+    """The first five classes of which there are fewer than ten rows."""
+    return ", ".join([f"{name} ({count})" for name, count in rows if count < 10][:5])
+
+
+def _several_labels(texts: pa.ChunkedArray) -> Target | None:
+    """The target of texts that list classes, as in 'a|b' or 'b;c;a'; None if they do not.
+
+    The same few parts have to stand in many texts.
+    """
+    for separator in ("|", ";", ","):
+        parts = pc.list_flatten(pc.split_pattern(texts, separator))
+        rows = Counter(part.strip() for part in parts.to_pylist())
+        rows.pop("", None)
+        several = pc.mean(pc.match_substring(texts, separator).cast(pa.float64())).as_py()
+        if several > 0.05 and 2 <= len(rows) <= 100 and len(rows) < len(texts.unique()):
+            why = f"texts that list some of {len(rows)} classes, between '{separator}'"
+            return Target("multilabel", why, tuple(sorted(rows)), _rare(rows.items()), separator)
+    return None
 
 
 def scores(rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType) -> pd.DataFrame:
@@ -150,20 +143,15 @@ def scores(rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType) ->
     Returns:
       A row for each column: its `value` (AUC, R2, or the accuracy above the most frequent class's;
       1 gives the label away), what of it is `certain` (two standard errors taken off), and which
-      share of the label's variance the bins explain (`by_bins`), and a straight line (`by_line`;
-      for several classes a line is no measure, and it is the bins' share).
+      share of the label's variance the bins explain (`explains`).
     """
     if label.nunique() < 2 or not len(rows.columns):
-        return pd.DataFrame(0.0, rows.columns, ["value", "certain", "by_bins", "by_line"])
+        return pd.DataFrame(0.0, rows.columns, ["value", "certain", "explains"])
     bins = np.stack([_bins(rows[name]) for name in rows], axis=1)
-    outputs = (
-        np.eye(label.max() + 1)[label] if problem == "multiclass" else label.to_numpy()[:, None]
-    )
+    is_multiclass = problem == "multiclass"
+    outputs = np.eye(label.max() + 1)[label] if is_multiclass else label.to_numpy()[:, None]
     means = _held_out_means(bins, label, problem)
-    by_bins = _explained(outputs, means)
-    numbers = rows.select_dtypes("number")
-    lines = numbers.fillna(numbers.mean()).corrwith(label).reindex(rows.columns).fillna(0) ** 2
-    by_line = by_bins if problem == "multiclass" else lines.to_numpy()
+    explains = _explained(outputs, means)
     if problem == "binary":
         value = np.array([roc_auc_score(label, column) for column in means[:, :, 0].T])
         error = np.sqrt(value * (1 - value) / label.value_counts().min())
@@ -172,11 +160,13 @@ def scores(rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType) ->
         left = 1 - outputs.mean(axis=0).max()
         value, error = (right - 1 + left) / left, np.sqrt(right * (1 - right) / len(rows)) / left
     else:
+        numbers = rows.select_dtypes("number")
+        line = numbers.fillna(numbers.mean()).corrwith(label).reindex(rows.columns).fillna(0) ** 2
         ranks = label.rank()  # they show a curve, such as the label's logarithm
-        curved = _explained(ranks.to_numpy()[:, None], _held_out_means(bins, ranks, problem))
-        value = np.clip(np.max([by_bins, by_line, curved], axis=0), 0, 1)
+        curve = _explained(ranks.to_numpy()[:, None], _held_out_means(bins, ranks, problem))
+        value = np.clip(np.max([explains, line, curve], axis=0), 0, 1)
         error = 2 * np.sqrt(value) * (1 - value) / np.sqrt(len(rows))
-    figures = {"value": value, "certain": value - 2 * error, "by_bins": by_bins, "by_line": by_line}
+    figures = {"value": value, "certain": value - 2 * error, "explains": explains}
     return pd.DataFrame(figures, rows.columns)
 
 
@@ -205,6 +195,23 @@ def _explained(outputs: Floats, means: Floats) -> Floats:
     return 1 - wrong / ((outputs - outputs.mean(axis=0)) ** 2).sum()
 
 
+def leaks(
+    rows: pd.DataFrame, label: "pd.Series[Any]", problem: ProblemType, scores: pd.DataFrame
+) -> dict[str, str]:
+    """The columns that give the label away, alone or together, and how that shows."""
+    if len(rows) < _LEAK_ROWS:
+        return {}
+    values = scores.value[(scores.certain > LEAK) & scores.index.isin(rows.columns)]
+    reaches = f"alone reaches {_MEASURES[problem]} {{:.3f}} on rows that it has not seen"
+    found = {name: reaches.format(value) for name, value in values.items()}
+    if problem == "regression":
+        parts = summands(rows.drop(columns=[*found]), label)
+        for name in parts:
+            others = " and ".join(part for part in parts if part != name)
+            found[name] = f"sums to the label with {others}: a linear model has R2 > 0.99"
+    return found
+
+
 def summands(rows: pd.DataFrame, label: "pd.Series[Any]") -> list[str]:
     """Two to four numbers of which a linear model gives the label away; none if there are none.
 
@@ -224,29 +231,27 @@ def summands(rows: pd.DataFrame, label: "pd.Series[Any]") -> list[str]:
     return []
 
 
-def thresholds(
-    label: Column, problem: ProblemType, test_rows: float, deviation: float
-) -> list[dict[str, Any]]:
-    """What a version must reach: nearly the heuristic's figures, and nearly the champion's.
+def margins(label: Column, problem: ProblemType, rows: float, deviation: float) -> dict[str, float]:
+    """By how much a version's metrics may be worse than the heuristic's, and the champion's.
 
-    Both limits allow for chance: two models that are equally good differ by about 0.3 by the root
-    of the test rows, or of four times the rows of the rarer class where that is less. Classes are
-    judged by their probabilities too (log loss), in proportion to what the label leaves open.
+    That allows for chance: two models that are equally good differ by about 0.3 by the root of the
+    test rows, or of four times the rows of the rarer class where that is less. Classes are judged
+    by their probabilities too (log loss), in proportion to what the label leaves open.
+
+    Args:
+      label: its profile.
+      problem: what it is.
+      rows: that test.
+      deviation: of a number.
     """
-    shares = np.array([n for _, n in label.frequent]) / max(1, label.present)
     if problem == "multilabel":
-        return [_limits("auc", 0.01), _limits("log_loss", 0.01)]
-    evenness = 4 * shares[0] * shares[-1] if problem == "binary" else 1.0
-    margin = max(0.002, 0.3 / math.sqrt(max(1.0, test_rows * evenness)))
-    if problem == "regression":
-        return [_limits("rmse", margin * deviation)]
+        return {"auc": 0.01, "log_loss": 0.01}
+    shares = np.array([count for _, count in label.frequent]) / max(1, label.present)
     entropy = -float((shares * np.log(shares)).sum())
+    evenness = 4 * shares[0] * shares[-1] if problem == "binary" else 1.0
+    margin = max(0.002, 0.3 / math.sqrt(max(1.0, rows * evenness)))
+    if problem == "regression":
+        return {"rmse": margin * deviation}
     if problem == "multiclass":
-        accuracy = _limits("categorical_accuracy", margin)
-        return [_limits("categorical_log_loss", margin * entropy), accuracy]
-    return [_limits("auc", margin), _limits("log_loss", margin * entropy / math.log(2))]
-
-
-def _limits(metric: str, margin: float) -> dict[str, Any]:
-    below = -float(f"{margin:.2g}")
-    return {"metric": metric, "over_heuristic": below, "over_champion": below}
+        return {"categorical_log_loss": margin * entropy, "categorical_accuracy": margin}
+    return {"auc": margin, "log_loss": margin * entropy / math.log(2)}

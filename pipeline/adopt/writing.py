@@ -8,23 +8,25 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from google.protobuf import text_format
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 from rich.markup import escape
 
 from components import files
 from components.errors import PipelineStop
 from pipeline import loading
-from pipeline.adopt import proposal, table
+from pipeline.adopt import table
 from pipeline.adopt.part import Request
-from pipeline.adopt.proposal import Decision, Proposal, Reasons, Settings
-from pipeline.telling import make, shown, tell_next
+from pipeline.telling import make, print_whole, shown, tell_next
 from pipeline.telling import table as columns_of
+
+if TYPE_CHECKING:  # it brings scikit-learn, which takes seconds
+    from pipeline.adopt.proposal import Decision, Proposal
 
 MADE_BY = "# Made by `python -m pipeline adopt`"
 _FINDINGS = {
@@ -39,15 +41,6 @@ _FINDINGS = {
     "choice": ("Left out", "leave --exclude out"),
 }
 """By reason of `features.exclude`: a heading, and how a person overrules it."""
-_BLOCKS = {
-    ("data",),
-    ("features",),
-    ("features", "columns"),
-    ("features", "exclude"),
-    ("training",),
-    ("evaluation",),
-}
-"""The settings that stand on several lines."""
 
 
 def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -> int:
@@ -61,106 +54,54 @@ def adopt(request: Request, console: Console, configs: Path = loading.CONFIGS) -
     Raises:
       PipelineStop: what is wrong with the data or the request.
     """
-    absent = {
-        "no data is named (DATA=...)": request.data,
-        "no label is named (LABEL=...)": request.label,
-    }
-    table.stop("adopt", (sentence for sentence, value in absent.items() if not value))
-    form, name = table.csv_format(request), table.chosen_name(request)
+    data, name = table.read(request), table.chosen_name(request)
     config, schema_file = configs / f"{name}.yaml", configs / f"{name}.schema.pbtxt"
     mistakes = [*table.name_mistakes(name)]
     mistakes += [] if request.dry_run or mistakes else taken(config, schema_file)
-    found = table.find(request.data)
-    try:
-        read = table.read(found, form, request)
-    except PipelineStop as error:  # the reader names settings, of which these are options here
-        words = re.sub(
-            r"data\.csv\.(separator|encoding|decimal|thousands|nulls)", r"--\1", str(error)
-        )
-        raise PipelineStop(words) from error
-    rows, where = read.table, found.names[0]
-    table.stop(where, [*mistakes, *table.mistakes(rows, request)])
-    labelled = rows.filter(pc.is_valid(rows[request.label]))
-    p = proposal.propose(name, labelled, request)
-    table.stop(where, proposal.split_mistakes(labelled, p))
-    seen = f"{'' if read.is_all else 'the first '}{p.rows:,} rows"
-    is_outside = Path(found.path).is_absolute()
-    advice = (
-        "elsewhere it must be there too: copy the data into the project, or set data.path there"
-    )
-    outside = [f"data.path is {found.path}; {advice}"] if is_outside else []
+    table.stop(data.files[0], [*mistakes, *table.mistakes(data.table, request)])
+    from pipeline.adopt import proposal
+
+    labelled = data.table.filter(pc.is_valid(data.table[request.label]))
+    p = proposal.propose(labelled, request)
+    table.stop(data.files[0], proposal.split_mistakes(labelled, p))
+    seen = f"{'' if data.is_all else 'the first '}{p.rows:,} rows"
     what = f"{request.label}: {p.target.problem}, {p.target.why}."
-    tell(
-        console,
-        p,
-        f"{seen}, {rows.num_columns:,} columns. {what}",
-        [*read.nulls, *p.remarks, *outside],
-    )
+    summary = f"{seen}, {data.table.num_columns:,} columns. {what}"
+    tell(console, p, summary, [*data.remarks, *p.remarks])
     if request.dry_run:
         console.print(f"\n--dry-run: nothing written. It would be {shown(config)}.", markup=False)
         return 0
-    data: Settings = {"path": found.path, "pattern": found.pattern}
-    if csv := form.model_dump(exclude_defaults=True):
-        data["csv"] = csv
     if request.quarantine:  # half as many again as there are now, at least one row in a hundred
-        unusable = 1 - len(labelled) / (len(rows) + read.bad)
+        unusable = 1 - len(labelled) / (len(data.table) + data.bad)
         limit = min(1.0, max(0.01, round(1.5 * unusable, 2)))
-        data["bad_rows"] = {"action": "quarantine", "at_most": limit}
-    settings, reasons = proposal.settings(p, shown(schema_file), data)
-    head = (
-        f"# make run-local CONFIG={name}\n{MADE_BY} from {seen} of {request.data!r}: review it.\n"
-    )
-    head += "# Every field is documented in pipeline/config.py and components/features/table.py.\n"
-    text = head + "\n".join(as_yaml(settings, reasons)) + "\n"
-    from pipeline import schema_inference  # TFDV and TensorFlow, which take seconds
-
-    schema = schema_inference.fitting_schema(rows)
-    for feature in schema.feature:  # other days than those of today are no anomaly
-        is_date = any(d.column.dates and d.column.name == feature.name for d in p.decisions)
-        if is_date or (p.target.separator and feature.name == p.label.name):
-            feature.ClearField("domain")
-    fitting = text_format.MessageToString(schema)
-    write(
-        {
-            schema_file: f"{MADE_BY}; see {config.name}.\n{fitting}",
-            config: text,
-        }
-    )
-    console.print(
-        f"\nWrote {shown(config)} and {shown(schema_file)}.", markup=False, highlight=False
-    )
+        data.settings["bad_rows"] = {"action": "quarantine", "at_most": limit}
+    head = {"name": name, "seen": seen, "data": repr(request.data), "source": data.settings}
+    text = configuration(p, {**head, "schema_file": shown(schema_file), "made_by": MADE_BY})
+    schema = f"{MADE_BY}; see {config.name}.\n{_schema(data.table, p)}"
+    write({schema_file: schema, config: text})
+    console.print(f"\nWrote {shown(config)} and {shown(schema_file)}.", markup=False)
     for sentence in rename(name, request, p, configs.parent):
-        console.print(f"  {sentence}", markup=False, highlight=False)
-    tell_next(
-        console,
-        {
-            f"make config CONFIG={name}": "look at the settings, and the reasons in the file",
-            make("run-local", name): "from the data to version 1",
-        },
-    )
+        console.print(f"  {sentence}", markup=False)
+    look = "look at the settings, and the reasons in the file"
+    run = {make("run-local", name): "from the data to version 1"}
+    tell_next(console, {f"make config CONFIG={name}": look, **run})
     return 0
 
 
-def tell(console: Console, proposal: Proposal, summary: str, remarks: list[str]) -> None:
+def tell(console: Console, p: "Proposal", summary: str, remarks: list[str]) -> None:
     """Prints the columns, what was left out, and what else was seen."""
     console.print(f"\n{summary}\n", markup=False, highlight=False)
     rows = columns_of("column", "type", "missing", "distinct")
     for heading in ("examples", "becomes", "why"):
-        rows.add_column(heading, no_wrap=heading != "why")
-    for decision in proposal.decisions[:60]:
+        rows.add_column(heading, no_wrap=True)
+    for decision in p.decisions[:60]:
         style = {"leakage": "red", None: None}.get(decision.excluded, "yellow")
         rows.add_row(*map(escape, _cells(decision)), style=style)
-    if more := len(proposal.decisions[60:]):
+    if more := len(p.decisions[60:]):
         rows.add_row(f"... and {more:,} more")
-    wide = Console(
-        file=console.file,
-        width=max(console.width, 160),
-        highlight=False,
-        force_terminal=console.is_terminal,
-    )
-    wide.print(rows)
+    print_whole(console, rows)
     for reason, (title, overrule) in _FINDINGS.items():
-        found = [d for d in proposal.decisions if d.excluded == reason]
+        found = [d for d in p.decisions if d.excluded == reason]
         if found:
             console.print(f"\n[bold]{title}[/], left out. To overrule: {overrule}.")
             lines = [f"  {shortened(d.column.name, 40)}: {d.why}" for d in found[:20]]
@@ -171,7 +112,7 @@ def tell(console: Console, proposal: Proposal, summary: str, remarks: list[str])
         console.print("\n".join(f"  {remark}" for remark in remarks), markup=False)
 
 
-def _cells(decision: Decision) -> list[str]:
+def _cells(decision: "Decision") -> list[str]:
     column = decision.column
     examples = [f"{v:.5g}" if isinstance(v, float) else v for v, _ in column.frequent[:2]]
     return [
@@ -180,34 +121,86 @@ def _cells(decision: Decision) -> list[str]:
         f"{column.missing:.0%}" if column.missing else "",
         f"{column.distinct:,}",
         ", ".join(shortened(example, 12) for example in examples),
-        " + ".join(f["kind"] for f, _ in decision.features) or f"- ({decision.excluded})",
+        " + ".join(f["kind"] for _, f in decision.features) or f"- ({decision.excluded})",
         decision.why,
     ]
 
 
-def as_yaml(settings: Settings, reasons: Reasons, at: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yields the lines of settings; a short reason stands beside its setting, a long one above."""
-    indent = "  " * len(at)
-    for name, value in settings.items():
-        is_list = isinstance(value, list) and isinstance((value or [0])[0], dict | list)
-        is_block = (*at, name) in _BLOCKS
-        reason = " ".join(
-            "".join(c if c.isprintable() else " " for c in reasons.get((*at, name), "")).split()
-        )
-        if not at and isinstance(value, dict):
-            yield ""
-        if len(reason) > 90:
-            yield from textwrap.wrap(
-                f"{reason}.", 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
-            )
-        on_line = "" if is_block or is_list else f" {_flow(value)}"
-        yield f"{indent}{_flow(name)}:{on_line}" + (
-            f"  # {reason}" if 0 < len(reason) <= 90 else ""
-        )
-        if is_block:
-            yield from as_yaml(value, reasons, (*at, name))
-        elif is_list:
-            yield from (f"{indent}  - {_flow(item)}" for item in value)
+def configuration(p: "Proposal", head: Mapping[str, Any]) -> str:
+    """The configuration's text, in which each choice has its reason.
+
+    Args:
+      p: the proposal.
+      head: `name`, `made_by`, what was `seen` of which `data`, `source` (settings of `data`,
+        without the split) and the path `schema_file`.
+    """
+    test_rows = p.rows * p.split["test"]
+    least = int(min(100, max(20, test_rows // 10)))
+    features, names = [], {d.column.name for d in p.decisions} | {p.label.name}
+    for d in p.decisions:
+        for ending, settings in d.features:
+            name = d.column.name + ending
+            while ending and name in names:
+                name += "_"
+            names.add(name)
+            features.append((name, settings, d.why))
+    label: dict[str, Any] = {"column": p.label.name}
+    label |= {"classes": [*p.target.classes]} if p.target.classes not in ((), (0, 1)) else {}
+    label |= {"separator": p.target.separator} if p.target.separator not in ("", "|") else {}
+    is_binary = p.target.problem == "binary"
+    limits = [(metric, -float(f"{margin:.2g}")) for metric, margin in p.limits.items()]
+    return _rendered(
+        "configuration.yaml.j2",
+        **head,
+        p=p,
+        dates=[d.column.name for d in p.decisions if d.column.dates],
+        label=label,
+        features=features,
+        excluded=[d for d in p.decisions if d.excluded and d.column.name != p.key],
+        slices=_slices(p, least * p.label.rows / test_rows),
+        train_rows=round(p.rows * p.split["train"]),
+        few_rows=table.FEW_ROWS,
+        test_rows=test_rows,
+        rare_share=p.label.frequent[-1][1] / p.label.present if is_binary else 1.0,
+        least=least,
+        limits=[{"metric": m, "over_heuristic": at, "over_champion": at} for m, at in limits],
+    )
+
+
+def _slices(p: "Proposal", least: float) -> list[list[str]]:
+    """Up to three columns of which two values have so many rows, and the first two crossed.
+
+    Those that tell most of the label come first.
+    """
+    few = [d for d in p.decisions if d.features and d.column.distinct <= 32]
+    few = [d for d in few if d.column.kind != "FLOAT" and not d.column.dates]
+    found = [d for d in few if sum(count >= least for _, count in d.column.frequent) > 1]
+    first = [d.column for d in sorted(found, key=lambda d: -d.explains)[:3]]
+    slices = [[column.name] for column in first]
+    if len(first) > 1 and first[0].distinct * first[1].distinct * least < p.label.rows:
+        slices.append([first[0].name, first[1].name])
+    return slices
+
+
+def _rendered(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"line": _line, "flow": _flow}
+    return environment.get_template(template).render(values)
+
+
+def _line(indent: int, name: str, value: Any, why: str = "") -> str:
+    """A setting as YAML, or its name; a short reason stands beside it, a long one above."""
+    space = " " * indent
+    why = " ".join("".join(c if c.isprintable() else " " for c in why).split())
+    above = textwrap.wrap(f"{why}.", 98 - indent) if len(why) > 90 else []
+    text = f"{_flow(name)}:" + ("" if value is None else f" {_flow(value)}")
+    text += f"  # {why}" if why and not above else ""
+    return "\n".join(space + line for line in [*(f"# {line}" for line in above), text])
 
 
 def _flow(value: Any) -> str:
@@ -223,14 +216,27 @@ def _flow(value: Any) -> str:
     ).strip()[1:-1]
 
 
+def _schema(rows: pa.Table, p: "Proposal") -> str:
+    """The schema that the rows fit, in protobuf's text format."""
+    from google.protobuf import text_format
+
+    from pipeline import schema_inference  # TFDV and TensorFlow, which take seconds
+
+    schema = schema_inference.fitting_schema(rows)
+    unlisted = {d.column.name for d in p.decisions if d.column.dates}
+    unlisted |= {p.label.name} if p.target.separator else set()
+    for feature in schema.feature:  # other days than those of today are no anomaly
+        if feature.name in unlisted:
+            feature.ClearField("domain")
+    return str(text_format.MessageToString(schema))
+
+
 def taken(config: Path, schema: Path) -> Iterator[str]:
     """Yields what is there already; a schema that a killed `adopt` left does not count."""
-    there = [path for path in (config, schema) if os.path.lexists(path)]
-    if there == [schema] and schema.is_file() and schema.read_text("utf-8").startswith(MADE_BY):
-        return
-    if there:
-        names = f"{' and '.join(map(shown, there))} {'is' if len(there) == 1 else 'are'}"
-        yield f"{names} there already, and nothing is overwritten: choose another --name"
+    is_left = schema.is_file() and schema.read_text("utf-8").startswith(MADE_BY)
+    path = config if os.path.lexists(config) or is_left else schema
+    if os.path.lexists(path):
+        yield f"{shown(path)} is there already, and nothing is overwritten: choose another --name"
 
 
 def write(texts: Mapping[Path, str]) -> None:
@@ -250,22 +256,23 @@ def write(texts: Mapping[Path, str]) -> None:
         raise PipelineStop(f"{error.filename} cannot be written: {error.strerror}.") from error
 
 
-_VARIANTS = ("development.yaml", "automated.yaml", "kubeflow.yaml")
 _NAMES = re.compile(r"^(extends: |name: |registry: {model: |experiment: )taxi\b", re.M)
 """Where the template's configuration, `taxi`, is named."""
+_EPOCHS = re.compile(r"^training: {epochs: \d+}\n", re.M)
+"""A table's configuration has a number of steps, which is more passes over a sample."""
 _SAMPLE = re.compile(r"^data: {sample: ([\d.]+)}$", re.M)
 _ON_ALL_ROWS = """\
 # make run-local
 # While you change things: versions in a folder of their own, no promotion. All rows, because they
 # are few; once there are many, a sample makes it quick: data: {sample: 0.1}
-extends: $name
-name: $name-development
-registry: {model: $name-development}
+extends: NAME
+name: NAME-development
+registry: {model: NAME-development}
 """
 _LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
 
 
-def rename(name: str, request: Request, proposal: Proposal, project: Path) -> list[str]:
+def rename(name: str, request: Request, p: "Proposal", project: Path) -> list[str]:
     """Puts the fork's name where the template's example stands: in the variants, and the README.
 
     It happens once: a project that has a name keeps it; what is adopted later stands beside it.
@@ -276,47 +283,34 @@ def rename(name: str, request: Request, proposal: Proposal, project: Path) -> li
     Raises:
       PipelineStop: a file cannot be written; then all are as they were.
     """
-    variants = [
-        path for path in (project / "configs" / file for file in _VARIANTS) if path.is_file()
-    ]
-    texts = {path: _renamed(path.read_text("utf-8"), name, proposal.rows) for path in variants}
-    texts = {path: text for path, text in texts.items() if text != path.read_text("utf-8")}
+    variants = [project / "configs" / f"{v}.yaml" for v in ("development", "automated", "kubeflow")]
+    old = {path: path.read_text("utf-8") for path in variants if path.is_file()}
+    texts = {path: _NAMES.sub(rf"\g<1>{name}", text) for path, text in old.items()}
+    texts = {path: _EPOCHS.sub("", text) for path, text in texts.items() if text != old[path]}
     if not texts:
         return []
     told = [f"{path.relative_to(project)} is about '{name}' now" for path in texts]
+    sample = _SAMPLE.search(texts.get(variants[0], ""))
+    if sample and p.rows * float(sample[1]) < 2_000:
+        texts[variants[0]], sample = _ON_ALL_ROWS.replace("NAME", name), None
     readme, moved = project / "README.md", project / "docs" / "template.md"
-    old = readme.read_text("utf-8") if readme.is_file() else ""
-    if old.startswith("# A workflow pipeline you can fork\n") and not moved.exists():
-        seen_from_docs = _LINK.sub(lambda link: f"]({os.path.relpath(link[1], 'docs')})", old)
-        new = _readme(name, request, proposal, texts.get(project / "configs" / _VARIANTS[0], ""))
-        texts = {moved: seen_from_docs, readme: new, **texts}
+    text = readme.read_text("utf-8") if readme.is_file() else ""
+    if text.startswith("# A workflow pipeline you can fork\n") and not moved.exists():
+        of_docs = _LINK.sub(lambda link: f"]({os.path.relpath(link[1], 'docs')})", text)
+        row = shlex.quote(json.dumps(p.row, ensure_ascii=False))
+        new = _rendered(
+            "readme.md.j2",
+            name=name,
+            request=request,
+            p=p,
+            sample=f"a sample, {float(sample[1]):.0%}" if sample else "all of them",
+            row=row if len(p.row) <= 40 else "- < row.json  # {column: value, ...}",
+            files=shlex.quote(request.data),
+        )
+        texts = {moved: of_docs, readme: new, **texts}
         told.append("README.md is your project's; the template's is docs/template.md")
     write(texts)
     return told
-
-
-def _renamed(text: str, name: str, rows: int) -> str:
-    text = _NAMES.sub(rf"\g<1>{name}", text)
-    sample = _SAMPLE.search(text)
-    is_few = sample is not None and rows * float(sample[1]) < 2_000
-    return Template(_ON_ALL_ROWS).substitute(name=name) if is_few else text
-
-
-def _readme(name: str, request: Request, proposal: Proposal, development: str) -> str:
-    sample = _SAMPLE.search(development)
-    row = shlex.quote(json.dumps(proposal.row, ensure_ascii=False))
-    return Template(Path(__file__).with_name("fork_readme.md").read_text("utf-8")).substitute(
-        title=name.replace("-", " ").capitalize(),
-        name=name,
-        label=request.label,
-        problem=proposal.target.problem,
-        data=f"`{request.data}`",
-        rows=f"all {proposal.rows:,}",
-        sample=f"a sample, {float(sample[1]):.0%}" if sample else "all of them",
-        row=row if len(proposal.row) <= 40 else "- < row.json  # {column: value, ...}",
-        files=shlex.quote(request.data),
-        schema=f"{name}.schema.pbtxt",
-    )
 
 
 def shortened(value: object, length: int = 24) -> str:

@@ -1,6 +1,5 @@
 """What becomes of a column, by its profile."""
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -10,7 +9,6 @@ from pipeline.adopt.table import profile, remarks
 
 N = 400
 WORDS = "the quick brown fox jumps over a lazy dog and then sleeps"
-NOTHING = pd.Series({"by_bins": 0.0, "by_line": 0.0})
 
 
 def profiled(name, values):
@@ -18,11 +16,10 @@ def profiled(name, values):
     return profile(pa.table({name: array}))[name]
 
 
-def decision(name, values, score=NOTHING, **options):
+def decision(name, values, **options):
     column = profiled(name, values)
     request = Request("", "", **options)
-    out = proposal.exclusion(column, request)
-    return proposal.Decision(column, *out[::-1]) if out else proposal.use(column, score, request)
+    return proposal.exclusion(column, request) or proposal.use(column, 0.0, request)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,7 @@ def test_columns_that_no_model_should_learn_are_left_out(name, values, reason):
     ],
 )
 def test_the_kind_of_a_feature_follows_from_type_name_and_values(name, values, kind):
-    [(settings, _), *_] = decision(name, values).features
+    [(_, settings), *_] = decision(name, values).features
     assert settings["kind"] == kind
 
 
@@ -105,35 +102,37 @@ def test_the_kind_of_a_feature_follows_from_type_name_and_values(name, values, k
 )
 def test_of_a_date_what_recurs_is_learned(name, values, form, parts):
     made = decision(name, values, time=name if "month" not in parts else None)
-    assert [settings["part"] for settings, _ in made.features] == parts.split()
-    assert {settings["format"] for settings, _ in made.features} == {form}
+    assert [settings["part"] for _, settings in made.features] == parts.split()
+    assert {settings["format"] for _, settings in made.features} == {form}
 
 
 def test_gaps_become_a_value_of_their_own():
-    _, (ranges, why) = decision("amount", [n % 90 if n % 4 else None for n in range(N)]).features
-    assert (ranges["kind"], ranges["missing"]) == ("bucketized", "own")
-    assert "25% missing" in why
+    made = decision("amount", [n % 90 if n % 4 else None for n in range(N)])
+    _, (ending, ranges) = made.features
+    assert (ending, ranges["kind"], ranges["missing"]) == ("_range", "bucketized", "own")
+    assert "25% missing" in made.why
 
 
 def test_of_enough_rows_a_number_becomes_its_position_among_quantiles():
     few, many = ([n % 30 + 0.5 if n % 9 else None for n in range(count)] for count in (N, 5_000))
-    kinds = [settings["kind"] for settings, _ in decision("amount", few).features]
+    kinds = [settings["kind"] for _, settings in decision("amount", few).features]
     assert kinds == ["numeric", "bucketized"]
-    ((settings, _),) = decision("amount", many).features
+    ((_, settings),) = decision("amount", many).features
     expected = {"kind": "numeric", "scale": "quantile", "bins": 29, "missing": "own"}
     assert settings == expected
 
 
 def test_of_enough_rows_the_words_of_sentences_are_learned():
-    ((settings, why),) = decision("review", [f"{WORDS} {n}" for n in range(2_000)]).features
+    made = decision("review", [f"{WORDS} {n}" for n in range(2_000)])
+    ((_, settings),) = made.features
     assert (settings["kind"], settings["tokens"]) == ("text", 26)
-    assert "words on average" in why
+    assert "words on average" in made.why
 
 
 def test_categories_are_taken_in_when_a_person_wants_them():
     column = profiled("town", [f"town {n // 2}" for n in range(N)])
     request = Request("", "", keep=("town",), tidy=("town",))
-    ((settings, _),) = proposal.use(column, NOTHING, request).features
+    ((_, settings),) = proposal.use(column, 0.0, request).features
     assert (settings["kind"], settings["tidy"]) == ("vocabulary", True)
 
 

@@ -24,7 +24,7 @@ def renamed(project: Path, rows: int = 20_000, name: str = "houses", **changes: 
         {"rooms": [3, 4] * 50, "town": ["L'Aquila"] * 99 + ["b"], "net price": range(100)}
     )
     request = Request("data/houses.csv", "net price")
-    proposed = replace(propose(name, table, request), rows=rows, **changes)
+    proposed = replace(propose(table, request), rows=rows, **changes)
     return rename(name, request, proposed, project)
 
 
@@ -42,7 +42,8 @@ def project(tmp_path: Path) -> Path:
 def adopted(project: Path) -> None:
     """The configuration that `adopt` wrote before it renames."""
     text = (project / "configs" / "taxi.yaml").read_text()
-    (project / "configs" / "houses.yaml").write_text(text.replace("name: taxi", "name: houses"))
+    text = re.sub("epochs: .*", "steps: 800", text.replace("name: taxi", "name: houses"))
+    (project / "configs" / "houses.yaml").write_text(text)
 
 
 def test_variants_start_from_the_fork_and_have_its_name(project: Path) -> None:
