@@ -119,9 +119,8 @@ class _Packaged(Config):
 
 @functools.cache
 def _model() -> type[Config]:
-    bases: Any = config_model(), _Packaged  # in this order: the first has more fields
-    made: type[Config] = create_model("Config", __base__=bases)
-    return made
+    # In this order: the first has more fields.
+    return create_model("Config", __base__=(config_model(), _Packaged))
 
 
 def load(name: str, overrides: Sequence[str] = (), configs: Path = loading.CONFIGS) -> Config:
