@@ -9,7 +9,6 @@ import json
 from statistics import median
 
 from benchmarks.measuring import CONFIG, bench, run
-from pipeline import loading
 
 _IMPORT = "import os, tfx.v1; print('ready', flush=True); os._exit(0)"
 _STEP = """
@@ -31,14 +30,14 @@ step.execute(component, executor_input, step.Stores())
 
 def main() -> None:
     """Measures and tells."""
-    from pipeline.kubeflow import compiling
+    from pipeline.kubeflow import compiling, parameters
 
     with bench("kubeflow") as made:
-        package = compiling.training(loading.load(CONFIG), compiling.load_target("kubeflow"))
+        package = compiling.training(parameters.load(CONFIG), compiling.load_target("kubeflow"))
         output = str(made.scratch / "output.json")
         given = json.dumps({"inputs": {}, "outputs": {"artifacts": {}, "outputFile": output}})
         programs = {"import tfx.v1": ["-c", _IMPORT]}
-        for name, told in package.steps().items():
+        for name, told in package.steps.items():
             programs[name] = ["-c", _STEP, json.dumps(told), given]
         seconds: dict[str, list[float]] = {name: [] for name in programs}
         for number in range(6):

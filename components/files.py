@@ -102,8 +102,9 @@ def new_file(path: str, ending: str = "") -> Iterator[str]:
 
 
 def write_atomically(path: str, text: str) -> None:
-    """Replaces a file in one step. The caller holds the lock."""
+    """Replaces a file in one step; makes its folder if need be. The caller holds the lock."""
     folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f"{TEMPORARY}{name}")
     write_synced(temporary, text)
     os.rename(temporary, path)

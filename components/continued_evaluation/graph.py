@@ -10,7 +10,8 @@ ServedInputs -> ServedStatistics -> Skew beside them.
 import json
 from typing import Any
 
-from tfx.components import DistributionValidator, ExampleValidator
+from tfx.components.distribution_validator.component import DistributionValidator
+from tfx.components.example_validator.component import ExampleValidator
 from tfx.dsl.compiler import constants
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.data_types import RuntimeParameter

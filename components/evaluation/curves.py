@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import tensorflow_model_analysis as tfma
 
-NAME = "curves"
-BINS, SAMPLE = 1000, 1000
+from components.evaluation.thresholds import BINS, CURVES
+
+SAMPLE = 1000
 
 
 def _of_probabilities(labels: np.ndarray, predictions: np.ndarray) -> list[np.ndarray]:
@@ -81,7 +82,7 @@ class _Combine(beam.CombineFn):
 
 
 def _key(model: str) -> tfma.metrics.MetricKey:
-    return tfma.metrics.MetricKey(name=NAME, model_name=model)
+    return tfma.metrics.MetricKey(name=CURVES, model_name=model)
 
 
 def _computations(
@@ -96,6 +97,6 @@ def _computations(
 class Curves(tfma.metrics.Metric):
     """The counts of what was predicted for which label."""
 
-    def __init__(self, problem: str, name: str = NAME) -> None:
+    def __init__(self, problem: str, name: str = CURVES) -> None:
         """Takes the problem type."""
         super().__init__(_computations, name=name, problem=problem)

@@ -1,22 +1,20 @@
-"""TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it."""
+"""TFX's Evaluator, judging against whichever baseline applies, with the heuristic beside it.
+
+What it evaluates with (TFMA, TFX's own executor) takes seconds to import: only when it runs.
+"""
 
 import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tfx import types
-from tfx.components import Evaluator
 from tfx.components.evaluator import constants
-from tfx.components.evaluator import executor as tfx_executor
-from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components.evaluation import extractors
-from components.evaluation.config import eval_config
-from components.evaluation.probes import probe
 from components.evaluation.results import describe, read_baseline, write_results
 from components.evaluation.slices import OVERALL
 from components.evaluation.thresholds import CANDIDATE, Judgement
@@ -24,8 +22,8 @@ from components.features.table import FeatureTable
 from components.registry.signature import column_types
 
 
-class SlicedExecutor(tfx_executor.Executor):
-    """Fills in the EvalConfig for the baseline given, and writes `metrics.json`."""
+class SlicedExecutor(base_beam_executor.BaseBeamExecutor):
+    """Fills in the EvalConfig of TFX's for the baseline given, and writes `metrics.json`."""
 
     def Do(
         self,
@@ -34,6 +32,11 @@ class SlicedExecutor(tfx_executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Evaluates, blesses or not, and writes the results; see TFX's executor."""
+        from tfx.components import Evaluator  # from the package, whose __init__ mends TFMA for it
+
+        from components.evaluation import extractors
+        from components.evaluation.config import eval_config
+
         baseline = read_baseline(input_dict[specs.BASELINE_MODEL_KEY][0].uri)
         table = FeatureTable.model_validate_json(exec_properties["features"])
         judgement = Judgement.model_validate_json(exec_properties["judgement"])
@@ -43,7 +46,8 @@ class SlicedExecutor(tfx_executor.Executor):
             specs.EXAMPLE_SPLITS_KEY: json_utils.dumps(["test"]),
             specs.MODULE_PATH_KEY: extractors.__name__,
         }
-        super().Do(input_dict, output_dict, {**exec_properties, **settings})
+        inner = Evaluator.EXECUTOR_SPEC.executor_class(self._context)
+        inner.Do(input_dict, output_dict, {**exec_properties, **settings})
         evaluation = output_dict[specs.EVALUATION_KEY][0]
         probed = _probed(input_dict, table, judgement)
         results = write_results(evaluation.uri, baseline, judgement, probed)
@@ -64,6 +68,8 @@ def _probed(
 ) -> dict[str, Any]:
     if not (judgement.what_if or judgement.importances):
         return {}
+    from components.evaluation.probes import probe
+
     model = path_utils.serving_model_path(input_dict[specs.MODEL_KEY][0].uri)
     examples = artifact_utils.get_split_uri(input_dict[specs.EXAMPLES_KEY], "test")
     schema = artifact_utils.get_single_uri(input_dict[specs.SCHEMA_KEY])
@@ -82,7 +88,7 @@ class SlicedEvaluatorSpec(specs.EvaluatorSpec):
     }
 
 
-class SlicedEvaluator(Evaluator):
+class SlicedEvaluator(base_beam_component.BaseBeamComponent):
     """Measures candidate, baseline and heuristic on the test split by slice, and blesses or not.
 
     Outputs `evaluation` (with `metrics.json`, see `results.write_results`, and the metrics of all
@@ -126,5 +132,4 @@ class SlicedEvaluator(Evaluator):
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
-        # Past TFX's own __init__, which would insist on an EvalConfig.
-        base_beam_component.BaseBeamComponent.__init__(self, spec=spec)
+        super().__init__(spec=spec)

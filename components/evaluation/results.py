@@ -9,10 +9,11 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
-from components.evaluation import curves, slices
+from components.evaluation import slices
 from components.evaluation.thresholds import (
     BASELINE,
     CANDIDATE,
+    CURVES,
     GAIN,
     HEURISTIC,
     HIGH,
@@ -71,7 +72,7 @@ def write_results(
         }
     results |= probed or {}
     results["failures"] = list(failures(metrics, judgement.thresholds, baseline["kind"]))
-    results[curves.NAME] = drawn
+    results[CURVES] = drawn
     with open(os.path.join(uri, METRICS_FILE), "w") as file:
         json.dump(results, file, indent=1, allow_nan=False)
     return results
@@ -84,7 +85,7 @@ def _curves(loaded: Iterable[metrics_for_slice_pb2.MetricsForSlice]) -> dict[str
         for entry in loaded
         if not entry.slice_key.single_slice_keys
         for pair in entry.metric_keys_and_values
-        if pair.key.name == curves.NAME
+        if pair.key.name == CURVES
     }
 
 

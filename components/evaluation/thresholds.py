@@ -43,6 +43,9 @@ METRICS = {
 ROWS = "example_count"
 """The metric that counts rows, beside them."""
 
+CURVES, BINS = "curves", 1000
+"""The metric that has what charts are drawn from, and into how many bins it puts probabilities."""
+
 CANDIDATE, BASELINE, HEURISTIC, LOGGED = "candidate", "baseline", "heuristic", "logged"
 """The models' names in the results; LOGGED: what the candidate answered when it was asked."""
 

@@ -32,7 +32,7 @@ def tuner(config: "Config", arguments: Callable[[str], dict[str, Any]]) -> Any:
     tuning = config.part("tuning")
     if tuning is None:
         return None
-    from tfx.components import Tuner
+    from tfx.components.tuner.component import Tuner
 
     module = "components.tuning.tuner"
     made = arguments(module)

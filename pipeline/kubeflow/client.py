@@ -1,18 +1,20 @@
 """kfp.Client, reached as the environment says; what goes wrong is told in a sentence each."""
 
+import functools
 import json
 import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from components.errors import PipelineStop
 
+BUSY = (429, 500, 502, 503, 504)
+"""Statuses of answers that say: later."""
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 _TOKEN_IN_CLUSTER = "/var/run/secrets/kubeflow/pipelines/token"
 _LIMITS = (10.0, 60.0)
@@ -43,7 +45,7 @@ def patiently(seconds: float, work: Callable[[], Found]) -> Found:
 
 
 class Api:
-    """Where the API is and as whom it is asked, and kfp.Client behind `ask`."""
+    """Where the API is and as whom it is asked, and kfp.Client, whose errors are PipelineStop."""
 
     def __init__(self) -> None:
         """Reads the environment, as docs/kubeflow.md says; nothing is sent yet.
@@ -65,33 +67,28 @@ class Api:
             mounted = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", _TOKEN_IN_CLUSTER)
             if self.credentials == "none" and _content(mounted):
                 self._given["token_file"] = mounted
+        self.where = self.host or f"the cluster of kube-config {self._given['kube_context']}"
 
     def _problems(self, is_outside: bool) -> Iterator[str]:
-        host, given = self.host, self._given
-        token, cookies = given["token"], given["cookies"]
-        address = urlsplit(host)
+        token, cookies = self._given["token"], self._given["cookies"]
+        address = urlsplit(self.host)
         is_address = address.scheme in ("http", "https") and "@" not in address.netloc
-        if host and not (is_address and address.netloc):
+        if self.host and not (is_address and address.netloc):
             yield "KFP_HOST is to be http:// or https://, a host, and no user or password."
         if not is_outside and "KUBERNETES_SERVICE_HOST" not in os.environ:
             yield (
                 "No Kubeflow Pipelines to submit to: set KFP_HOST to its address, e.g. "
                 "https://kubeflow.example.com/pipeline, or KFP_KUBE_CONTEXT to a kubectl context."
             )
-        if is_outside and not host and token + cookies:
+        if is_outside and not self.host and token + cookies:
             yield "KFP_TOKEN and KFP_COOKIES can't be used with kube-config: set KFP_HOST."
-        if token and given["token_file"]:
+        if token and self._given["token_file"]:
             yield "KFP_TOKEN and KFP_TOKEN_FILE are both set: keep one."
         for name in ("token_file", "ca_cert"):
-            if given[name] and not _content(given[name]):
-                yield f"KFP_{name.upper()} is {given[name]}, where nothing can be read."
+            if (file := self._given[name]) and not _content(file):
+                yield f"KFP_{name.upper()} is {file}, where nothing can be read."
         if not ((token + cookies).isascii() and (token + cookies).isprintable()):
             yield "KFP_TOKEN or KFP_COOKIES has a character in it that no HTTP header can have."
-
-    @property
-    def where(self) -> str:
-        """The installation, for messages."""
-        return self.host or f"the cluster of kube-config {self._given['kube_context']}".rstrip()
 
     @property
     def credentials(self) -> str:
@@ -99,7 +96,7 @@ class Api:
         kinds = [name for name in ("token", "token_file", "cookies") if self._given[name]]
         return " and ".join(kinds or (["kube-config"] if not self.host else [])) or "none"
 
-    @cached_property
+    @functools.cached_property
     def client(self) -> Any:
         """kfp.Client, without a memory of its own: it would read ~/.config/kfp/context.json."""
         import kfp
@@ -132,16 +129,36 @@ class Api:
             ) from error
         client._context_setting = {"namespace": self.namespace}
         rest = client._run_api.api_client.rest_client
-        send = rest.request
-
-        def limited(*values: Any, _request_timeout: Any = None, **named: Any) -> Any:
-            return send(*values, _request_timeout=_request_timeout or _LIMITS, **named)
-
-        rest.request = limited
+        rest.request = functools.partial(self._send, rest.request)
         # Neither urllib3's own retries, which would repeat a request that makes something, nor
         # redirects, which lead to login pages.
         rest.pool_manager.connection_pool_kw["retries"] = False
         return client
+
+    def _send(self, send: Callable[..., Any], method: str, url: str, **named: Any) -> Any:
+        """Every request of the client's. NoAnswer: it may work later. PipelineStop: it doesn't."""
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
+        what = f"{method} {urlsplit(url).path}"
+        named["_request_timeout"] = named.get("_request_timeout") or _LIMITS
+        try:
+            answer = send(method, url, **named)
+            if "html" not in (answer.getheader("content-type") or ""):
+                return answer
+            stop: PipelineStop = self._not_the_api()
+        except ApiException as error:
+            stop = self._refused(error, what)
+        except HTTPError as error:
+            reason = str(error).rpartition(": ")[2].strip("').")
+            stop = NoAnswer(
+                f"{self.where} can't be reached for {what} ({reason}). Check KFP_HOST, and whether "
+                "the way there is open (VPN, kubectl port-forward)."
+            )
+        if isinstance(stop, NoAnswer) and method == "POST":
+            stop = NoAnswer(f"{stop} Look whether it was done all the same, before you try again.")
+        # The server's headers are in the original error, and may hold a session's cookie.
+        raise stop from None
 
     def greet(self) -> None:
         """Asks a first question.
@@ -149,65 +166,22 @@ class Api:
         Raises:
           PipelineStop: nobody answers, or it is for several users and no namespace is given.
         """
-        service = self.client._healthz_api
-        health = self.ask("ask how it is", service.healthz_service_get_healthz)
-        if "json" not in (service.api_client.last_response.getheader("content-type") or ""):
-            raise self._not_the_api()
+        health = self.client._healthz_api.healthz_service_get_healthz()
         if health.multi_user and not self.namespace:
             raise PipelineStop(
                 f"{self.where} serves several users: set KFP_NAMESPACE to your namespace."
             )
 
-    def ask(self, doing: str, request: Callable[..., Found], *values: Any, **named: Any) -> Found:
-        """Sends a request, a method of kfp.Client's; `doing` says for what: "refused to {doing}".
-
-        Raises:
-          NoAnswer: it may work later.
-          PipelineStop: it doesn't.
-        """
-        from kfp_server_api import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            return request(*values, **named)
-        except Exception as error:
-            # kfp_server_api trips over TLS errors, which have no body, and pages that aren't UTF-8.
-            cause = error.__context__ if isinstance(error.__context__, ApiException) else error
-            if isinstance(cause, ApiException):
-                stop = self._refused(cause, doing)
-            elif isinstance(cause, UnicodeDecodeError):
-                stop = self._not_the_api()
-            elif isinstance(cause, HTTPError):
-                stop = NoAnswer(
-                    f"{self.where} can't be reached to {doing} "
-                    f"({str(cause).rpartition(': ')[2].strip(chr(39) + ').')}). Check KFP_HOST, "
-                    "and whether the way there is open (VPN, kubectl port-forward)."
-                )
-            else:
-                raise
-            # The server's headers are in the original error, and may hold a session's cookie.
-            raise stop from None
-
     def find_pipeline(self, name: str) -> str | None:
         """The id of the pipeline of this name, if it is there."""
-        asked = {"filter": _matching("name", name), **self._mine}
-        listed = self.ask("look up the pipeline", self.client.list_pipelines, **asked).pipelines
-        return next((one.pipeline_id for one in listed or [] if one.display_name == name), None)
-
-    def make_pipeline(self, name: str) -> str:
-        """Makes a pipeline without versions: an upload would name the first after the pipeline."""
-        from kfp_server_api import V2beta1Pipeline
-
-        body = V2beta1Pipeline(display_name=name, **self._mine)
-        create = self.client._pipelines_api.pipeline_service_create_pipeline
-        return str(self.ask(f"make the pipeline '{name}'", create, pipeline=body).pipeline_id)
+        found = self.client.list_pipelines(filter=_matching("name", name), **self._mine).pipelines
+        return next((one.pipeline_id for one in found or [] if one.display_name == name), None)
 
     def find_version(self, pipeline_id: str, digest: str) -> str | None:
         """The id of the newest version of a pipeline with this content, if it is there."""
         asked = {"page_size": 100, "sort_by": "created_at desc", "page_token": ""}
         while True:
-            doing, listing = "look up the pipeline's versions", self.client.list_pipeline_versions
-            page = self.ask(doing, listing, pipeline_id, **asked)
+            page = self.client.list_pipeline_versions(pipeline_id, **asked)
             for one in page.pipeline_versions or []:
                 if one.display_name.endswith(f"-{digest}"):
                     return str(one.pipeline_version_id)
@@ -219,31 +193,26 @@ class Api:
         """The id of the first run of this name and pipeline, in whatever state, archived too."""
         list_runs = self.client._run_api.run_service_list_runs  # kfp.Client's leaves out archived
         asked = {"filter": _matching("display_name", name), "page_size": 100, **self._mine}
-        listed = self.ask("look up the run", list_runs, sort_by="created_at asc", **asked).runs
-        for one in listed or []:
+        for one in list_runs(sort_by="created_at asc", **asked).runs or []:
             reference = one.pipeline_version_reference
             if one.display_name == name and reference and reference.pipeline_id == pipeline_id:
                 return str(one.run_id)
         return None
+
+    def make_pipeline(self, name: str) -> str:
+        """Makes a pipeline without versions: an upload would name the first after the pipeline."""
+        create = self.client._pipelines_api.pipeline_service_create_pipeline
+        return str(create(pipeline={"display_name": name, **self._mine}).pipeline_id)
 
     def start_run(self, name: str, experiment: str, **what: Any) -> str:
         """Starts a run, in an experiment that is made if need be, and returns its id.
 
         Caching isn't mentioned: `enable_caching` would override what each task says.
         """
-        made, run = self.experiment(experiment), self.client.run_pipeline
-        try:
-            return str(self.ask("create the run", run, made, name, **what).run_id)
-        except NoAnswer as stop:
-            text = f"{stop} Before you submit again, look whether the run began all the same."
-            raise NoAnswer(text) from None
+        made = self.client.create_experiment(experiment).experiment_id
+        return str(self.client.run_pipeline(made, name, **what).run_id)
 
-    def experiment(self, name: str) -> str:
-        """The id of an experiment, which is made if need be."""
-        create = self.client.create_experiment
-        return str(self.ask(f"make the experiment '{name}'", create, name).experiment_id)
-
-    def _refused(self, error: Any, doing: str) -> PipelineStop:
+    def _refused(self, error: Any, what: str) -> PipelineStop:
         """The sentence for an answer that is none of success."""
         if not error.status:
             reason = str(error.reason).partition(" (_ssl")[0].rpartition("] ")[2].strip()
@@ -256,13 +225,13 @@ class Api:
         said = f" ({error.status}: {words})" if words else f" ({error.status})"
         if error.status in (301, 302, 303, 307, 308) or (error.status == 404 and not words):
             return self._not_the_api()
-        if error.status in (429, 500, 502, 503, 504):
-            return NoAnswer(f"{self.where} could not {doing}{said}. Try again in a while.")
+        if error.status in BUSY:
+            return NoAnswer(f"{self.where} can't do {what} now{said}. Try again in a while.")
         advice = {
             401: f" Credentials given: {self.credentials}. Set {_CREDENTIALS}.",
             403: f" Set KFP_NAMESPACE (now: {self.namespace or 'not set'}) to one of yours.",
         }
-        return PipelineStop(f"{self.where} refused to {doing}{said}.{advice.get(error.status, '')}")
+        return PipelineStop(f"{self.where} refused {what}{said}.{advice.get(error.status, '')}")
 
     def _not_the_api(self) -> PipelineStop:
         return PipelineStop(

@@ -29,10 +29,11 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.utils import name_utils, proto_utils
 
 from components.errors import PipelineStop
+from components.files import write_atomically
 from pipeline import loading, parts
 from pipeline.config import Config
 from pipeline.kubeflow import parameters, retraining, step
-from pipeline.kubeflow.settings import OnVertex, Platform, Step, Target, rewritten
+from pipeline.kubeflow.settings import OnVertex, Platform, Step, Target, encoded, rewritten
 from pipeline.workspace import Workspace
 
 BUILD = loading.PROJECT / "build"
@@ -52,12 +53,12 @@ _NOT_ALWAYS = (
 """Steps that the training pipeline may have, or other pipelines."""
 _DECIDING = {"JudgedModels": "fresh"}
 """Components on whose output parameter it depends whether those behind them run: where it is 1."""
+_OF_WAITING = ("image", "cache", "retry", "timeout_seconds")
+"""What a step that waits for workers has of theirs."""
 _NOT_IN_HASH = {"input_base", "git_commit", "run_id"}
 """Properties that a parameter stands for, or that change nothing that a component makes."""
 _STEP = "PIPELINE_STEP"
 """The environment variable with what a step has to know, as JSON."""
-_LARGEST = 100 * 1024
-"""Bytes. The backend passes a container as one argument of a command; Linux takes 128 KiB."""
 
 
 class _Retries(structures.RetryPolicy):
@@ -71,25 +72,24 @@ class _Retries(structures.RetryPolicy):
 
 @dataclass(frozen=True)
 class Package:
-    """A kfp pipeline that can be written, and the settings of where it is to run."""
+    """A kfp pipeline that can be written.
+
+    Attributes:
+      made: what kfp.dsl made.
+      target: where it is to run.
+      tasks: the names of the tasks that run a container, those behind conditions too.
+      steps: what each step is told, by component.
+    """
 
     made: Any
     target: Target
+    tasks: list[str]
+    steps: dict[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
         """The pipeline's name."""
         return str(self.made.pipeline_spec.pipeline_info.name)
-
-    @cached_property
-    def tasks(self) -> list[str]:
-        """The names of the tasks that run a container, those behind conditions too."""
-        spec = self.made.pipeline_spec
-        dags = [spec.root.dag, *(each.dag for each in spec.components.values())]
-        tasks = [
-            (name, task.component_ref.name) for dag in dags for name, task in dag.tasks.items()
-        ]
-        return [name for name, used in tasks if not spec.components[used].HasField("dag")]
 
     @cached_property
     def content(self) -> str:
@@ -111,22 +111,11 @@ class Package:
         """Twelve hexadecimal digits that identify the content."""
         return hashlib.sha256(self.content.encode()).hexdigest()[:12]
 
-    def steps(self) -> dict[str, dict[str, Any]]:
-        """What each step is told, by component."""
-        spec = json_format.MessageToDict(self.made.pipeline_spec)
-        told = [
-            json.loads(variable["value"])
-            for executor in spec["deploymentSpec"]["executors"].values()
-            for variable in executor["container"].get("env", [])
-            if variable["name"] == _STEP
-        ]
-        return {each["component"]: each for each in told}
-
-    def write(self, folder: Path) -> Path:
-        """Writes the file whole or not at all, and returns its path."""
+    def write(self) -> Path:
+        """Writes the file into `BUILD`, whole or not at all, and returns its path."""
         ending = "vertex.json" if isinstance(self.target, OnVertex) else "yaml"
-        path = folder / f"{self.name}.{ending}"
-        step.write(str(path), self.content)
+        path = BUILD / f"{self.name}.{ending}"
+        write_atomically(str(path), self.content)
         return path
 
 
@@ -138,17 +127,14 @@ def load_target(
     return loading.load_as(kind, name, [f"image={json.dumps(image)}"] if image else [], configs)
 
 
-def compile_all(
-    config_name: str, overrides: list[str], target: Target, folder: Path = BUILD
-) -> list[tuple[Package, Path]]:
-    """Compiles every pipeline there is, and then writes them; each beside its path."""
-    packages = [training(loading.load(config_name, overrides), target)]
+def packages(config_name: str, overrides: list[str], target: Target) -> list[Package]:
+    """Compiles every pipeline there is; training is the first."""
+    made = [training(parameters.load(config_name, overrides), target)]
     if "components.continued_evaluation" in parts.present():
-        packages.append(continued_evaluation(config_name, overrides, target, packages[0]))
+        made.append(continued_evaluation(config_name, overrides, target, made[0]))
     if "components.batch_prediction" in parts.present():
-        packages.append(batch_prediction(config_name, overrides, target))
-    assert all(package.content for package in packages)  # are made before the first is written
-    return [(package, package.write(folder)) for package in packages]
+        made.append(batch_prediction(config_name, overrides, target))
+    return made
 
 
 def training(
@@ -173,7 +159,7 @@ def continued_evaluation(
     Its decision step starts a run of the training package, which `submit` uploads beside it; on
     Vertex AI it starts nothing.
     """
-    config = loading.load(config_name, [*overrides, "data.spans=newest"])
+    config = parameters.load(config_name, [*overrides, "data.spans=newest"])
     starter = None
     if not isinstance(target, OnVertex):
         starter = retraining.described(trained.name, trained.digest, target)
@@ -187,7 +173,7 @@ def batch_prediction(config_name: str, overrides: list[str], target: Target) -> 
 
     The command reads the configuration in the image, with the same overrides.
     """
-    config, chosen = loading.load(config_name, overrides), target.step(_BATCH)
+    config, chosen = parameters.load(config_name, overrides), target.step(_BATCH)
     rows = re.sub(r"\{\w+\}", "*", f"{config.data.path}/{config.data.pattern}")
     output = f"{target.workspace.path}/predicted"
     values = {"input": rows, "output": output, "version": "champion"}
@@ -196,7 +182,7 @@ def batch_prediction(config_name: str, overrides: list[str], target: Target) -> 
         "output": "Gets a folder for each run.",
         "version": "A version's number or label.",
     }
-    check_texts(values | {f"--set {setting}": setting for setting in overrides})
+    check_texts({f"--set {setting}": setting for setting in overrides})
 
     def made(input: str, output: str, version: str, run: str) -> dsl.ContainerSpec:
         arguments: list[Any] = ["batch-predict", "--config", config_name]
@@ -205,16 +191,15 @@ def batch_prediction(config_name: str, overrides: list[str], target: Target) -> 
         # A folder for each run, in which a retried pod goes on.
         folder = "{{$.inputs.parameters['output']}}/{{$.inputs.parameters['run']}}"
         arguments += ["--input", input, "--output", folder, "--version", version]
-        image = chosen.image or target.image
-        return dsl.ContainerSpec(image, ["python", "-m", "pipeline"], arguments)
+        return dsl.ContainerSpec(chosen.image, ["python", "-m", "pipeline"], arguments)
 
-    def wire(**given: Any) -> None:
+    def wire(**given: Any) -> list[Any]:
         component = _container_component(_BATCH, made, dict.fromkeys([*given, "run"], str))
         task = component(**given, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         _place(task, _BATCH, chosen, target)
-        task.set_caching_options(False)
+        return [task.set_caching_options(False)]
 
-    return Package(_pipeline(f"{config.name}-batch-predict", wire, values, texts), target)
+    return _pipeline(f"{config.name}-batch-predict", wire, values, texts, target, {})
 
 
 def _package(
@@ -227,11 +212,6 @@ def _package(
 ) -> Package:
     """The package of a graph, a module; components `uncached` always run."""
     workspace = Workspace(Path(target.workspace.path), is_here=False)
-    if config.data.path.startswith("python:"):
-        raise PipelineStop(
-            f"data.path is '{config.data.path}', which fills a folder of this machine. Put the "
-            "files where the cluster finds them, and name that place."
-        )
     made = importlib.import_module(graph).create_pipeline(config, workspace, **more)
     components = {component.id: component for component in made.components}  # in their order
     commits = [each.exec_properties.get("git_commit") for each in components.values()]
@@ -243,42 +223,42 @@ def _package(
         **step.image_of(graph, config),
         "more": more,
     }
-    train_job = None
+    steps = {name: told | {"component": name} for name in components}
+    places = {name: target.step(name) for name in components}
     if graph == _TRAINING:
         _check_steps(target, [*components, *_NOT_ALWAYS])
-        train_job = _train_job(config, target)
+        if config.training.strategy == "multi_worker":
+            from pipeline.kubeflow.train_job import job
+
+            steps["Trainer"]["train_job"] = job.described(config, target)
+            kept = {name: getattr(places["Trainer"], name) for name in _OF_WAITING}
+            places["Trainer"] = target.defaults.model_copy(update=kept)
     used = {name: p for name, p in offered.items() if {*p.steps} & {*components}}
     defaults = parameters.defaults(config, used)
-    check_texts({used[name].setting: value for name, value in defaults.items()})
     behind = _behind_a_decision(list(components.values()))
 
-    def wire(**values: Any) -> None:
+    def wire(**values: Any) -> list[Any]:
         tasks: dict[str, Any] = {}
 
-        def add(component: BaseComponent) -> None:
-            name = component.id
-            given = {n: value for n, value in values.items() if name in used[n].steps}
-            types = {n: type(defaults[n]) for n in given}
-            task = _task(component, tasks, target, given, types)
-            of_step, own = {**told, "component": name}, target.step(name)
-            if name == "Trainer" and train_job:
-                of_step["train_job"], own = train_job, _waiting_step(target)
-            task.set_env_variable(_STEP, _encoded(of_step))
-            _place(task, name, own, target)
-            cached = name not in _NEVER_CACHED | uncached and own.cache is not False
-            task.set_caching_options(cached)
-            tasks[name] = task
+        def add(name: str) -> None:
+            given = {n: (type(defaults[n]), v) for n, v in values.items() if name in used[n].steps}
+            task = tasks[name] = _task(components[name], tasks, places[name], given)
+            task.set_env_variable(_STEP, encoded(steps[name]))
+            _place(task, name, places[name], target)
+            is_cached = places[name].cache is not False and name not in _NEVER_CACHED | uncached
+            task.set_caching_options(is_cached)
 
-        for component in components.values():
-            if component.id not in behind:
-                add(component)
+        for name in components:
+            if name not in behind:
+                add(name)
         for producer in set(behind.values()):
             with dsl.If(tasks[producer].outputs[_DECIDING[producer]] == 1):
                 for name in behind:
-                    add(components[name])
+                    add(name)
+        return list(tasks.values())
 
     texts = {name: parameter.description for name, parameter in used.items()}
-    return Package(_pipeline(made.id, wire, defaults, texts), target)
+    return _pipeline(made.id, wire, defaults, texts, target, steps)
 
 
 def _check_steps(target: Target, known: list[str]) -> None:
@@ -287,24 +267,6 @@ def _check_steps(target: Target, known: list[str]) -> None:
             f"The cluster's settings name steps that the pipeline lacks: {', '.join(unknown)}. It "
             f"has {', '.join(dict.fromkeys(known))}."
         )
-
-
-def _train_job(config: Config, target: Target) -> dict[str, Any] | None:
-    """What the Trainer's step needs to know to have its workers run by a TrainJob."""
-    if config.training.strategy != "multi_worker":
-        return None
-    if isinstance(target, OnVertex):
-        raise PipelineStop("training.strategy=multi_worker is not compiled for Vertex AI.")
-    from pipeline.kubeflow.train_job import job
-
-    return job.described(config, target)
-
-
-def _waiting_step(target: Target) -> Step:
-    """The settings for the pod that waits for a TrainJob: the defaults; workers have Trainer's."""
-    own = target.steps.get("Trainer", Step())
-    kept = own.model_fields_set & {"cache", "retry", "timeout_seconds"}
-    return target.defaults.model_copy(update={name: getattr(own, name) for name in kept})
 
 
 def _behind_a_decision(components: list[BaseComponent]) -> dict[str, str]:
@@ -321,16 +283,15 @@ def _behind_a_decision(components: list[BaseComponent]) -> dict[str, str]:
 def _task(
     component: BaseComponent,
     tasks: dict[str, Any],
-    target: Target,
-    given: dict[str, Any],
-    types: dict[str, Any],
+    own: Step,
+    given: dict[str, tuple[type, Any]],
 ) -> Any:
     """The task of a component, behind those that it depends on.
 
-    It has the component's inputs and outputs, the run's parameters in `given`, and a hash of the
-    component's properties for KFP's cache.
+    It has the component's inputs and outputs, the run's parameters in `given` (types and values),
+    and a hash of the component's properties for KFP's cache.
     """
-    name, image = component.id, target.step(component.id).image or target.image
+    name, before = component.id, component.inputs.items()
     constants = {"settings": settings_hash(component)}
     if "run_id" in component.exec_properties:
         constants["run_id"] = dsl.PIPELINE_JOB_ID_PLACEHOLDER
@@ -338,18 +299,16 @@ def _task(
     def made(*_: Any) -> dsl.ContainerSpec:
         # The name makes each container another: the backend files components by their containers.
         arguments = [name, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
-        return dsl.ContainerSpec(image, ["python", "-m", "pipeline.kubeflow.step"], arguments)
+        return dsl.ContainerSpec(own.image, ["python", "-m", "pipeline.kubeflow.step"], arguments)
 
-    kinds: dict[str, Any] = {n: dsl.Input[_kind(c.type)] for n, c in component.inputs.items()}
-    kinds |= dict.fromkeys(constants, str) | types
+    kinds: dict[str, Any] = {n: dsl.Input[_kind(c.type)] for n, c in before}
+    kinds |= dict.fromkeys(constants, str) | {n: kind for n, (kind, _) in given.items()}
     kinds |= {n: dsl.Output[_kind(c.type)] for n, c in component.outputs.items()}
     if name in _DECIDING:
         kinds[_DECIDING[name]] = dsl.OutputPath(int)
-    inputs = {
-        key: tasks[channel.producer_component_id].outputs[channel.output_key]
-        for key, channel in component.inputs.items()
-    }
-    task = _container_component(name, made, kinds)(**inputs, **constants, **given)
+    inputs = {n: tasks[c.producer_component_id].outputs[c.output_key] for n, c in before}
+    values = {n: value for n, (_, value) in given.items()}
+    task = _container_component(name, made, kinds)(**inputs, **constants, **values)
     return task.after(*(tasks[node.id] for node in component.upstream_nodes))
 
 
@@ -367,20 +326,26 @@ def _container_component(name: str, made: Callable[..., Any], kinds: dict[str, A
 
 
 def _pipeline(
-    name: str, wire: Callable[..., None], values: dict[str, Any], texts: dict[str, str]
-) -> Any:
-    """A kfp pipeline, whose tasks `wire` makes from its parameters.
+    name: str,
+    wire: Callable[..., list[Any]],
+    values: dict[str, Any],
+    texts: dict[str, str],
+    target: Target,
+    steps: dict[str, Any],
+) -> Package:
+    """The package of a pipeline whose tasks `wire` makes from its parameters, and returns.
 
     These have the default `values`, whose types are theirs, and `texts` that describe them.
     """
+    tasks: list[str] = []
 
     def function(*given: Any) -> None:
-        wire(**dict(zip(values, given, strict=True)))
+        tasks.extend(task.name for task in wire(**dict(zip(values, given, strict=True))))
 
     _sign(function, {name: type(value) for name, value in values.items()}, values)
     lines = [f"    {name}: {text}" for name, text in texts.items()]
     function.__doc__ = "\n".join(["Made by make compile.", "", "Args:", *lines])
-    return dsl.pipeline(name=name)(function)
+    return Package(dsl.pipeline(name=name)(function), target, tasks, steps)
 
 
 def _sign(function: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
@@ -418,21 +383,6 @@ def check_texts(texts: dict[str, Any]) -> None:
     """
     if problems := [f"  {n}: {p}" for n, t in texts.items() if (p := rewritten(str(t)))]:
         raise PipelineStop("This would not reach a step as it is:\n" + "\n".join(problems))
-
-
-def _encoded(told: dict[str, Any]) -> str:
-    """JSON without the dollar signs and double braces that Kubernetes, Argo and KFP replace."""
-    text = json.dumps(told, separators=(",", ":"))  # in the order of columns
-    text = text.replace("$", "\\u0024").replace("{{", "\\u007b{")
-    if len(text) > _LARGEST:
-        sizes = {name: len(json.dumps(value)) for name, value in told["config"].items()}
-        largest = max(sizes, key=sizes.__getitem__)
-        raise PipelineStop(
-            f"The settings take {len(text)} bytes in a step, of {_LARGEST} that the backend takes; "
-            f"the largest are '{largest}', {sizes[largest]} bytes. Leave out columns that the "
-            "model does not need."
-        )
-    return text
 
 
 def _place(task: Any, component: str, own: Step, target: Target) -> None:

@@ -1,18 +1,24 @@
-"""What can be set for a single run, without compiling anew: the package's parameters.
+"""A package's configuration, and its parameters: what a run may change without compiling anew.
 
-Each stands for a setting of the configuration, which gives its default. A step that depends on one
-receives its value, and makes its component from the configuration with that setting changed, as
-`--set` does it.
+Each parameter stands for a setting of the configuration, which gives its default. A step that
+depends on one receives its value, and makes its component from the configuration with that setting
+changed, as `--set` does it.
 """
 
+import functools
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pydantic import create_model
+
 from components.errors import PipelineStop
+from components.settings import Problem
 from pipeline import loading
-from pipeline.config import Config
+from pipeline.config import Config, config_model
+from pipeline.kubeflow.settings import encoded, rewritten
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,46 @@ OF_A_TRAINING = {
 """What a run of the training pipeline may be given."""
 OF_AN_EVALUATION = {name: OF_A_TRAINING[name] for name in ("data_path", "span")}
 """What a run of continued evaluation, which judges one span, may be given."""
+
+
+_LARGEST = 100 * 1024
+"""Bytes. The backend passes a container as one argument of a command; Linux takes 128 KiB."""
+
+
+class _Packaged(Config):
+    """The configuration, which must not have what a package cannot hold."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yields contradictions, and what would not reach a step."""
+        yield from super().problems()
+        if self.data.path.startswith("python:"):
+            text = f"'{self.data.path}' fills a folder of this machine: put the files where the "
+            yield ("data", "path"), f"{text}cluster finds them, and name that place"
+        for name, value in defaults(self, OF_A_TRAINING).items():
+            if mistake := rewritten(str(value)):
+                yield (*OF_A_TRAINING[name].setting.split("."),), mistake
+        settings: Any = self.model_dump(mode="json", exclude_unset=True)
+        if (size := len(encoded(settings))) > _LARGEST:
+            path: tuple[str, ...] = ()
+            while isinstance(settings, dict):
+                sizes = {name: len(encoded(value)) for name, value in settings.items()}
+                largest = max(sizes, key=sizes.__getitem__)
+                if path and sizes[largest] < size / 2:
+                    break
+                path, settings, of_it = (*path, largest), settings[largest], sizes[largest]
+            text = f"takes {of_it} of the settings' {size} bytes, and a step takes {_LARGEST}: "
+            yield path, f"{text}leave out columns that the model does not need"
+
+
+@functools.cache
+def _model() -> type[Config]:
+    # In this order: the first has more fields.
+    return create_model("Config", __base__=(config_model(), _Packaged))
+
+
+def load(name: str, overrides: Sequence[str] = (), configs: Path = loading.CONFIGS) -> Config:
+    """The configuration of a package; see `loading.load_as`."""
+    return loading.load_as(_model(), name, overrides, configs)
 
 
 def defaults(config: Config, names: Collection[str]) -> dict[str, Any]:

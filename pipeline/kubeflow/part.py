@@ -31,24 +31,23 @@ def compile_(
     from pipeline.telling import make, output_to, shown, tell_next
 
     with output_to() as console:  # TensorFlow's words on starting
-        from pipeline import loading
-        from pipeline.kubeflow import compiling
+        from components.files import write_atomically
+        from pipeline.kubeflow import compiling, parameters
 
         settings, overrides = compiling.load_target(target, image), set_ or []
         following = {}
-        for package, path in compiling.compile_all(config, overrides, settings):
-            steps = "1 step" if len(package.tasks) == 1 else f"{len(package.tasks)} steps"
-            console.print(f"{shown(path)}: {steps}, image {settings.image}")
+        for package in compiling.packages(config, overrides, settings):
+            count = "1 step" if len(package.tasks) == 1 else f"{len(package.tasks)} steps"
+            console.print(f"{shown(package.write())}: {count}, image {settings.image}")
         if target == "vertex":
             console.print("Made with KFP's SDK; not verified on Vertex AI.")
             return 0
-        loaded = loading.load(config, overrides)
+        loaded = parameters.load(config, overrides)
         if loaded.training.strategy == "multi_worker":
-            from pipeline.kubeflow import step
             from pipeline.kubeflow.train_job import job
 
             manifests = compiling.BUILD / job.manifests_file(loaded.name)
-            step.write(str(manifests), job.manifests(loaded, settings))
+            write_atomically(str(manifests), job.manifests(loaded, settings))
             apply = f"kubectl apply -n NAMESPACE -f {shown(manifests)}"
             following[apply] = "once, for training on several machines"
         same = f'SET="{" ".join(overrides)}" ' if overrides else ""

@@ -5,6 +5,7 @@ configuration, the same as on a laptop. What Kubernetes, Argo or Kubeflow Pipeli
 late, lose or rewrite is refused here; docs/kubeflow.md says what is known of them.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -156,7 +157,9 @@ class Target(Settings):
     def step(self, component: str) -> Step:
         """The settings of a component's step, over the defaults."""
         own = self.steps.get(component, Step())
-        return self.defaults.model_copy(update={k: getattr(own, k) for k in own.model_fields_set})
+        changes = {name: getattr(own, name) for name in own.model_fields_set}
+        changes["image"] = own.image or self.defaults.image or self.image
+        return self.defaults.model_copy(update=changes)
 
     def problems(self) -> Iterator[Problem]:
         """Yields contradictions between the fields, and what a cluster would refuse or lose."""
@@ -225,6 +228,12 @@ def rewritten(text: str) -> str:
     if "{{" in text:
         return "has '{{', which Argo or Kubeflow Pipelines take for a variable of theirs"
     return ""
+
+
+def encoded(told: Any) -> str:
+    """JSON without the dollar signs and double braces that Kubernetes, Argo and KFP replace."""
+    text = json.dumps(told, separators=(",", ":"))  # in the order of columns
+    return text.replace("$", "\\u0024").replace("{{", "\\u007b{")
 
 
 def _mount_problems(volume: Volume | Workspace, at: tuple[str, ...]) -> Iterator[Problem]:

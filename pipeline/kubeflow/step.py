@@ -10,6 +10,7 @@ the launcher prints its own lines after it. A process that is killed says nothin
 import argparse
 import gc
 import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -17,11 +18,13 @@ import shutil
 import sys
 import tempfile
 import traceback
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.errors import PipelineStop
+from components.files import write_atomically
 
 Document = dict[str, Any]
 Artifacts = dict[str, list[Any]]
@@ -53,8 +56,8 @@ class Stores:
         return path
 
 
-def main(argv: list[str], told: Document | None = None) -> int:
-    """Runs a step; the exit code comes back. `told` is in place of what PIPELINE_STEP says."""
+def main(argv: list[str]) -> int:
+    """Runs a step; the exit code comes back."""
     flags = argparse.ArgumentParser(prog="python -m pipeline.kubeflow.step")
     flags.add_argument("component", help="the component's name in the graph")
     flags.add_argument("input", help="KFP's executor input as JSON, or @ and its file")
@@ -67,7 +70,7 @@ def main(argv: list[str], told: Document | None = None) -> int:
     try:
         text = arguments.input
         text = Path(text[1:]).read_text() if text.startswith("@") else text
-        told = told or json.loads(os.environ["PIPELINE_STEP"])
+        told = json.loads(os.environ["PIPELINE_STEP"])
         _run(told, json.loads(text), Stores(arguments.stores))
     except BaseException as error:  # what ends the process must be named in its last line
         return _tell(arguments.component, error)
@@ -104,6 +107,7 @@ def make_component(told: Document, values: Mapping[str, Any]) -> Any:
     from pipeline.loading import PROJECT
     from pipeline.workspace import Workspace
 
+    import_no_more_than_needed()
     path = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     module = importlib.import_module(told["graph"])
@@ -123,6 +127,30 @@ def make_component(told: Document, values: Mapping[str, Any]) -> Any:
         known["input_base"] = config.data.path
     properties.update({name: known[name] for name in known.keys() & properties.keys()})
     return found
+
+
+def import_no_more_than_needed() -> None:
+    """Lets modules of TFX's components and of TFMA be imported without all others there."""
+    for name in ("tfx.components", "tensorflow_model_analysis"):
+        if name not in sys.modules:
+            spec = importlib.util.find_spec(name)
+            assert spec
+            sys.modules[name] = package = importlib.util.module_from_spec(spec)
+            package.__class__ = _Waiting
+    # What TFX's component specs take from TFMA.
+    importlib.import_module("google.protobuf.wrappers_pb2")
+    importlib.import_module("tensorflow_model_analysis.sdk")
+
+
+class _Waiting(types.ModuleType):
+    """A package whose `__init__` waits for the first name that it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not (self.__spec__ and self.__spec__.loader):
+            raise AttributeError(name)
+        self.__class__ = types.ModuleType  # type: ignore[assignment]
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
 
 
 def image_of(graph: str, config: Any) -> dict[str, str]:
@@ -160,15 +188,7 @@ def execute(component: Any, executor_input: Document, stores: Stores) -> None:
     for decision in wanted.get("parameters", {}):
         [artifact] = next(iter(outputs.values()))
         written["parameterValues"] = {decision: artifact.get_int_custom_property(decision)}
-    write(stores.local(wanted["outputFile"]), json.dumps(written))
-
-
-def write(path: str, text: str) -> None:
-    """Writes a file whole or not at all, and the folders above it."""
-    from components.files import write_atomically
-
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_atomically(path, text)
+    write_atomically(stores.local(wanted["outputFile"]), json.dumps(written))
 
 
 def _executor(component: Any, folder: str) -> Any:
@@ -228,7 +248,11 @@ def _described(name: str, artifact: Any, stores: Stores) -> Document:
     """An output for KFP: with URIs again, and without nulls, which would fail the task."""
     import tfx.version
     from google.protobuf import json_format
+
+    os.environ["_KFP_RUNTIME"] = "true"  # of KFP's SDK only the messages are imported
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils as utils
+
+    del os.environ["_KFP_RUNTIME"]
 
     artifact.set_string_custom_property("tfx_version", tfx.version.__version__)
     message = utils.to_runtime_artifact(artifact, {artifact.id: artifact.name})

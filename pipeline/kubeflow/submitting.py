@@ -57,8 +57,8 @@ def main(
             "*'. The server would take five, and read the first as seconds."
         )
     api = client.Api()
-    *others, package, values = _made(which, config, set_ or [], param or [], schedule, target)
-    compiling.check_texts(values)
+    packages, values = _made(which, config, set_ or [], param or [], bool(schedule), target)
+    package = packages[-1]
     if which == "training" and not schedule and parameters.FINGERPRINT not in values:
         show(
             "ExampleGen will run, and all behind it: the data is not visible from here. If it is "
@@ -80,12 +80,11 @@ def main(
     if not api.is_verified:
         show("KFP_VERIFY_SSL=false: the server's certificate is not checked.")
     api.greet()
-    for other in others:
-        _upload(api, other, show)
-    what |= _upload(api, package, show)
+    for each in packages:  # the last one is what runs
+        uploaded = _upload(api, each, show)
     if schedule:
-        return _schedule(api, name, experiment, schedule, what, show)
-    run_id = api.start_run(name, experiment, **what)
+        return _schedule(api, name, experiment, schedule, what | uploaded, show)
+    run_id = api.start_run(name, experiment, **what, **uploaded)
     show(f"Run {name}: {api.host}/#/runs/details/{run_id}")
     show(f"  (where the UI has another address than the API: /#/runs/details/{run_id} there)")
     return _follow(api, run_id, package.tasks, timeout * 3600, show) if follow else SUCCEEDED
@@ -96,42 +95,44 @@ def _made(
     config_name: str,
     overrides: list[str],
     param: list[str],
-    schedule: str | None,
+    is_scheduled: bool,
     target: Target,
-) -> list[Any]:
-    """What has to be there first, the package itself, and the run's parameters."""
+) -> tuple[list[compiling.Package], dict[str, Any]]:
+    """The package, behind those that have to be there first, and the run's parameters."""
     needed = f"components.{which.replace('-', '_').replace('predict', 'prediction')}"
     if which != "training" and needed not in parts.present():
         raise PipelineStop(f"--pipeline {which}: this project is without that part.")
-    config = loading.load(config_name, overrides)
     if which == "batch-predict":
         values = dict(text.partition("=")[::2] for text in param)
-        return [compiling.batch_prediction(config_name, overrides, target), values]
+        compiling.check_texts(values)
+        return [compiling.batch_prediction(config_name, overrides, target)], values
+    config = parameters.load(config_name, overrides)
     if which == "continued-evaluation":
         values = parameters.read(param, config, parameters.OF_AN_EVALUATION)
         trained = compiling.training(config, target)
         package = compiling.continued_evaluation(config_name, overrides, target, trained)
-        return [trained, package, values]
+        return [trained, package], values
     values = parameters.read(param, config)
-    start = parameters.changed(config, values).training.warm_start
+    config_of_run = parameters.changed(config, values)
+    start = config_of_run.training.warm_start
     trainer_cached = start is None or isinstance(start.version, int)  # a label may move
-    if schedule and parameters.FINGERPRINT in values:
+    if is_scheduled and parameters.FINGERPRINT in values:
         raise PipelineStop(
             f"--param {parameters.FINGERPRINT} can't be given with --schedule: every later run "
             "would take its data for the same. Leave it out; each run reads the data anew."
         )
-    fingerprint = values.get(parameters.FINGERPRINT) or data_fingerprint(config, values)
-    if fingerprint and not schedule:
+    fingerprint = values.get(parameters.FINGERPRINT) or data_fingerprint(config_of_run)
+    if fingerprint and not is_scheduled:
         values[parameters.FINGERPRINT] = fingerprint
     ingest_cached = parameters.FINGERPRINT in values
-    return [compiling.training(config, target, ingest_cached, trainer_cached), values]
+    return [compiling.training(config, target, ingest_cached, trainer_cached)], values
 
 
-def data_fingerprint(config: Config, values: dict[str, Any]) -> str | None:
+def data_fingerprint(config: Config) -> str | None:
     """Identifies the content of a run's data, if it is the image's own (`package:`)."""
     from components.ingest.spans import resolve
 
-    data = parameters.changed(config, values).data
+    data = config.data
     if not data.path.startswith("package:"):
         return None
     folder = loading.in_package("data_path", data.path)
@@ -145,14 +146,13 @@ def data_fingerprint(config: Config, values: dict[str, Any]) -> str | None:
 
 def _upload(api: client.Api, package: compiling.Package, show: Show) -> dict[str, Any]:
     """Uploads a package, unless its content is there; the pipeline's and the version's id."""
-    path = package.write(compiling.BUILD)
+    path = package.write()
     pipeline_id = api.find_pipeline(package.name) or api.make_pipeline(package.name)
     version_id = api.find_version(pipeline_id, package.digest)
     shown = f"…-{package.digest} (there already)"
     if not version_id:
         version = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{package.digest}"
-        upload, doing = api.client.upload_pipeline_version, f"upload {path.name}"
-        made = api.ask(doing, upload, str(path), version, pipeline_id=pipeline_id)
+        made = api.client.upload_pipeline_version(str(path), version, pipeline_id=pipeline_id)
         version_id, shown = str(made.pipeline_version_id), f"{version} (uploaded)"
     show(f"Pipeline {package.name}, version {shown}")
     return {"pipeline_id": pipeline_id, "version_id": version_id}
@@ -162,17 +162,15 @@ def _schedule(
     api: client.Api, name: str, experiment: str, cron: str, what: dict[str, Any], show: Show
 ) -> int:
     """Makes a recurring run, and then deletes others of its name: there is never none."""
-    create, list_ = api.client.create_recurring_run, api.client.list_recurring_runs
-    listed = api.ask("look up the recurring run", list_, page_size=100).recurring_runs or []
+    listed = api.client.list_recurring_runs(page_size=100).recurring_runs or []
     old = [str(one.recurring_run_id) for one in listed if one.display_name == name]
     when = {"cron_expression": cron, "max_concurrency": 1, "no_catchup": True}
-    made = api.experiment(experiment)
-    new = api.ask("create the recurring run", create, made, name, **when, **what).recurring_run_id
-    delete = api.client._recurring_run_api.recurring_run_service_delete_recurring_run
+    made = api.client.create_experiment(experiment).experiment_id
+    new = api.client.create_recurring_run(made, name, **when, **what).recurring_run_id
     for one in old:
         # Without ORPHAN, Kubernetes deletes the workflows that it started, a running one too.
-        doing = f"delete the recurring run {one}, beside which {new} now runs"
-        api.ask(doing, delete, recurring_run_id=one, propagation_policy="ORPHAN")
+        delete = api.client._recurring_run_api.recurring_run_service_delete_recurring_run
+        delete(recurring_run_id=one, propagation_policy="ORPHAN")
     show(f"Recurring run {name}: {'in place of ' + ', '.join(old) if old else 'made'}")
     show(f"  {api.host}/#/recurringrun/details/{new}")
     return SUCCEEDED
@@ -193,9 +191,7 @@ def _follow(
     try:
         while True:
             left = max(0.0, deadline - time.monotonic())
-            run = client.patiently(
-                left, lambda: api.ask("follow the run", api.client.get_run, run_id)
-            )
+            run = client.patiently(left, lambda: api.client.get_run(run_id))
             _tell(run, steps, told, show)
             if run.state in _ENDED:
                 break
@@ -245,11 +241,11 @@ def _tell_reasons(api: client.Api, run: Any, show: Show) -> None:
 
     The failed row `executor` names a node; its pod is called otherwise.
     """
-    failed = [row for row in _rows(run) if row.state == "FAILED" and row.display_name]
-    executors = [row for row in failed if row.display_name.startswith("executor")]
-    nodes = {child.pod_name for row in executors for child in row.child_tasks or []}
+    names = [(row, row.display_name or "") for row in _rows(run) if row.state == "FAILED"]
+    executors = [row for row, name in names if name.startswith("executor")]
+    nodes = {child.pod_name for row in executors for child in row.child_tasks or []} - {None}
     namespace = api.namespace or "kubeflow"
-    for node in sorted(filter(None, nodes)):
+    for node in sorted(nodes):
         show(_reason(api, run.run_id, node))
         workflow, _, number = node.rpartition("-")
         pod = f"{workflow}-retry-system-container-impl-{number}"
@@ -268,7 +264,7 @@ def _reason(api: client.Api, run_id: str, node: str) -> str:
     how = {"auth_settings": ["Bearer"], "_return_http_data_only": True, "_preload_content": False}
     path = f"/apis/v1alpha1/runs/{run_id}/nodes/{node}/log"
     try:
-        answer = api.ask("read a step's log", call, path, "GET", response_type="str", **how)
+        answer = call(path, "GET", response_type="str", **how)
     except PipelineStop:
         return "A step failed; its log can't be read from here."
     log = bytes(answer.data).decode(errors="replace")

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.curves import BINS
 from components.evaluation.slices import OVERALL
-from components.evaluation.thresholds import CANDIDATE
+from components.evaluation.thresholds import BINS, CANDIDATE
 from pipeline.page.charts import Chart, Line, chart, places
 from pipeline.telling import is_number
 

@@ -13,7 +13,7 @@ import yaml
 
 from components.errors import PipelineStop
 from pipeline.config import Config
-from pipeline.kubeflow.settings import Step, Target, Volume
+from pipeline.kubeflow.settings import OnVertex, Step, Target, Volume
 
 Document = dict[str, Any]
 GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
@@ -32,9 +32,6 @@ def manifests(config: Config, target: Target) -> str:
     """The manifests as YAML, for the namespace that the steps run in.
 
     The runtime's name ends with a hash of its content: with other settings it is another runtime.
-
-    Raises:
-      PipelineStop: the workers would not share the workspace.
     """
     text = Path(__file__).with_name("cluster.yaml").read_text()
     runtime, role, binding = yaml.safe_load_all(text)
@@ -56,7 +53,14 @@ def _fill(template: Document, target: Target) -> None:
     [container] = pod["containers"]
     template["metadata"]["labels"] |= step.labels
     template["metadata"]["annotations"] |= step.annotations
-    volumes = _volumes(target, step)
+    assert target.workspace.claim  # else there is no package
+    claims = [Volume(claim=target.workspace.claim, path=target.workspace.path), *step.volumes]
+    volumes: list[tuple[str, Document]] = [
+        (each.path, {"persistentVolumeClaim": {"claimName": each.claim}}) for each in claims
+    ]
+    if step.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": step.shared_memory}
+        volumes.append(("/dev/shm", {"emptyDir": memory}))
     pod |= _set(
         serviceAccountName=target.service_account,
         imagePullSecrets=[{"name": name} for name in target.image_pull_secrets],
@@ -64,36 +68,13 @@ def _fill(template: Document, target: Target) -> None:
         tolerations=[taint.model_dump(exclude_none=True) for taint in step.tolerations],
         volumes=[{"name": f"volume-{n}"} | kind for n, (_, kind) in enumerate(volumes)],
     )
-    container |= _set(
-        imagePullPolicy=target.image_pull_policy,
-        volumeMounts=[
-            {"name": f"volume-{n}", "mountPath": path} for n, (path, _) in enumerate(volumes)
-        ],
-    )
+    mounts = [{"name": f"volume-{n}", "mountPath": path} for n, (path, _) in enumerate(volumes)]
+    container |= _set(imagePullPolicy=target.image_pull_policy, volumeMounts=mounts)
     container["securityContext"] |= _set(
         runAsUser=step.run_as_user,
         runAsGroup=step.run_as_group,
         runAsNonRoot=None if step.run_as_user is None else step.run_as_user != 0,
     )
-
-
-def _volumes(target: Target, step: Step) -> list[tuple[str, Document]]:
-    """The volumes of a worker's pod: where its container has each, and what it is."""
-    if target.workspace.claim is None:
-        raise PipelineStop(
-            "training.strategy is 'multi_worker', whose workers share the workspace on a volume, "
-            "but the cluster's settings have workspace.claim: null. Name a PersistentVolumeClaim "
-            "that several pods can mount (ReadWriteMany), or set training.strategy=auto."
-        )
-    workspace = Volume(claim=target.workspace.claim, path=target.workspace.path)
-    volumes: list[tuple[str, Document]] = [
-        (volume.path, {"persistentVolumeClaim": {"claimName": volume.claim}})
-        for volume in [workspace, *step.volumes]
-    ]
-    if step.shared_memory:
-        memory = {"medium": "Memory", "sizeLimit": step.shared_memory}
-        volumes.append(("/dev/shm", {"emptyDir": memory}))
-    return volumes
 
 
 def _set(**fields: Any) -> Document:
@@ -109,6 +90,14 @@ def described(config: Config, target: Target) -> Document:
     settings, step = target.train_job, target.step("Trainer")
     batch = config.training.global_batch_size
     replicas = settings.nodes * (step.accelerator.count if step.accelerator else 1)
+    if isinstance(target, OnVertex):
+        raise PipelineStop("training.strategy=multi_worker is not compiled for Vertex AI.")
+    if target.workspace.claim is None:
+        raise PipelineStop(
+            "training.strategy is 'multi_worker', whose workers share the workspace on a volume, "
+            "but the cluster's settings have workspace.claim: null. Name a PersistentVolumeClaim "
+            "that several pods can mount (ReadWriteMany), or set training.strategy=auto."
+        )
     if batch % replicas:
         raise PipelineStop(
             f"training.global_batch_size is {batch}, which the {replicas} replicas of "
@@ -116,9 +105,9 @@ def described(config: Config, target: Target) -> Document:
         )
     runtime = next(yaml.safe_load_all(manifests(config, target)))["metadata"]["name"]
     reference = {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": runtime}
-    spec = {"runtimeRef": reference, "trainer": _trainer(step, target)}
+    deadline = _set(activeDeadlineSeconds=step.timeout_seconds)
     return {
-        "spec": spec | _set(activeDeadlineSeconds=step.timeout_seconds),
+        "spec": {"runtimeRef": reference, "trainer": _trainer(step, target)} | deadline,
         "manifests": manifests_file(config.name),
         "folder": f"{target.workspace.path}/train-jobs",
         **settings.model_dump(include={"port", "start_seconds", "silence_seconds"}),
@@ -137,7 +126,7 @@ def _trainer(step: Step, target: Target) -> Document:
         limits=_set(cpu=step.cpu_limit, memory=step.memory_limit, **devices),
     )
     return {
-        "image": step.image or target.image,
+        "image": step.image,
         "command": ["python", "-m", "pipeline.kubeflow.train_job.worker"],
         "env": [{"name": n, "value": v} for n, v in sorted(step.env.items())] + secrets,
         "numNodes": target.train_job.nodes,

@@ -1,8 +1,8 @@
 """`python -m pipeline.kubeflow.train_job.worker FOLDER`: what each pod of a TrainJob runs.
 
 It makes TF_CONFIG from its completion index and the addresses of all workers. The chief runs the
-Trainer's step as it would run alone, with the staged inputs and outputs; the others wait for it
-and train with it. What they print is also written to the folder, where the step reads it.
+Trainer's step as it would run alone, with FOLDER's stores; the others wait for it and train with
+it. What they print is also written to the folder, where the step reads it.
 """
 
 import importlib
@@ -31,20 +31,17 @@ def main(folder: Path) -> int:
     task = {"type": "worker", "index": index}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     if not folder.is_dir():
-        print(
+        _show(
             f"{folder} is not there: this pod does not see the workspace that the step writes. "
-            "workspace.claim has to be a volume that several pods mount (ReadWriteMany).",
-            flush=True,
+            "workspace.claim has to be a volume that several pods mount (ReadWriteMany)."
         )
         return _FINAL
-    log = subprocess.Popen(
-        ["tee", "-a", str(folder / f"{execution.LOG}.{index}")], stdin=subprocess.PIPE
-    )
+    command = ["tee", "-a", str(folder / f"{execution.LOG}.{index}")]
+    log = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert log.stdin
     for descriptor in (1, 2):
         os.dup2(log.stdin.fileno(), descriptor)
-    silence = float(os.environ[job.SILENCE])
-    threading.Thread(target=_watch, args=[folder, silence], daemon=True).start()
+    threading.Thread(target=_watch, args=[folder], daemon=True).start()
     code = _take_part(folder)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,17 +68,17 @@ def _train(folder: Path) -> int:
 
     if (folder / execution.OUTPUT).exists():
         return 0
-    told = json.loads((folder / execution.STEP).read_text())
-    return step.main([told["component"], f"@{folder / execution.INPUT}"], told)
+    os.environ["PIPELINE_STEP"] = (folder / execution.STEP).read_text()
+    return step.main(["Trainer", f"@{folder / execution.INPUT}", "--stores", f"{folder}/"])
 
 
-def _watch(folder: Path, silence: float) -> None:
+def _watch(folder: Path) -> None:
     """Ends this process, and its training with it, when the step that made the TrainJob is gone.
 
-    It is if the file that it writes while it lives has not changed for `silence` seconds. Clocks of
-    machines differ, so only changes count.
+    It is if the file that it writes while it lives has not changed for long. Clocks of machines
+    differ, so only changes count.
     """
-    last, changed = "", time.monotonic()
+    silence, last, changed = float(os.environ[job.SILENCE]), "", time.monotonic()
     while time.monotonic() - changed < silence:
         file = folder / execution.HEARTBEAT
         content = file.read_text() if file.exists() else last

@@ -18,10 +18,6 @@ LIMIT = 4e9
 """Bytes that the CPU image may take."""
 BASE = 130e6
 """Bytes of python:3.11-slim-trixie: about its published size, not measured here."""
-_LISTS_STEPS = """
-from pipeline.kubeflow import smoke
-print([*smoke.steps()])
-"""
 STAGES = re.findall(
     r"^FROM (\S+)(?: AS (\S+))?\n(.*?)(?=^FROM |\Z)",
     re.sub(r"\\\n|^#.*\n", "", (PROJECT / "Dockerfile").read_text(), flags=re.MULTILINE),
@@ -115,21 +111,6 @@ def test_new_code_leaves_the_layers_of_the_packages_as_they_are():
     assert re.findall(r"^COPY (\S+)", steps, re.MULTILINE)[0] == "--from=packages"
 
 
-@pytest.mark.prove
-def test_the_smoke_test_needs_no_program_that_the_image_lacks(tmp_path):
-    """python:slim has no git, of which the graph asks the commit."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LISTS_STEPS],
-        cwd=PROJECT,
-        env={**os.environ, "PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "RegistryPush" in done.stdout
-
-
 def test_versions_are_locked_and_hashes_checked():
     packages = stage("packages")
     assert "pip install --no-cache-dir --require-hashes" in packages
@@ -147,10 +128,10 @@ def test_bytecode_is_there_before_the_smoke_test_runs_as_another_user():
     assert steps.index("python -m pipeline.kubeflow.smoke") > user.start()
 
 
-def smoke(*only: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def smoke(**variables: str) -> "subprocess.CompletedProcess[str]":
     """The image's smoke test, here."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.kubeflow.smoke", *only],
+        [sys.executable, "-m", "pipeline.kubeflow.smoke"],
         cwd=PROJECT,
         env=os.environ | variables,
         capture_output=True,
@@ -159,21 +140,18 @@ def smoke(*only: str, **variables: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.prove
-def test_the_smoke_test_passes_here():
-    done = smoke()
+def test_the_smoke_test_passes_here(tmp_path):
+    """Also without git, which python:slim has not and of which the graph asks the commit."""
+    done = smoke(PATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert {"Trainer            imports", "RegistryPush       imports"} <= {*lines}, done.stdout
-    assert all(line.endswith(" imports") for line in lines)
+    assert {"Trainer            can be made", "RegistryPush       can be made"} <= {*lines}
 
 
 @pytest.mark.prove
 def test_the_smoke_test_finds_an_import_error_that_a_package_hides(tmp_path: Path):
-    """Without libsqlite3, tensorflow_model_analysis can be imported, and lacks its names."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif '-c' in sys.orig_argv: sys.modules['_sqlite3'] = None\n"
-    )
-    done = smoke("Trainer", PYTHONPATH=str(tmp_path))
+    """Without nltk, tensorflow_model_analysis can be imported, and lacks its names."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['nltk'] = None\n")
+    done = smoke(PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stdout == "Trainer            failed\n"
     assert "no attribute 'default_eval_shared_model'" in done.stderr

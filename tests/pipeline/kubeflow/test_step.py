@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from tfx.types import standard_artifacts
 
-from pipeline.kubeflow import step
+from pipeline import loading
+from pipeline.kubeflow import compiling, parameters, step
 from tests.pipeline.kubeflow.launched import RECORDED, Cluster, Run, readable_by_all
 
 FIRST = ("curated-schema", "example-gen", "statistics-gen", "example-validator", "gate")
@@ -73,6 +76,30 @@ def test_a_link_to_a_folder_becomes_a_folder(tmp_path):
     step._resolve_links(made)
     assert not (made / "link").is_symlink()
     assert (made / "link" / "file").read_text() == "x"
+
+
+_IMPORTED = """
+import json, sys
+from pipeline.kubeflow import step
+component = step.make_component(json.loads(sys.argv[1]), {})
+step._described("model", next(iter(component.outputs.values())).type(), step.Stores())
+print(json.dumps([*sys.modules]))
+"""
+
+
+def test_a_step_imports_no_more_than_it_needs():
+    """TFMA, TFX's other components and KFP's SDK take as long as all the rest."""
+    package = compiling.training(parameters.load("automated"), compiling.load_target("kubeflow"))
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED, json.dumps(package.steps["Trainer"])],
+        cwd=loading.PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    found = {*json.loads(done.stdout.splitlines()[-1])}
+    assert {"tfx.components.trainer.component", "kfp.pipeline_spec.pipeline_spec_pb2"} <= found
+    unneeded = {"tensorflow_model_analysis.metrics", "kfp.dsl", "kubernetes", "tfx.v1", "nltk"}
+    assert not unneeded & found
 
 
 @pytest.mark.prove

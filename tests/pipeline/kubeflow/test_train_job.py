@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from kubeflow_trainer_api import models
 from components.errors import PipelineStop
 from pipeline import loading
 from tests import small
+from tests.pipeline.kubeflow.api import served
 from tests.pipeline.kubeflow.launched import Cluster, Run
 
 pytest.importorskip("components.multi_worker.part")
@@ -102,61 +102,39 @@ def test_another_setting_of_the_pods_is_another_runtime():
 class Answers:
     """What a namespace's API answers about a TrainJob; `work` is what happens when one is made."""
 
-    def __init__(self, work=None, refusal=(200, "{}")):
-        self.work, self.refusal = work, refusal
-        self.job, self.conditions = None, []
+    def __init__(self, work):
+        self.work, self.job, self.conditions = work, None, []
 
     def ended(self, kind, reason):
         self.conditions = [{"type": kind, "status": "True", "reason": reason, "message": "ended"}]
 
-    def answer(self, method, body):
-        if self.refusal[0] != 200:
-            return self.refusal
+    def answer(self, method, path, query, body):
         if method == "POST":
             self.job = body
             threading.Thread(target=self.work, args=[self, body], daemon=True).start()
         elif self.job is None:
-            return 404, json.dumps({"message": "not found"})
+            return 404, json.dumps({"message": "not found"}), {}
         elif method == "DELETE":
             self.job = None
-            return 200, "{}"
-        return 200, json.dumps({**self.job, "status": {"conditions": self.conditions}})
+            return 200, "{}", {}
+        return 200, json.dumps({**self.job, "status": {"conditions": self.conditions}}), {}
 
 
 @contextmanager
-def served(answers: Answers, folder: Path):
+def cluster_of(answers: Answers, folder: Path):
     """Serves them; yields a kube-config that leads there."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            length = int(self.headers["Content-Length"] or 0)
-            body = json.loads(self.rfile.read(length) or "null")
-            code, text = answers.answer(self.command, body)
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_POST = do_DELETE = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-    config = {
-        "current-context": "c",
-        "clusters": [
-            {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        ],
-        "users": [{"name": "c", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "steps"}}],
-    }
-    path = folder / "kube-config"
-    path.write_text(yaml.safe_dump(config))
-    yield path
-    server.shutdown()
-    server.server_close()
+    with served(answers) as host:
+        config = {
+            "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": host}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [
+                {"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "steps"}}
+            ],
+        }
+        path = folder / "kube-config"
+        path.write_text(yaml.safe_dump(config))
+        yield path
 
 
 @pytest.mark.parametrize(
@@ -172,9 +150,11 @@ def served(answers: Answers, folder: Path):
 def test_a_cluster_that_refuses_the_workers(refusal, told, tmp_path, monkeypatch):
     from pipeline.kubeflow.train_job import execution
 
-    with served(Answers(refusal=refusal), tmp_path) as config:
+    answers = Answers(None)
+    answers.answer = lambda *_: (*refusal, {})
+    with cluster_of(answers, tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
-        cluster = execution.Cluster("trainer-1", {"manifests": "x.cluster.yaml"})
+        cluster = execution.Cluster("trainer-1", tmp_path, "x.cluster.yaml")
         with pytest.raises(PipelineStop, match=told):
             cluster.create({})
 
@@ -217,7 +197,7 @@ def trainer(run: Run, tmp_path, work, **values):
     found = Run(run.cluster, run.package, run.values | values)
     found.made = dict(run.made)
     answers = Answers(work)
-    with served(answers, tmp_path) as config:
+    with cluster_of(answers, tmp_path) as config:
         done = found.step("trainer", KUBECONFIG=str(config), KFP_POD_NAME="p", KFP_POD_UID="1")
     assert answers.job is None  # deleted
     assert list(run.cluster.workspace.glob("train-jobs/*")) == []
