@@ -65,9 +65,11 @@ def positions(numbers: tf.Tensor, edges: Sequence[tf.Tensor]) -> tf.Tensor:
       float32 [batch, columns]: 0 below the lowest edge, the number of bins above the highest one,
       and between two edges linear.
     """
-    most = max(edge.shape[0] for edge in edges)
-    padded = [tf.concat([e, tf.fill([most - e.shape[0]], e[-1])], axis=0) for e in edges]
-    table = tf.cast(tf.stack(padded), tf.float64)
+    sizes: np.ndarray = np.array([edge.shape[0] for edge in edges])
+    most = sizes.max()
+    places = np.minimum(np.arange(most), sizes[:, None] - 1)  # the highest edge is repeated
+    starts = np.cumsum(sizes) - sizes
+    table = tf.cast(tf.gather(tf.concat(edges, axis=0), starts[:, None] + places), tf.float64)
     values = tf.transpose(tf.cast(numbers, tf.float64))
     passed = tf.searchsorted(table, values, side="right")
     bins = tf.clip_by_value(passed - 1, 0, most - 2)
