@@ -52,9 +52,15 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     columns = {"training": compared, "before": compared}
     where = {"registry": str(workspace.registry), "model_name": config.registry.model}
     code = code_fingerprint(f"{_PART}.judging")
-    log = _log(config, workspace, settings.served_days, types)
+    log = Source(
+        predictions=str(workspace.predictions),
+        registry=str(workspace.registry),
+        model=config.registry.model,
+        days=settings.served_days,
+        columns=types,
+    )
     source: Any = (
-        _labelled(config, _log(config, workspace, settings.labels.days, types))
+        _labelled(config, log.model_copy(update={"days": settings.labels.days}))
         if settings.labels
         else graph.example_gen(config, True)
     )
@@ -68,7 +74,7 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     champion, served = judged.outputs["champion"], {}
     components = [source, statistics_gen, schema_gen, validator, judged]
     if config.prediction_log.enabled:
-        inputs = ServedInputs(log=log, code=code_fingerprint(f"{_PART}.logged"))
+        inputs = ServedInputs(log=log.model_dump_json(), code=code_fingerprint(f"{_PART}.logged"))
         of_log = graph.statistics_of(inputs.outputs["examples"]).with_id("ServedStatistics")
         served["served"] = of_log.outputs["statistics"]
         unread = {table.label.column, *config.prediction_log.exclude}
@@ -103,22 +109,11 @@ def create_pipeline(config: Config, workspace: Workspace, starter: str | None = 
     return graph.pipeline_of(name, [*components, evaluator, decide], config, workspace)
 
 
-def _log(config: Config, workspace: Workspace, days: int, types: dict[str, str]) -> str:
-    source = Source(
-        predictions=str(workspace.predictions),
-        registry=str(workspace.registry),
-        model=config.registry.model,
-        days=days,
-        columns=types,
-    )
-    return source.model_dump_json()
-
-
-def _labelled(config: Config, log: str) -> Any:
+def _labelled(config: Config, log: Source) -> Any:
     """Logged predictions whose labels came later, in the place of a span with labels."""
     labels = config.part("continued_evaluation").labels
     return LabelledLog(
-        log=log,
+        log=log.model_dump_json(),
         labels=labels.model_dump_json(),
         labels_folder=str(PROJECT / in_package("continued_evaluation.labels.path", labels.path)),
         span=str(config.data.spans),

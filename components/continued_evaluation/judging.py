@@ -30,6 +30,7 @@ from components.evaluation.thresholds import HEURISTIC
 from components.ingest.spans import has_spans
 from components.registry import store
 from components.registry.finding import FindingDriver
+from components.registry.labels import version_problems
 from components.registry.lookup import Baseline, write_baseline
 
 RECORD_FILE = "record.json"
@@ -60,7 +61,11 @@ def find(model: str, examples: types.Artifact) -> Judged:
         )
     if damage := store.damage(model, champion):
         raise store.damaged(model, champion, damage)
-    if previous not in versions or previous == champion or not _is_whole(model, previous):
+    if previous not in versions or previous == champion:
+        previous = None
+    elif problems := version_problems(model, previous):
+        text = "Version %s, the champion before, is damaged and passed over: %s"
+        _PROGRESS.warning(text, previous, ", ".join(problems))
         previous = None
     span = examples.get_int_custom_property("span")
     # What a version answered is fresh; and the spans of labels are not those of training data.
@@ -75,18 +80,6 @@ def find(model: str, examples: types.Artifact) -> Judged:
     ]
     before = max(earlier)[2] if earlier else None
     return Judged(champion=champion, previous=previous, before=before)
-
-
-def _is_whole(model: str, previous: int) -> bool:
-    """Whether the version before the champion can be judged beside it; says why not."""
-    try:
-        problems = store.damage(model, previous)
-    except PipelineStop as stop:  # its manifest cannot be read
-        problems = [str(stop)]
-    if problems:
-        text = "Version %s, the champion before, is damaged and passed over: %s"
-        _PROGRESS.warning(text, previous, ", ".join(problems))
-    return not problems
 
 
 def _check_fresh(manifest: store.Manifest, span: int, fingerprint: str) -> None:

@@ -179,7 +179,18 @@ def _load_labels(
 ) -> int:
     """Makes the table `labels` (key, label, what); returns how many rows of the files are none."""
     for file in files:
-        _check_columns(file, [*tables.columns(file)], labels)
+        names = [*tables.columns(file)]
+        mistakes = [
+            f"continued_evaluation.labels.{setting} is '{name}', and the file has no such column"
+            for setting, name in (("key", labels.key), ("label", labels.label))
+            if name not in names
+        ]
+        if mistakes:
+            more = ", …" if len(names) > _SHOWN else ""
+            raise PipelineStop(
+                f"{file}: {'; '.join(mistakes)}. Its columns: {', '.join(names[:_SHOWN])}{more}. "
+                "Correct the setting or the file."
+            )
     wanted = rows.Columns({labels.key: None, labels.label: None}, label=labels.label, exact=False)
     tables.create("given", files, wanted)
     bad = sum(reading.bad for reading in tables.fill("given", files, wanted))
@@ -198,20 +209,6 @@ def _load_labels(
         f"FROM (SELECT *, {value} AS label FROM (SELECT {key} AS key, {text} AS text FROM given))"
     )
     return bad
-
-
-def _check_columns(path: str, names: Sequence[str], labels: Labels) -> None:
-    mistakes = [
-        f"continued_evaluation.labels.{setting} is '{name}', and the file has no such column"
-        for setting, name in (("key", labels.key), ("label", labels.label))
-        if name not in names
-    ]
-    if mistakes:
-        more = ", …" if len(names) > _SHOWN else ""
-        raise PipelineStop(
-            f"{path}: {'; '.join(mistakes)}. Its columns: {', '.join(names[:_SHOWN])}{more}. "
-            "Correct the setting or the file."
-        )
 
 
 _LOG = """

@@ -68,7 +68,14 @@ def evidence(
     number = examples.get_int_custom_property("span")
     metrics, joined, answered = _metrics(measured["intervals"], judged), None, None
     if is_logged := examples.has_custom_property(logged.JUDGED_VERSION):
-        joined = _joined(examples, judged)
+        version = examples.get_int_custom_property(logged.JUDGED_VERSION)
+        if version != judged.champion:  # Another process moved it between two components.
+            raise PipelineStop(
+                f"The predictions are version {version}'s, and by now the champion is "
+                f"{judged.champion}. Run again."
+            )
+        file = Path(examples.uri, logged.JOINED_FILE)
+        joined = ev.Joined.model_validate_json(file.read_text())
         there = json.loads(examples.get_string_custom_property(logged.LOGGED_COLUMNS))
         if {*manifest["signature"]["inputs"]} <= {*there}:
             answered = answers(examples, champion, settings.prediction_skew.tolerance)
@@ -112,16 +119,6 @@ def _metrics(intervals: Mapping[str, Mapping[str, Any]], judged: ev.Judged) -> d
         for model, by_slice in intervals.items()
         if model in names
     }
-
-
-def _joined(examples: types.Artifact, judged: ev.Judged) -> ev.Joined:
-    version = examples.get_int_custom_property(logged.JUDGED_VERSION)
-    if version != judged.champion:  # Another process moved it between two components.
-        raise PipelineStop(
-            f"The predictions are version {version}'s, and by now the champion is "
-            f"{judged.champion}. Run again."
-        )
-    return ev.Joined.model_validate_json(Path(examples.uri, logged.JOINED_FILE).read_text())
 
 
 def _moved(
