@@ -76,17 +76,14 @@ def test_a_row_says_what_was_found_decided_and_done(story: Workspace) -> None:
     ends = [*starts[1:], lines.index("")]
     rows = [" ".join(" ".join(lines[a:b]).split()) for a, b in zip(starts, ends, strict=True)]
     assert [row.split()[0] for row in rows] == [str(event["span"]) for event in histories.STORY]
-    assert rows[0].startswith("3 3,010 1 0.9510 (0.9401 to 0.9619) payment_type 0.085")
-    assert rows[0].endswith("/ 0.2 keep")
-    assert rows[3] == (
-        "8 3,010 1 0.9360 (0.9251 to 0.9469) fare 0.410 / 0.3 retrain: fare has moved away from "
-        "the champion's training: jensen shannon divergence … -> version 2 was filed"
-    )
-    assert "roll back: auc of all rows is 0.8420 (0.8311 to 0.8529)" in rows[5]
-    assert "(+3) -> rolled back to 1" in rows[5]
+    assert rows[0] == "3 1,000 1 0.9000 (0.8900 to 0.9100) shop 0.085 / 0.3 keep"
+    assert rows[3].startswith("8 1,000 3 0.9000 (0.8900 to 0.9100) fare 0.410 / 0.3 retrain: fare")
+    assert rows[3].endswith("infinity norm 0.410, limit 0.3 -> version 2 was filed")
+    assert "roll back: auc of all rows is 0.7000 (0.6900 to 0.7100)" in rows[5]
+    assert "(+2) -> rolled back to 1" in rows[5]
     assert 'company does not fit the schema: <script>alert("x")</script>' in rows[7]
-    assert f"{histories.ODD_COLUMN} 0.620 / 0.2" in rows[7]
-    assert rows[10].startswith("14 3,010 3 - ")
+    assert f"{histories.ODD_COLUMN} 0.620 / 0.3" in rows[7]
+    assert rows[10].startswith("14 1,000 3 - ")
     assert rows[10].endswith("labels of the span are the same -> nothing yet")
 
 
