@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.replay import Stage, arguments, begin, reasons_in_short, write_span
 from components.continued_evaluation.history import Record
-from components.continued_evaluation.telling import TITLES
+from components.continued_evaluation.run import TITLES
 from components.errors import PipelineStop
 from components.files import new_file
 from pipeline.command_line import ended

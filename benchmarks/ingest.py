@@ -141,12 +141,12 @@ def batch_prediction(folder: Path) -> Callable[[], Any]:
     """Ours, ready to predict the rows of `folder`/data."""
     import tensorflow as tf
 
-    from components.batch_prediction.job import Options
+    from components.batch_prediction.job import Form
     from components.batch_prediction.run import run
 
     assert tf  # which predicting would import
-    options = Options(f"{folder}/data/rows.csv", f"{folder}/predicted", version="1")
-    return lambda: run(options, str(_registry(folder)), BEAM).rows
+    place = (f"{folder}/data/rows.csv", folder / "predicted", str(_registry(folder)))
+    return lambda: run(*place, Form(), BEAM, version="1").rows
 
 
 def bulk_inferrer(folder: Path) -> Callable[[], Any]:

@@ -20,10 +20,10 @@ import pandas as pd
 from rich.console import Console
 
 from components import files
-from components.continued_evaluation import run, telling
+from components.continued_evaluation import run
 from components.continued_evaluation.evidence import OVERALL, Value
 from components.continued_evaluation.history import Record
-from components.continued_evaluation.telling import TITLES, interval, judged
+from components.continued_evaluation.run import TITLES
 from components.errors import PipelineStop
 from components.evaluation.thresholds import CANDIDATE, HEURISTIC
 from components.registry import store
@@ -189,7 +189,7 @@ class Lived(NamedTuple):
     @property
     def overall(self) -> dict[str, Value]:
         """The champion's metrics over all rows."""
-        return judged(self.record.evidence)[OVERALL]
+        return self.record.evidence.judged[OVERALL]
 
     @property
     def rule(self) -> Value:
@@ -223,7 +223,7 @@ def main(given: argparse.Namespace) -> int:
         made = len(store.list_versions(stage.model)) - 1
         say(f"\n{len(lived)} spans in {time.monotonic() - began:.0f} s: {', '.join(counts)}; ")
         say(f"{made} new versions.\n" + "\n".join(_comparisons(lived)))
-        telling.tell_last(stage.model, CONFIG, stage.config, stage.workspace, stage.console)
+        run.tell_last(stage.model, CONFIG, stage.config, stage.workspace, stage.console)
     return 0
 
 
@@ -235,7 +235,7 @@ def _first_champion(stage: Stage, record: Record) -> dict[str, Value]:
         found = stage.evaluate(record.evidence.span, name)
     if found is None:
         raise PipelineStop(f"Version 1 could not be evaluated. Why: {shown(stage.log)}")
-    return judged(found.evidence)[OVERALL]
+    return found.evidence.judged[OVERALL]
 
 
 def _line(lived: Lived, quarter: str) -> str:
@@ -244,7 +244,7 @@ def _line(lived: Lived, quarter: str) -> str:
     others = (lived.rule.value, lived.left_alone["auc"].value)
     return _LINE.format(
         *(evidence.span, quarter, f"{evidence.rows.total:,}", f"v{evidence.champion}"),
-        interval(lived.overall["auc"]),
+        str(lived.overall["auc"]),
         *("-" if value is None else f"{value:.4f}" for value in others),
         TITLES[lived.record.decision.action].lower(),
         *(f"v{lived.after}", reasons_in_short(lived.record)),

@@ -71,7 +71,8 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     model = trainer.outputs["model"]
     lookup = _lookup(config, workspace, model, examples, schema)
     baseline = lookup.outputs["baseline"]
-    evaluator = _evaluator(config, examples, model, baseline, schema)
+    judgement = Judgement(**config.evaluation.model_dump(exclude={"heuristic"}), intervals=True)
+    evaluator = evaluator_of(config, examples, model, baseline, schema, judgement)
     push = RegistryPush(
         model=model,
         blessing=evaluator.outputs["blessing"],
@@ -88,12 +89,17 @@ def create_pipeline(config: Config, workspace: Workspace) -> Pipeline:
     components += [trainer, lookup, evaluator, push]
     if not workspace.is_here:  # here the runner writes the page, that of a run that failed too
         components.append(_page(components, config, workspace))
+    return pipeline_of(config.name, components, config, workspace)
+
+
+def pipeline_of(name: str, components: list[Any], config: Config, workspace: Workspace) -> Pipeline:
+    """The pipeline of some components, each with the flags of its runner."""
     for component in components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(config.beam.flags(component.id))
     return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=str(workspace.pipeline_root / config.name),
+        pipeline_name=name,
+        pipeline_root=str(workspace.pipeline_root / name),
         # It makes the folder; on a cluster the cluster's own store is used.
         metadata_connection_config=sqlite_metadata_connection_config(str(workspace.metadata))
         if workspace.is_here
@@ -326,11 +332,10 @@ def _lookup(config: Config, workspace: Workspace, model: Any, examples: Any, sch
     )
 
 
-def _evaluator(
-    config: Config, examples: Any, model: Any, baseline: Any, schema: Any
+def evaluator_of(
+    config: Config, examples: Any, model: Any, baseline: Any, schema: Any, judgement: Judgement
 ) -> SlicedEvaluator:
-    settings = config.evaluation.model_dump(exclude={"heuristic"})
-    judgement = Judgement(**settings, intervals=True)
+    """The Evaluator of a model beside a baseline."""
     return SlicedEvaluator(
         examples=examples,
         model=model,

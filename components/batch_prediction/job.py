@@ -10,9 +10,7 @@ import fcntl
 import json
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,7 @@ from pydantic import Field
 from components import files
 from components.errors import PipelineStop
 from components.files import TEMPORARY
-from components.inference.model import Chosen, choose
 from components.ingest.settings import CsvFormat, Kind, Query
-from components.registry import store
 from components.settings import Strict
 
 JOB, SUCCESS, PREDICTIONS, REJECTED = "job.json", "_SUCCESS", "predictions", "rejected"
@@ -47,21 +43,6 @@ class Form(Strict):
     """What the rows are put through."""
     types: dict[str, Kind] = Field(default_factory=dict)
     """Of columns that the query reads and the model does not."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the person asked for."""
-
-    input: str
-    """A folder of files, or a pattern of them."""
-    output: str
-    """The folder for everything that is written."""
-    version: str | int = store.CHAMPION
-    """A number or a label."""
-    form: Form = field(default_factory=Form)
-    overwrite: bool = False
-    """Whether to start anew where there is output already."""
 
 
 class InputFile(Strict):
@@ -89,19 +70,17 @@ class Job(Strict):
     others: list[InputFile]
     """Those that the query reads beside the rows."""
 
-    @property
-    def chosen(self) -> Chosen:
-        """The version."""
-        return Chosen(self.registry, self.version)
 
-
-def begin(
-    options: Options, registry: str, inputs: list[InputFile], others: list[InputFile]
-) -> tuple[Job, State]:
+def begin(output: Path, new: Job, overwrite: bool) -> tuple[Job, State]:
     """Decides what is to be done; nothing is written.
 
     An unfinished job goes on with its own version, also if the label it was asked for has moved. A
     finished one is the same only if it would predict with the same version again.
+
+    Args:
+        output: The folder for everything that is written.
+        new: What is asked for.
+        overwrite: Whether to start anew where there is output already.
 
     Returns:
         The job, and what is there; it is finished if that is the same job, with counts.
@@ -109,23 +88,19 @@ def begin(
     Raises:
         PipelineStop: If the output holds something else.
     """
-    output = Path(options.output)
     there = before, counts = state(output)
-    new = Job(
-        id=uuid.uuid4().hex,
-        started=store.now(),
-        registry=registry,
-        version=choose(registry, options.version).version,
-        wanted=str(options.version),
-        form=options.form,
-        files=inputs,
-        others=others,
-    )
-    if before is None:
-        _check_empty(output)
-    elif not options.overwrite:
+    if before is not None and not overwrite:
         _check_same(output, before, new, finished=counts is not None)
         return before, there
+    if before is None and output.exists():
+        if not output.is_dir():
+            raise PipelineStop(f"{output} is a file. Name a folder for the predictions.")
+        own = (_LOCK, TEMPORARY)  # of a run that was killed as it began
+        if not all(file.name.startswith(own) for file in output.iterdir()):
+            raise PipelineStop(
+                f"{output} holds files that are not from batch prediction; they are left alone. "
+                "Name another folder, or empty it."
+            )
     return new, there
 
 
@@ -179,34 +154,19 @@ def state(output: Path) -> State:
     """What an output folder holds.
 
     Raises:
-        PipelineStop: If they cannot be read.
+        PipelineStop: If it cannot be read.
     """
+    there, counts = output / JOB, output / SUCCESS
     try:
-        there = _read(output / JOB)
-        return (None if there is None else Job.model_validate(there)), _read(output / SUCCESS)
+        return (
+            Job.model_validate_json(there.read_bytes()) if there.exists() else None,
+            json.loads(counts.read_bytes()) if counts.exists() else None,
+        )
     except (OSError, ValueError) as error:
         raise PipelineStop(
             f"{JOB} or {SUCCESS} in {output} is damaged, or of an older state of this project "
             f"({str(error)[:200]}). Delete {output}, or name another folder."
         ) from error
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _check_empty(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise PipelineStop(f"{output} is a file. Name a folder for the predictions.")
-    own = (_LOCK, TEMPORARY)  # of a run that was killed as it began
-    if output.is_dir() and [f for f in output.iterdir() if not f.name.startswith(own)]:
-        raise PipelineStop(
-            f"{output} holds files that are not from batch prediction; they are left alone. Name "
-            "another folder, or empty it."
-        )
 
 
 def _check_same(output: Path, there: Job, new: Job, finished: bool) -> None:

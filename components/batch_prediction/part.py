@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,16 +14,12 @@ from pipeline.command_line import ConfigName, Overrides, command
 from pipeline.predict import Distribution, Explain, Uncertainty, detail_of
 
 if TYPE_CHECKING:
-    from components.batch_prediction.job import Options
-    from components.batch_prediction.run import Result
     from pipeline.config import Config
-
-PANEL = "Serving"
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    command(app, PANEL)(batch_predict)
+    command(app, "Serving")(batch_predict)
 
 
 def batch_predict(
@@ -53,8 +50,10 @@ def batch_predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> int:
     """Predict files of rows with Beam; killed and run again, each key is there once."""
-    from components.batch_prediction.job import Form, Options
+    from components.batch_prediction.job import Form
     from pipeline import loading
+    from pipeline.telling import RunLines, output_to, shown
+    from pipeline.workspace import Workspace
 
     loaded = loading.load(config, set_ or [])
     form = Form(
@@ -65,60 +64,51 @@ def batch_predict(
         **_query(loaded),
     )
     pattern = str(loading.in_package("--input", input_)) if input_ else ""
-    return _predict(loaded, Options(pattern, output, version, form, overwrite))
+    workspace, model = Workspace(loading.PROJECT / loaded.workspace), loaded.registry.model
+    workspace.make()
+    log = workspace.logs / f"{model}-predict-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    with output_to(log) as console, RunLines(console) as lines:
+        console.print(f"{model}: {pattern} to {output}, log in {shown(log)}")
+        logging.basicConfig(level=logging.INFO, force=True)
+        with lines.step("(loading Beam)"):
+            import tensorflow  # noqa: F401  (else the first worker's work begins with it)
+
+            from components.batch_prediction.run import run
+        began = time.monotonic()
+        with lines.step("BatchPredict"):
+            result = run(
+                pattern,
+                Path(output),
+                str(workspace.registry / model),
+                form,
+                loaded.beam.flags("BatchPredict"),
+                version,
+                overwrite,
+                loaded.prediction_log,
+                str(workspace.predictions),
+            )
+    seconds = time.monotonic() - began
+    rate = f"{seconds:.1f} s, {result.rows / seconds:,.0f} rows a second"
+    took = "done before" if result.done_before else rate
+    files = "1 file" if result.files == 1 else f"{result.files:,} files"
+    print(
+        f"\n{result.rows:,} rows predicted by {model}, version {result.version} ({files}, {took})"
+    )
+    print(f"  {output}/predictions")
+    if result.rejected:
+        print(f"  {result.rejected:,} rows set aside with the reasons: {output}/rejected")
+    if result.done_before:
+        print("This very job was finished already: nothing was predicted anew (--overwrite does).")
+    return 1 if result.rejected and not result.rows else 0
 
 
 def _query(config: "Config") -> dict[str, Any]:
     """The query of `data.sql`, and the schema's types, which it reads the rows with."""
     if config.data.sql is None:
         return {}
-    from components.registry.signature import column_types
     from pipeline.graph import query_of
     from pipeline.loading import PROJECT
-    from pipeline.schema import read_schema
+    from pipeline.schema import column_types, read_schema
 
     types = column_types(read_schema(PROJECT / config.schema_file))
     return {"query": query_of(config), "types": types}
-
-
-def _predict(config: "Config", options: "Options") -> int:
-    from pipeline import loading
-    from pipeline.telling import RunLines, output_to, shown
-    from pipeline.workspace import Workspace
-
-    workspace, model = Workspace(loading.PROJECT / config.workspace), config.registry.model
-    workspace.make()
-    log = workspace.logs / f"{model}-predict-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    with output_to(log) as console, RunLines(console) as lines:
-        console.print(f"{model}: {options.input} to {options.output}, log in {shown(log)}")
-        logging.basicConfig(level=logging.INFO, force=True)
-        with lines.step("(loading Beam)"):
-            import tensorflow  # noqa: F401  (else the first worker's work begins with it)
-
-            from components.batch_prediction.run import run
-
-        began = time.monotonic()
-        with lines.step("BatchPredict"):
-            result = run(
-                options,
-                str(workspace.registry / model),
-                config.beam.flags("BatchPredict"),
-                config.prediction_log,
-                str(workspace.predictions),
-            )
-    _tell(result, model, options.output, time.monotonic() - began)
-    return 1 if result.rejected and not result.rows else 0
-
-
-def _tell(result: "Result", model: str, folder: str, seconds: float) -> None:
-    rate = f", {result.rows / seconds:,.0f} rows a second"
-    took = "done before" if result.done_before else f"{seconds:.1f} s{rate}"
-    files = "1 file" if result.files == 1 else f"{result.files:,} files"
-    print(
-        f"\n{result.rows:,} rows predicted by {model}, version {result.version} ({files}, {took})"
-    )
-    print(f"  {folder}/predictions")
-    if result.rejected:
-        print(f"  {result.rejected:,} rows set aside with the reasons: {folder}/rejected")
-    if result.done_before:
-        print("This very job was finished already: nothing was predicted anew (--overwrite does).")

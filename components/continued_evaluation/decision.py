@@ -130,7 +130,7 @@ def _measured(moved: Moved) -> str:
 
 
 def _metric_reasons(evidence: Evidence, settings: ContinuedEvaluation) -> Iterator[Reason]:
-    judged = evidence.metrics.get("logged") or evidence.metrics["champion"]
+    judged = evidence.judged
     for name in dict.fromkeys(limit.metric for limit in settings.limits if not limit.slices):
         if judged[OVERALL][name].value is None:
             text = f"{name} cannot be computed: all labels of the span are the same"
@@ -203,7 +203,7 @@ def _broken(
 ) -> Iterator[Reason]:
     """The reason itself, and what the other models say about it."""
     rows = "all rows" if place == OVERALL else place
-    text = f"{limit.metric} of {rows} is {_shown(value)}, {_BEYOND[what]} {bound:.4g}"
+    text = f"{limit.metric} of {rows} is {value}, {_BEYOND[what]} {bound:.4g}"
     found = Reason(
         kind="metric",
         leads_to="retrain",
@@ -244,7 +244,7 @@ def _heuristic_fell(limit: Limit, evidence: Evidence) -> str | None:
         return None
     return (
         f"the heuristic, which no training can spoil, fell as well: {limit.metric} was "
-        f"{before.value:.4f} and is {_shown(now)}. Look at the labels first"
+        f"{before.value:.4f} and is {now}. Look at the labels first"
     )
 
 
@@ -260,7 +260,7 @@ def _previous_is_better(limit: Limit, bound: float, what: str, evidence: Evidenc
     if _is_beyond(previous, bound, limit.metric, what):
         return None
     return (
-        f"version {evidence.previous}, the champion before, has {limit.metric} {_shown(previous)} "
+        f"version {evidence.previous}, the champion before, has {limit.metric} {previous} "
         "on the same rows, significantly better"
     )
 
@@ -276,8 +276,8 @@ def _gap(limit: Limit, allowed: float, values: dict[str, Value]) -> Iterator[Rea
     gap = high.value - low.value
     if gap - math.hypot(_half(low), _half(high)) > allowed:
         text = (
-            f"{limit.metric} is {gap:.4f} apart between {ordered[0]} ({_shown(low)}) and "
-            f"{ordered[-1]} ({_shown(high)}); the limit is {allowed:g}"
+            f"{limit.metric} is {gap:.4f} apart between {ordered[0]} ({low}) and "
+            f"{ordered[-1]} ({high}); the limit is {allowed:g}"
         )
         yield Reason(
             kind="gap",
@@ -292,12 +292,6 @@ def _gap(limit: Limit, allowed: float, values: dict[str, Value]) -> Iterator[Rea
 
 def _half(value: Value) -> float:
     return 0.0 if value.low is None or value.high is None else (value.high - value.low) / 2
-
-
-def _shown(value: Value) -> str:
-    if value.low is None or value.high is None:
-        return f"{value.value:.4f}"
-    return f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})"
 
 
 def _age_reasons(evidence: Evidence, settings: ContinuedEvaluation) -> Iterator[Reason]:

@@ -23,6 +23,14 @@ class Value(Filed):
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        """'0.9123 (0.9001 to 0.9245)'; '-' for what cannot be computed."""
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.4f}"
+        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+
 
 class Judged(Filed):
     """Who is judged.
@@ -38,6 +46,10 @@ class Judged(Filed):
     before: str | None
 
 
+Against = Literal["training", "before", "served"]
+"""What a span is compared with: the champion's training rows, or the span before; and `served`,
+what the champion was asked, compared with its training rows."""
+Measure = Literal["jensen_shannon_divergence", "infinity_norm"]
 Metrics = dict[str, dict[str, Value]]
 """By slice (`overall`, or `column=value, ...`) and metric."""
 Plain = dict[str, dict[str, float | None]]
@@ -48,10 +60,15 @@ class Moved(Filed):
     """How far a column's distribution is from another's."""
 
     column: str
-    measure: Literal["jensen_shannon_divergence", "infinity_norm"]
-    against: Literal["training", "before", "served"]
+    measure: Measure
+    against: Against
     value: float
     limit: float
+
+    @property
+    def share(self) -> float:
+        """Of the limit; above 1 it is broken."""
+        return self.value / self.limit
 
 
 class Anomaly(Filed):
@@ -168,3 +185,8 @@ class Evidence(Filed):
     answers: Answers | None = None
     age: Age
     spans_since_retraining: int | None = None
+
+    @property
+    def judged(self) -> Metrics:
+        """The metrics that are judged: of the logged predictions, if there are any."""
+        return self.metrics.get("logged") or self.metrics["champion"]

@@ -10,11 +10,10 @@ What a decision asks for is done once: `due` says what that is, and `note` that 
 
 import hashlib
 import json
-import logging
 import shutil
-from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,37 +27,11 @@ from components.registry import labels, store
 FOLDER = "evaluations"
 EVALUATION_FILE, FOLLOWED_FILE = "evaluation.json", "followed.json"
 STATISTICS, HASHES = "statistics.pb", "rows.npy"
+_EPOCH = date(1970, 1, 1).toordinal()
 _ALL = 1_000_000
 """A growing window where the last span is not known."""
 
-_Model = TypeVar("_Model", bound=Filed)
 Due = Literal["nothing", "retrain", "roll_back", "look"]
-
-
-class Record(Filed):
-    """An evaluation and its decision.
-
-    Attributes:
-      id: `span-<span>-v<champion>-<hash>`; the name of a retraining that follows.
-      number: 1 for the first of the model.
-      time: UTC.
-      run_id: The pipeline run.
-      source: The data's folder and pattern.
-      has_spans: Whether the pattern has spans.
-      evidence: What was found.
-      decision: What to do.
-      settings: `ContinuedEvaluation` as it was.
-    """
-
-    id: str
-    number: int
-    time: str
-    run_id: str
-    source: str
-    has_spans: bool = True
-    evidence: Evidence
-    decision: Decision
-    settings: dict[str, Any]
 
 
 class Followed(Filed):
@@ -77,16 +50,55 @@ class Followed(Filed):
     run: str | None = None
 
 
-class Retraining(Filed):
-    """What a retraining is trained on.
+class Record(Filed):
+    """An evaluation and its decision.
 
     Attributes:
-      spans: As in the setting `data.spans`; None where the data has no spans.
-      warm_start: The version whose weights it starts from, if any.
+      id: `span-<span>-v<champion>-<hash>`; the name of a retraining that follows.
+      number: 1 for the first of the model.
+      time: UTC.
+      run_id: The pipeline run.
+      source: The data's folder and pattern.
+      has_spans: Whether the pattern has spans.
+      evidence: What was found.
+      decision: What to do.
+      settings: `ContinuedEvaluation` as it was.
+      followed: What came of it, when it was read.
     """
 
-    spans: dict[str, Any] | None
-    warm_start: int | None
+    id: str
+    number: int
+    time: str
+    run_id: str
+    source: str
+    has_spans: bool = True
+    evidence: Evidence
+    decision: Decision
+    settings: dict[str, Any]
+    followed: Followed | None = None
+
+    @property
+    def span_name(self) -> str:
+        """The span as the data's pattern has it: its number or date; else the evaluation's day.
+
+        Source: TFX counts the days since 1970-01-01 where the pattern has {YYYY}, {MM} and {DD}.
+        """
+        if not self.has_spans:
+            return self.time[:10]
+        if "{YYYY}" in self.source:
+            return date.fromordinal(_EPOCH + self.evidence.span).isoformat()
+        return str(self.evidence.span)
+
+    @property
+    def outcome(self) -> str:
+        """What came of the decision, in words."""
+        if self.followed is not None:
+            return self.followed.what
+        return "nothing to do" if self.decision.action == "keep" else "nothing yet"
+
+    def as_json(self) -> str:
+        """What a file says of it; what came of it is in one of its own."""
+        return self.model_dump_json(indent=1, exclude={"followed"})
 
 
 def make_id(span: int, champion: int, *facts: str) -> str:
@@ -120,7 +132,7 @@ def add(model: str, record: Record, statistics: bytes, hashes: np.ndarray) -> Re
         with files.new_folder(str(folder)) as made:
             Path(made, STATISTICS).write_bytes(statistics)
             np.save(Path(made, HASHES), hashes)
-            Path(made, EVALUATION_FILE).write_text(record.model_dump_json(indent=1))
+            Path(made, EVALUATION_FILE).write_text(record.as_json())
     return record
 
 
@@ -140,15 +152,16 @@ def followed(model: str, evaluation: str) -> Followed | None:
 
 
 def read(model: str, evaluation: str) -> Record:
-    """One evaluation.
+    """One evaluation, and what came of it.
 
     Raises:
       PipelineStop: It is damaged.
     """
-    return _parsed(Record, path_of(model, evaluation, EVALUATION_FILE))
+    record: Record = _parsed(Record, path_of(model, evaluation, EVALUATION_FILE))
+    return record.model_copy(update={"followed": followed(model, evaluation)})
 
 
-def _parsed(kind: type[_Model], path: Path) -> _Model:
+def _parsed(kind: type[Filed], path: Path) -> Any:
     try:
         return kind.model_validate_json(path.read_text())
     except (OSError, ValueError) as error:
@@ -189,18 +202,20 @@ def due(model: str, record: Record, settings: ContinuedEvaluation) -> Due:
     return "roll_back" if action == "roll_back" and settings.roll_back == "automatic" else "look"
 
 
-def retraining(record: Record) -> Retraining:
-    """The window of spans and the weights that the settings ask for: rolling, or growing."""
+def retraining(record: Record) -> dict[str, Any]:
+    """What a retraining is trained on, as the settings ask for.
+
+    Returns:
+      `spans`, a rolling or growing window as in the setting `data.spans`, or None where the data
+      has no spans; and `warm_start`, the version whose weights it starts from, or None.
+    """
     wanted, last = record.settings["retraining"], record.evidence.span
-    first, count = wanted["first"], wanted["spans"]
-    spans: dict[str, Any] | None = None
-    if record.has_spans and record.evidence.joined:  # Labels' spans are not the training data's.
-        spans = {"count": count or _ALL, "start": first}
-    elif record.has_spans:
-        spans = {"count": count or last - first + 1, "start": first, "last": last}
-    return Retraining(
-        spans=spans, warm_start=record.evidence.champion if wanted["warm_start"] else None
-    )
+    first, is_late = wanted["first"], record.evidence.joined is not None
+    spans = {"count": wanted["spans"] or (_ALL if is_late else last - first + 1), "start": first}
+    if not is_late:  # Labels' spans are not the training data's.
+        spans["last"] = last
+    start = record.evidence.champion if wanted["warm_start"] else None
+    return {"spans": spans if record.has_spans else None, "warm_start": start}
 
 
 def settle(model: str) -> None:
@@ -212,42 +227,20 @@ def settle(model: str) -> None:
     Args:
       model: `registry/<model>`.
     """
-    asked = {
-        record.id: record
-        for record in read_all(model)
-        if record.decision.action == "retrain" and followed(model, record.id) is None
-    }
-    versions = {
-        ids[-1]: manifest["version"]
-        for manifest in (_manifests(model) if asked else ())
-        if (ids := [name for name, record in asked.items() if _is_of(manifest, record)])
-    }
-    for name, version in versions.items():
-        note_version(model, asked[name], version)
-
-
-def note_version(model: str, record: Record, version: int | None) -> None:
-    """Notes what a retraining came to: its version, or None where none was filed."""
-    what = "retrained; the new model was not blessed, and no version was filed"
-    if version is not None:
-        titles = {store.CHAMPION: ", now champion", store.CANDIDATE: ", a candidate"}
-        held = [name for name, number in store.read_labels(model).items() if number == version]
-        now = next((title for name, title in titles.items() if name in held), "")
-        what = f"retrained: version {version}{now}"
-    note(model, record, what, version=version)
-
-
-def _manifests(model: str) -> Iterator[store.Manifest]:
-    for version in store.list_versions(model):
-        try:
-            yield store.read_manifest(model, version)
-        except PipelineStop as stop:
-            logging.warning("passed over: %s", stop)
+    asked = [one for one in read_all(model) if one.decision.action == "retrain"]
+    waiting = [record for record in asked if record.followed is None]
+    for manifest in reversed([*store.manifests(model)] if waiting else []):
+        if own := [record for record in waiting if _is_of(manifest, record)]:
+            version, held = manifest["version"], store.read_labels(model)
+            roles = {store.CHAMPION: ", now champion", store.CANDIDATE: ", a candidate"}
+            now = [text for label, text in roles.items() if held.get(label) == version]
+            what = f"retrained: version {version}{''.join(now[:1])}"
+            note(model, own[-1], what, version=version)
 
 
 def _is_of(manifest: store.Manifest, record: Record) -> bool:
     """Whether a version was filed after an evaluation, and trained on the spans it asks for."""
-    wanted, trained = retraining(record).spans, manifest.get("config", {}).get("data", {})
+    wanted, trained = retraining(record)["spans"], manifest.get("config", {}).get("data", {})
     spans = trained.get("spans") if isinstance(trained.get("spans"), dict) else None
     same = spans is None if wanted is None else wanted.items() <= (spans or {}).items()
     return bool(same and record.time <= manifest.get("time", ""))

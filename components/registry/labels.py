@@ -169,7 +169,7 @@ def verify(folder: str) -> dict[str, list[str]]:
     Returns:
         By what is looked at ("version 3", "labels", ...) what is wrong with it; empty if nothing.
     """
-    problems = {f"version {n}": _version_problems(folder, n) for n in store.list_versions(folder)}
+    problems = {f"version {n}": version_problems(folder, n) for n in store.list_versions(folder)}
     problems["labels"], problems[CONFIG_FILE] = [], []
     problems[store.LAST_VERSION] = store.counter_problems(folder)
     try:
@@ -309,7 +309,8 @@ def _write_copies(folder: str) -> list[str]:
     return list(stale)
 
 
-def _version_problems(folder: str, number: int) -> list[str]:
+def version_problems(folder: str, number: int) -> list[str]:
+    """What about a version is not as it was filed, also if its manifest cannot be read."""
     try:
         return store.damage(folder, number)
     except (PipelineStop, OSError) as error:

@@ -128,16 +128,28 @@ def BaselineLookup(
     chosen = Baseline(**json.loads(found)) if found else _find(registry, model_name, model)
     rule_folder = os.path.join(baseline.uri, HEURISTIC)
     rule = _export_heuristic(heuristic, features, examples, schema, rule_folder)
-    serving = path_utils.serving_model_dir(baseline.uri)
-    if chosen.version is not None:
-        store.copy_version(os.path.join(registry, model_name), chosen.version, serving)
-    else:
-        files.copy_tree(rule_folder, serving)
-    with open(os.path.join(baseline.uri, BASELINE_FILE), "w") as file:
-        json.dump({**asdict(chosen), "heuristic": rule}, file, indent=1)
+    write_baseline(baseline.uri, os.path.join(registry, model_name), chosen, rule)
 
 
 BaselineLookup.DRIVER_CLASS = BaselineDriver
+
+
+def write_baseline(uri: str, model: str, chosen: Baseline, rule: dict[str, Any]) -> None:
+    """Writes the model and `baseline.json` of an output where `heuristic/` is already.
+
+    Args:
+        uri: The output's folder.
+        model: `registry/<model>`.
+        chosen: The version, or the heuristic.
+        rule: The heuristic in words.
+    """
+    serving = path_utils.serving_model_dir(uri)
+    if chosen.version is not None:
+        store.copy_version(model, chosen.version, serving)
+    else:
+        files.copy_tree(os.path.join(uri, HEURISTIC), serving)
+    with open(os.path.join(uri, BASELINE_FILE), "w") as file:
+        json.dump({**asdict(chosen), "heuristic": rule}, file, indent=1)
 
 
 def _export_heuristic(

@@ -122,18 +122,19 @@ def read_manifest(folder: str, version: int) -> Manifest:
         ) from error
 
 
-def find_by_fingerprint(folder: str, fingerprint: str) -> int | None:
-    """The version that holds the model with this fingerprint, if any.
-
-    A version whose manifest cannot be read is passed over with a warning.
-    """
+def manifests(folder: str) -> Iterator[Manifest]:
+    """Those of all versions, newest first; one that cannot be read is warned of, and left out."""
     for version in reversed(list_versions(folder)):
         try:
-            if read_manifest(folder, version)["fingerprint"] == fingerprint:
-                return version
+            yield read_manifest(folder, version)
         except PipelineStop as stop:
             _PROGRESS.warning("passed over: %s", stop)
-    return None
+
+
+def find_by_fingerprint(folder: str, fingerprint: str) -> int | None:
+    """The version that holds the model with this fingerprint, if any."""
+    found = (each["version"] for each in manifests(folder) if each["fingerprint"] == fingerprint)
+    return next(found, None)
 
 
 def add_version(

@@ -226,7 +226,7 @@ def _read(
         for name in files:
             wanted = rows.Columns(kinds, label=request.label)
             reading = reader.read(name, wanted, limit=most + 1 - seen)
-            batches += [rows.recast(batch, pa.string()) for batch in reading]
+            batches += reading.with_strings()
             bad, seen = bad + reading.bad, seen + reading.seen
             if not request.quarantine:
                 reading.check()
@@ -234,7 +234,7 @@ def _read(
                 break
         numbers = [name for name, kind in kinds.items() if kind != "BYTES" or name == request.label]
         as_text = rows.Columns(dict.fromkeys(numbers), exact=False)
-        first = [*reader.read(files[0], as_text, limit=100_000)] if numbers else []
+        first = [*reader.read(files[0], as_text, limit=100_000).with_strings()] if numbers else []
     nulls = [*_nulls(pa.Table.from_batches(first), form.nulls)] if numbers else []
     return pa.Table.from_batches(batches)[:most], seen <= most, bad, nulls
 

@@ -47,8 +47,8 @@ _BATCH = "BatchPredict"
 _IN_WORKSPACE = {"Tuner", "Trainer", _BATCH, "RunPage", *_NEVER_CACHED}
 """Components that use the registry, checkpoints or prediction logs."""
 _NOT_ALWAYS = (
-    *("Tuner", "Decide", "DriftFromBefore", "DriftFromTraining", "JudgedModels", "LabelledLog"),
-    *("ServedInputs", "ServedStatistics", "Skew", _BATCH),
+    *("Tuner", "Decide", "JudgedModels", "LabelledLog", "ServedInputs", "ServedStatistics"),
+    _BATCH,
 )
 """Steps that the training pipeline may have, or other pipelines."""
 _DECIDING = {"JudgedModels": "fresh"}

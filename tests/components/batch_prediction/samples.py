@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from components.batch_prediction.job import Form, Options
+from components.batch_prediction.job import Form
 from components.batch_prediction.run import Result, run
 from components.inference.columns import from_rows
 from components.inference.model import Chosen, LoadedVersion
-from components.registry import store
+from components.registry import labels, store
+from components.registry.labels import Mover
 
 FLAGS = [
     "--runner=FnApiRunner",
@@ -58,11 +60,12 @@ def write(path: Path, table: list[Row]) -> Path:
     return path
 
 
-def predict(registry: Path, pattern: Path, output: Path, **options: Any) -> Result:
-    """Runs a job; options are those of `Options`, and fields of `Form`."""
-    own = {name: options.pop(name) for name in ("version", "overwrite") if name in options}
-    made = Options(str(pattern), str(output), form=Form(**options), **own)
-    return run(made, str(registry), FLAGS)
+def predict(
+    registry: Path, pattern: Path | str, output: Path, flags: list[str] = FLAGS, **options: Any
+) -> Result:
+    """Runs a job; options are those of `run`, and fields of `Form`."""
+    form = {name: options.pop(name) for name in {*Form.model_fields} & {*options}}
+    return run(str(pattern), output, str(registry), Form(**form), flags, **options)
 
 
 def predicted(output: Path) -> list[Row]:
@@ -133,3 +136,31 @@ def assert_each_once(output: Path, wanted: dict[Any, float]) -> None:
     assert {*keys} == {*wanted}
     values = [row["prediction"] for row in found]
     np.testing.assert_allclose(values, [wanted[key] for key in keys], rtol=1e-6)
+
+
+class Case:
+    """A registry, files of rows, and a job over them."""
+
+    def __init__(self, registry: Path, folder: Path, table: list[Row], files: int) -> None:
+        """Writes a table as so many files."""
+        self.registry, self.folder = folder / "registry" / "small", folder
+        self.output, self.data, self.table = folder / "out", folder / "data", table
+        shutil.copytree(registry, self.registry)
+        for number in range(files):
+            ending = "csv" if number % 2 else "parquet"
+            write(self.data / f"{number}.{ending}", table[number::files])
+
+    def run(self, **options: Any) -> Result:
+        """Runs the job, or another one."""
+        return predict(self.registry, self.data, self.output, **{"key": "id"} | options)
+
+    def promote(self, version: int) -> None:
+        """Makes a version the champion."""
+        over = store.read_labels(str(self.registry))[store.CHAMPION]
+        labels.promote(str(self.registry), version, Mover("ann", ""), over=over)
+
+    def assert_predicted_by(self, version: int, table: list[Row] | None = None) -> None:
+        """Every key is there once, by the version, and nothing is half written."""
+        assert_each_once(self.output, expected(self.registry, version, table or self.table))
+        assert {row["version"] for row in predicted(self.output)} == {version}
+        assert not [*self.output.rglob(".tmp-*")]

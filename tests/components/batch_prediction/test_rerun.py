@@ -4,43 +4,21 @@ import fcntl
 import logging
 import os
 import resource
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.batch_prediction import job
 from components.batch_prediction.job import Job
-from components.batch_prediction.prediction import columns_of
-from components.batch_prediction.run import Item, PredictItem, Result, Work
+from components.batch_prediction.run import PredictItem, columns_of
 from components.errors import PipelineStop
 from components.inference.prediction_log import LogSettings
-from components.registry import labels, signature, store
-from components.registry.labels import Mover
+from components.registry import signature, store
 from tests.components.batch_prediction import samples
 
-_TABLE = samples.rows(60)
 
-
-class Case:
+class Case(samples.Case):
     """A finished job with version 1 over three files."""
-
-    def __init__(self, registry: Path, folder: Path) -> None:
-        self.registry = folder / "registry" / "small"
-        shutil.copytree(registry, self.registry)
-        self.output, self.data = folder / "out", folder / "data"
-        for number in range(3):
-            part = _TABLE[number * 20 : number * 20 + 20]
-            samples.write(self.data / f"{number}.parquet", part)
-        assert not self.run().done_before
-
-    def run(self, **options: Any) -> Result:
-        wanted = {"key": "id"} | options
-        return samples.predict(self.registry, self.data, self.output, **wanted)
-
-    def promote_2(self) -> None:
-        labels.promote(str(self.registry), 2, Mover("ann", ""), over=1)
 
     def interrupt(self) -> Path:
         """Makes the job one that was killed; returns the shard that is missing."""
@@ -57,23 +35,19 @@ class Case:
         paths = [path for path in self.output.rglob("*") if path.is_file()]
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
-    def assert_predicted_by(self, version: int, table: list[samples.Row] = _TABLE) -> None:
-        wanted = samples.expected(self.registry, version, table)
-        samples.assert_each_once(self.output, wanted)
-        assert {row["version"] for row in samples.predicted(self.output)} == {version}
-        assert not [*self.output.rglob(".tmp-*")]
-
 
 @pytest.fixture
 def case(registry, tmp_path):
-    return Case(registry, tmp_path)
+    made = Case(registry, tmp_path, samples.rows(60), files=3)
+    assert not made.run().done_before
+    return made
 
 
 def test_the_very_same_job_is_done_and_says_so_and_after_a_promotion_it_is_another(case):
     before = case.files()
     result = case.run()
     assert (result.done_before, result.rows, result.version) == (True, 60, 1)
-    case.promote_2()
+    case.promote(2)
     with pytest.raises(PipelineStop, match=r"finished job of .* is 2, and was 1\. Name"):
         case.run()
     assert case.files() == before
@@ -88,7 +62,7 @@ def test_the_very_same_job_is_done_and_says_so_and_after_a_promotion_it_is_anoth
 def test_an_unfinished_job_goes_on_with_its_own_version_and_keeps_its_shards(case, caplog):
     before = case.files()
     lost = case.interrupt()
-    case.promote_2()
+    case.promote(2)
     with caplog.at_level(logging.INFO, "progress"):
         result = case.run()
     assert (result.done_before, result.rows, result.version) == (False, 60, 1)
@@ -117,12 +91,12 @@ def test_overwriting_leaves_nothing_of_the_old_job(case):
     case.interrupt()
     (case.data / "0.parquet").unlink()
     (case.data / "bad.csv").write_text("id,hour\n1,x\n")
-    case.promote_2()
+    case.promote(2)
     result = case.run(overwrite=True, key=None)
     assert (result.rows, result.rejected, result.version) == (40, 1, 2)
     (case.data / "bad.csv").unlink()
     assert case.run(overwrite=True).rejected == 0
-    case.assert_predicted_by(2, _TABLE[20:])
+    case.assert_predicted_by(2, [row for number, row in enumerate(case.table) if number % 3])
     assert samples.rejected(case.output) == []
 
 
@@ -173,15 +147,15 @@ def test_a_worker_that_outlived_its_run_writes_nothing_into_the_next_one(case):
         shard.unlink()
     of = signature.of(store.read_manifest(str(case.registry), 1))
     columns, gone = columns_of(of, there.form), case.output / ".tmp-of-a-run-that-was-killed"
-    late = Work(there, there.form, columns, case.output, gone, LogSettings(), Path())
-    PredictItem(late).process(Item(0, [there.files[0].path], "0.parquet"))
+    late = PredictItem(there, there.form, columns, case.output, gone, LogSettings(), Path())
+    late.process(("part-00000", [there.files[0].path], "0.parquet"))
     assert not [*(case.output / "predictions").iterdir()]
 
 
 def test_an_input_that_changes_meanwhile_stops_the_job(case):
     class Meddler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            os.utime(case.data / "1.parquet", (1, 1))
+            os.utime(case.data / "1.csv", (1, 1))
 
     progress, meddler = logging.getLogger("progress"), Meddler()
     progress.addHandler(meddler)

@@ -1,6 +1,5 @@
 """Files in, predictions out: formats, keys, bad rows, the query, and what stops before a start."""
 
-import datetime
 import json
 import logging
 import shutil
@@ -10,11 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.batch_prediction.job import Form, Options
-from components.batch_prediction.run import run
 from components.errors import PipelineStop
 from components.inference.prediction_log import LogSettings
-from components.ingest.rows import Columns, tables
 from components.ingest.settings import CsvFormat, NamedTable, Query
 from tests.components.batch_prediction import samples
 from tests.components.batch_prediction.samples import predict, predicted
@@ -40,8 +36,7 @@ def test_two_worker_processes_predict_each_row_once(registry, tmp_path):
         samples.write(tmp_path / "data" / f"{number}.{ending}", part)
     flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_processing"]
     flags += ["--direct_num_workers=2", "--no_pipeline_type_check"]
-    options = Options(f"{tmp_path}/data/*", str(tmp_path / "out"), form=Form(key="id"))
-    result = run(options, str(registry), flags)
+    result = predict(registry, tmp_path / "data" / "*", tmp_path / "out", flags, key="id")
     samples.assert_each_once(tmp_path / "out", samples.expected(registry, 1, table))
     assert (result.rows, result.rejected) == (400, 0)
 
@@ -54,29 +49,6 @@ def test_nulls_separators_and_encodings_hold_as_for_training(registry, tmp_path)
     form = CsvFormat(separator=";", encoding="latin-1", decimal=",", thousands=".")
     predict(registry, path, tmp_path / "out", key="id", csv=form)
     samples.assert_each_once(tmp_path / "out", {"ä": 108.0, "ö": 1341.5})
-
-
-@pytest.mark.parametrize(
-    ("values", "kind"),
-    [
-        ([datetime.date(2024, 1, 31), None], pa.date32()),
-        ([datetime.datetime(2024, 1, 31, 4, 5, 6, 70), None], pa.timestamp("us")),
-        ([datetime.time(4, 5, 6), None], pa.time64("us")),
-    ],
-)
-def test_what_trains_from_parquet_is_predicted_from_it(registry, tmp_path, values, kind):
-    """Dates and times are texts, booleans whole numbers: as the reader of training has them."""
-    table = {"id": ["a", "b"], "hour": pa.array([True, False]), "company": pa.array(values, kind)}
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({**table, "fare": [1.0, 2.0]}), path)
-    with tables([str(path)], CsvFormat()) as reader:
-        kinds = {"company": "BYTES", "hour": "INT"}
-        read = [*reader.read(str(path), Columns(kinds, exact=False))]
-    text, hours = read[0]["company"].to_pylist(), read[0]["hour"].to_pylist()
-    assert hours == [1, 0]
-    assert text[1] is None
-    predict(registry, path, tmp_path / "out", key="id")
-    samples.assert_each_once(tmp_path / "out", {"a": 2.0 + 100 * len(text[0]), "b": 2.0})
 
 
 def test_without_a_key_rows_are_known_by_file_and_number(registry, tmp_path):
@@ -257,10 +229,9 @@ def test_the_log_has_the_same_rows_and_a_rerun_does_not_add_to_it(registry, tmp_
     table = samples.rows(100)
     samples.write(tmp_path / "data" / "a.parquet", table[:60])
     samples.write(tmp_path / "data" / "b.parquet", table[60:])
-    options = Options(f"{tmp_path}/data", str(tmp_path / "out"), form=Form(key="id"))
-    log = LogSettings(enabled=True, exclude=["company"])
+    log = {"log": LogSettings(enabled=True, exclude=["company"]), "log_folder": f"{tmp_path}/log"}
     for _ in range(2):
-        run(options, str(registry), samples.FLAGS, log, str(tmp_path / "log"))
+        predict(registry, tmp_path / "data", tmp_path / "out", key="id", **log)
         for lost in ("_SUCCESS", "predictions/part-00001.parquet"):
             (tmp_path / "out" / lost).unlink()
     files = [*tmp_path.glob("log/small/*/*.parquet")]

@@ -61,3 +61,11 @@ def ordinary(**changes: Any) -> Evidence:
 def models(**changed: Any) -> dict[str, Any]:
     """The models' metrics, some of them other ones."""
     return {**ordinary().model_dump()["metrics"], **changed}
+
+
+def moved(
+    against: str, found: float, limit: float = 0.3, column: str = "fare"
+) -> list[dict[str, Any]]:
+    """A column that has moved so far."""
+    measured = {"column": column, "measure": "infinity_norm", "against": against}
+    return [{**measured, "value": found, "limit": limit}]

@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tfx import types
-from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.continued_evaluation.logged import LabelledLog, ServedInputs
+from components.continued_evaluation.logged import LabelledLog, ServedInputs, Source
 from components.inference.columns import DTYPES, MISSING
 from components.inference.prediction_log import LogSettings, Predicted, write_named
 from tests.components.evaluation import samples
 
 Row = dict[str, Any]
-BEAM = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--sdk_container_image=unused"]
 INPUTS = {name: samples.TYPES[name] for name in ("score", "shop", "hour")}
 
 
@@ -76,30 +74,30 @@ class Place:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return path
 
-    def _log(self) -> dict[str, Any]:
-        return {
-            "predictions": str(self.log),
-            "registry": str(self.folder / "registry"),
-            "model_name": "small",
-            "version": 3,
-            "columns": json.dumps(samples.TYPES),
-            "code": "1",
-        }
+    def _log(self, changes: dict[str, Any], days: int = 30) -> str:
+        """The component's source; `version`, `days` and `columns` are taken out of the changes."""
+        given = {"version": 3, "days": days, "columns": samples.TYPES}
+        given |= {name: changes.pop(name) for name in {*given} & {*changes}}
+        where = {"predictions": str(self.log), "registry": str(self.folder / "registry")}
+        return Source(**where, **given, model="small").model_dump_json()
 
     def labelled_log(self, **changes: Any) -> BaseComponent:
         """The component, on this place; `labels` and others may be changed."""
         labels = {"path": "labels", "pattern": "*.csv*", "key": "id", "label": "outcome"}
+        labels |= changes.pop("labels", {})
         given = {
-            "labels": json.dumps(labels | changes.pop("labels", {})),
+            "log": self._log(changes, labels.get("days", 30)),
+            "labels": json.dumps(labels),
             "labels_folder": str(self.labels),
             "span": "newest",
             "features": samples.TABLE.model_dump_json(),
+            "code": "1",
         }
-        return LabelledLog(**self._log() | given | changes)
+        return LabelledLog(**given | changes)
 
     def served_inputs(self, **changes: Any) -> BaseComponent:
         """The component, on this place."""
-        return ServedInputs(**self._log() | {"days": 30} | changes)
+        return ServedInputs(log=self._log(changes), code="1")
 
 
 def _column(table: list[Row], name: str, kind: str) -> np.ndarray:
@@ -125,15 +123,9 @@ def execute(
 ) -> types.Artifact:
     """Runs the component's executor, with what its driver found, into an artifact at a folder."""
     made = samples.artifact(standard_artifacts.Examples, folder)
-    executor = component.executor_spec.executor_class(context(folder.parent))
+    executor = component.executor_spec.executor_class(samples.context(folder.parent))
     executor.Do({}, {"examples": [made]}, drive(component) if properties is None else properties)
     return made
-
-
-def context(folder: Path) -> base_beam_executor.BaseBeamExecutor.Context:
-    """What a runner hands to an executor."""
-    temporary = str(folder / "tmp")
-    return base_beam_executor.BaseBeamExecutor.Context(BEAM, tmp_dir=temporary, unique_id="1")
 
 
 def read(examples: types.Artifact, split: str) -> list[Row]:

@@ -13,16 +13,12 @@ from tests.components.continued_evaluation.evidences import (
     SETTINGS,
     by_slice,
     models,
+    moved,
     ordinary,
     value,
 )
 
 FINE = {"A": 0.8, "B": 0.75}
-
-
-def moved(against: str, found: float, limit: float = 0.3) -> list[dict[str, Any]]:
-    measured = {"column": "fare", "measure": "infinity_norm", "against": against}
-    return [{**measured, "value": found, "limit": limit}]
 
 
 def champion(auc: float | None = 0.9, log_loss: float = 0.2, shops: dict[str, float] = FINE) -> Any:

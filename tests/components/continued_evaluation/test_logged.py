@@ -30,7 +30,6 @@ from tests.components.continued_evaluation.logs import (
     INPUTS,
     Place,
     Row,
-    context,
     drive,
     execute,
     feature_row,
@@ -297,10 +296,10 @@ BAD: dict[str, tuple[Any, str, Row, list[str]]] = {
         ],
     ),
     "an open quote": (_one_key, 'id,outcome\na,"1\nb,1\n', {}, ["is not closed"]),
-    "a damaged log": (_bad_log, GOOD, {}, ["x.parquet cannot be read"]),
+    "a damaged log": (_bad_log, GOOD, {}, ["The prediction log cannot be read", "x.parquet"]),
     "another type": (
         *(_one_key, GOOD),
-        {"columns": json.dumps(samples.TYPES | {"score": "INT", "shop": "FLOAT"})},
+        {"columns": samples.TYPES | {"score": "INT", "shop": "FLOAT"}},
         [
             "The log of version 3 does not fit the schema: 'score' is FLOAT and in the schema INT, "
             "'shop' is BYTES and in the schema FLOAT."
@@ -441,7 +440,7 @@ def test_only_what_is_logged_is_there_and_there_may_be_nothing(place: Place) -> 
 def test_statistics_gen_reads_them_also_if_there_are_none(place: Place) -> None:
     folder, examples = place.folder, execute(place.served_inputs(), place.folder / "nothing")
     made = samples.artifact(standard_artifacts.ExampleStatistics, folder / "statistics")
-    statistics_gen.Executor(context(folder)).Do(
+    statistics_gen.Executor(samples.context(folder)).Do(
         {"examples": [examples]}, {"statistics": [made]}, {"exclude_splits": json_utils.dumps([])}
     )
     found = statistics_pb2.DatasetFeatureStatisticsList()

@@ -9,38 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tfx.components.distribution_validator import executor
-from tfx.types import standard_artifacts
-from tfx.utils import io_utils, json_utils
+from tfx.utils import io_utils
 
 from components.continued_evaluation import measures
+from components.continued_evaluation.evidence import Moved
 from components.continued_evaluation.settings import Drift
 from tests.components.evaluation import samples
 
 COLUMNS = {"score": "FLOAT", "shop": "BYTES", "hour": "INT", "bought": "INT"}
 
 
-def compare(folder: Path, now: Any, before: Any, drift: Drift) -> Any:
-    """What TFX's DistributionValidator finds of rows against others."""
-    anomalies = samples.artifact(standard_artifacts.ExampleAnomalies, folder / "anomalies")
-    executor.Executor(samples.context(folder)).Do(
-        {
-            "statistics": [samples.statistics(folder / "now", test=now)],
-            "baseline_statistics": [samples.statistics(folder / "before", training=before)],
-        },
-        {"anomalies": [anomalies]},
-        {
-            "distribution_validator_config": measures.validator_config(drift, COLUMNS),
-            "include_split_pairs": json_utils.dumps([("test", "training")]),
-        },
-    )
-    return measures.drift_found(anomalies, "training")
+def compare(folder: Path, now: Any, before: Any, drift: Drift) -> tuple[list[Moved], set[str]]:
+    """How far rows are from others, by the statistics of both."""
+    uris = (samples.statistics(folder / "now", test=now), samples.statistics(folder, test=before))
+    files = (Path(made.uri, "Split-test", measures.STATISTICS_FILE) for made in uris)
+    both = (measures.Statistics.FromString(file.read_bytes()) for file in files)
+    return measures.distances(*both, drift, COLUMNS, "training")
 
 
 def test_every_column_is_measured_by_what_fits_its_type(tmp_path: Path) -> None:
     before, now = samples.rows(2000), samples.rows(2000, seed=1)
-    found, vanished = compare(tmp_path, now, before, Drift(columns={"hour": 0.5}))
-    assert vanished == []
+    found, gone = compare(tmp_path, now, before, Drift(columns={"hour": 0.5}))
+    assert gone == set()
     assert {m.column: (m.measure, m.limit) for m in found} == {
         "score": ("jensen_shannon_divergence", 0.6),
         "hour": ("jensen_shannon_divergence", 0.5),
@@ -53,21 +43,18 @@ def test_every_column_is_measured_by_what_fits_its_type(tmp_path: Path) -> None:
 def test_what_moves_or_is_gone_is_seen_and_what_is_ignored_is_not(tmp_path: Path) -> None:
     before = samples.rows(2000)
     now = [{**row, "score": None, "shop": "B"} for row in samples.rows(2000, seed=1)]
-    found, [vanished] = compare(tmp_path, now, before, Drift(ignore={"hour": "the night"}))
-    values = {m.column: m.value for m in found if m.column != "score"}
+    found, gone = compare(tmp_path, now, before, Drift(ignore={"hour": "the night"}))
+    assert gone == {"score"}
+    values = {m.column: m.value for m in found}
     assert values.keys() == {"shop", "bought"}
     assert values["shop"] > 0.5
     assert values["bought"] < 0.01
-    assert (vanished.column, vanished.kind) == ("score", "not_comparable")
-    assert "compare with the champion's training" in vanished.what
-    statistics = (tmp_path / "now" / "Split-test" / "FeatureStats.pb").read_bytes()
-    assert measures.empty_columns(statistics) == {"score"}
 
 
 def hashes(folder: Path, table: list[dict[str, Any]]) -> np.ndarray:
     uri = samples.schema(folder / "schema").uri
     schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(uri))
-    return measures.hashes(samples.examples(folder / "data", test=table), "test", schema)
+    return measures.hashes(samples.examples(folder / "data", test=table), schema)
 
 
 def test_a_row_is_the_same_wherever_it_stands_and_what_is_missing_is_not_empty(

@@ -7,27 +7,23 @@ from pipeline import loading
 from tests import small
 
 
-def mistakes(tmp_path, settings) -> str:
+def test_every_mistake_is_told_with_its_place(tmp_path) -> None:
+    settings = {
+        "limits": [
+            {"metric": "rmse", "at_most": 1},
+            {"metric": "auc"},
+            {"metric": "calibration", "below_promotion": 0.1},
+            {"metric": "auc", "gap": 0.1},
+            {"metric": "auc", "at_least": 0.5, "slices": ["shop"]},
+            {"metric": "accuracy", "gap": 0.2, "slices": ["method"]},
+        ],
+        "drift_from_before": {"columns": {"leak": 0.1}, "ignore": {"nowhere": "why"}},
+        "drift_from_training": {"columns": {"bought": 0.1, "amount": 0.4}},
+    }
     small.write_config(tmp_path, {**small.SETTINGS, "continued_evaluation": settings})
     with pytest.raises(PipelineStop) as stop:
         loading.load("small", configs=tmp_path)
-    return str(stop.value)
-
-
-def test_every_mistake_is_told_with_its_place(tmp_path) -> None:
-    told = mistakes(
-        tmp_path,
-        {
-            "limits": [
-                {"metric": "rmse", "at_most": 1},
-                {"metric": "auc"},
-                {"metric": "calibration", "below_promotion": 0.1},
-                {"metric": "auc", "gap": 0.1},
-                {"metric": "auc", "at_least": 0.5, "slices": ["shop"]},
-            ],
-            "drift_from_before": {"columns": {"leak": 0.1}, "ignore": {"nowhere": "why"}},
-        },
-    )
+    told = str(stop.value)
     assert "7 mistakes" in told
     for words in (
         "limits.0: metric 'rmse' is not one of binary",
@@ -39,15 +35,3 @@ def test_every_mistake_is_told_with_its_place(tmp_path) -> None:
         "drift_from_before.ignore.nowhere: is neither",
     ):
         assert words in told, words
-
-
-def test_what_is_right_is_taken(tmp_path) -> None:
-    settings = {
-        "limits": [{"metric": "accuracy", "gap": 0.2, "slices": ["method"]}],
-        "drift_from_training": {"columns": {"bought": 0.1, "amount": 0.4}},
-        "retraining": {"spans": None},
-    }
-    small.write_config(tmp_path, {**small.SETTINGS, "continued_evaluation": settings})
-    found = loading.load("small", configs=tmp_path).continued_evaluation
-    assert found.retraining.spans is None
-    assert found.drift_from_training.columns == {"bought": 0.1, "amount": 0.4}

@@ -224,7 +224,7 @@ def test_continued_evaluation_decides_behind_a_condition_and_retrains_with_this_
     tasks = spec["root"]["dag"]["tasks"]
     assert "fresh']) == 1" in tasks["condition-1"]["triggerPolicy"]["condition"]
     behind = spec["components"]["comp-condition-1"]["dag"]["tasks"]
-    assert {"drift-from-training", "drift-from-before", "evaluator", "decide"} == set(behind)
+    assert {"evaluator", "decide"} == set(behind)
     assert spec["components"]["comp-judged-models"]["outputDefinitions"]["parameters"] == {
         "fresh": {"parameterType": "NUMBER_INTEGER"}
     }
@@ -240,7 +240,7 @@ def test_both_forms_of_continued_evaluation_compile(trained):
         "continued_evaluation.labels={path: data/labels, pattern: '{SPAN}.csv', key: k, label: l}",
     ]
     package = compiling.continued_evaluation("automated", late, default(), trained)
-    assert {"labelled-log", "served-inputs", "skew"} <= set(package.tasks)
+    assert {"labelled-log", "served-inputs", "served-statistics"} <= set(package.tasks)
 
 
 def test_batch_prediction_is_the_command_in_a_container():
