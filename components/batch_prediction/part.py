@@ -106,9 +106,10 @@ def _query(config: "Config") -> dict[str, Any]:
     """The query of `data.sql`, and the schema's types, which it reads the rows with."""
     if config.data.sql is None:
         return {}
+    from components.registry.signature import column_types
     from pipeline.graph import query_of
     from pipeline.loading import PROJECT
-    from pipeline.schema import column_types, read_schema
+    from pipeline.schema import read_schema
 
     types = column_types(read_schema(PROJECT / config.schema_file))
     return {"query": query_of(config), "types": types}

@@ -412,7 +412,7 @@ LabelledLog.DRIVER_CLASS = ServedInputs.DRIVER_CLASS = LogDriver
 
 def _lists(columns: Mapping[str, pa.ChunkedArray]) -> pa.RecordBatch:
     (batch,) = pa.table(columns).combine_chunks().to_batches()
-    return as_lists(rows.recast(batch, pa.binary()))
+    return as_lists(rows.with_bytes(batch))
 
 
 def _write(

@@ -311,9 +311,7 @@ class Reading:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yields the good rows; a batch may have none, and there is one at least."""
-        for batch in self.with_strings():
-            columns = [c.cast(pa.binary()) if c.type == pa.string() else c for c in batch.columns]
-            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+        yield from map(with_bytes, self.with_strings())
 
     def with_strings(self) -> Iterator[pa.RecordBatch]:
         """Yields the same with BYTES as strings."""
@@ -455,6 +453,12 @@ def among_all(numbers: _Numbers, unsplit: Sequence[int]) -> _Numbers:
     """Numbers of rows of CSV that count the split ones alone, as numbers among all rows."""
     before = np.array(unsplit, np.int64) - np.arange(len(unsplit))
     return numbers + np.searchsorted(before, numbers, side="right")
+
+
+def with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its strings as bytes, as examples have them."""
+    columns = [c.cast(pa.binary()) if c.type == pa.string() else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def kind_of(own: str) -> Kind | None:

@@ -251,15 +251,14 @@ def _split(
 
 def split_mistakes(table: pa.Table, proposal: Proposal) -> Iterator[str]:
     """Yields what a split lacks if a small table is divided as ingest will."""
+    from components.ingest.rows import with_bytes
     from components.ingest.settings import SPLITS, Split
     from components.ingest.splitting import assign, find_cuts
 
     if table.num_rows > 20_000:  # each gets enough
         return
     [batch] = table.select(sorted(table.column_names)).combine_chunks().to_batches()
-    columns = [c.cast(pa.binary()) if c.type == pa.string() else c for c in batch.columns]
-    batch = pa.RecordBatch.from_arrays(columns, batch.schema.names)
-    split = Split.model_validate(proposal.split)
+    split, batch = Split.model_validate(proposal.split), with_bytes(batch)
     cuts = find_cuts(dict(Counter(batch[split.time].to_pylist())), split) if split.time else None
     places, labels = assign(batch, split, cuts), table[proposal.label.name].to_pandas()
     otherwise = "" if split.by == "row" else f", or divide them otherwise than by {split.by}"

@@ -211,7 +211,7 @@ def csv_format(request: Request) -> CsvFormat:
 def _read(
     files: list[str], form: CsvFormat, request: Request
 ) -> tuple[pa.Table, bool, int, list[str]]:
-    bad, seen, batches = 0, 0, []
+    bad, seen, batches = 0, 0, list[pa.RecordBatch]()
     with rows.tables(files, form) as reader:
         header = [*reader.columns(files[0])]
         if header[0].lstrip().startswith("{"):
@@ -242,8 +242,8 @@ def _read(
 def _nulls(first: pa.Table, nulls: list[str]) -> Iterator[str]:
     """Yields which texts in columns of numbers were taken for missing values."""
     for name, column in zip(first.column_names, first.columns, strict=True):
-        if column.type == pa.binary():
-            texts = column.cast(pa.string()).to_pandas().str.strip()
+        if column.type == pa.string():
+            texts = column.to_pandas().str.strip()
             counts = texts[texts.isin(nulls)].value_counts().items()
             if told := ", ".join(f"'{text}' ({count:,} rows)" for text, count in counts):
                 yield f"{name}: {told} taken for missing; --nulls TEXT names others"
