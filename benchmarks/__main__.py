@@ -13,7 +13,6 @@ times and ratios, and writes them to workspace/reports/benchmark-runs.json.
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import ingest, template
 from benchmarks.measuring import CONFIG, Bench, Timed, alone, bench, run, run_ours
@@ -122,34 +121,11 @@ def _tell_times(made: Bench, rows: int, runs: dict[str, Timed]) -> None:
 def _tell_quality(made: Bench, rows: int, models: dict[str, Path], workspace: Path) -> None:
     (examples,) = Workspace(workspace).pipeline_root.glob("*/ExampleGen/examples/*")
     label = loading.load(CONFIG).features.label.column
-    aucs = alone(partial(auc_of, models, examples / "Split-test", label)).result
+    aucs = alone(partial(template.auc_of, models, examples / "Split-test", label)).result
     made.tell("\nAUC on our test split", "", rows=[[n, f"{a:.4f}"] for n, a in aucs.items()])
     made.figures[f"{rows}, AUC"] = aucs
     ahead = aucs["ours, as many examples"] - aucs["template, 12 features"]
     made.target(f"{rows:,}: AUC above the template's", ahead, 0.0, at_least=True)
-
-
-def auc_of(models: dict[str, Path], examples: Path, label: str) -> Any:
-    """Ready to give the AUC of each SavedModel on gzipped TFRecords of examples."""
-    import numpy as np
-    import tensorflow as tf
-    from sklearn.metrics import roc_auc_score
-
-    def work() -> dict[str, float]:
-        files = sorted(str(file) for file in examples.iterdir())
-        (batch,) = tf.data.TFRecordDataset(files, "GZIP").batch(10**9)
-        spec = {label: tf.io.FixedLenFeature([], tf.int64)}
-        labels = tf.io.parse_example(batch, spec)[label].numpy()
-        found = {}
-        for name, folder in models.items():
-            predict = tf.saved_model.load(str(folder)).signatures["serving_default"]
-            parts = np.array_split(batch.numpy(), 1 + len(labels) // 4096)
-            answers = [predict(tf.constant(part)) for part in parts]
-            scores = [next(iter(answer.values())).numpy()[:, 0] for answer in answers]
-            found[name] = float(roc_auc_score(labels, np.concatenate(scores)))
-        return found
-
-    return work
 
 
 if __name__ == "__main__":

@@ -109,13 +109,24 @@ class _Members(tf.Module):
         spread = tf.cast(hour, tf.float32)[:, None] * tf.ones_like(predictions)
         return {"predictions": predictions, "uncertainty": spread}
 
+    def explain(self, hour: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = self.raw(hour)["predictions"]
+        baseline = tf.fill([tf.shape(hour)[0], 1], 0.5)
+        likeliest = tf.reduce_max(predictions, axis=1, keepdims=True)
+        return {
+            "predictions": predictions,
+            "attributions": likeliest - baseline,
+            "baseline": baseline,
+        }
+
 
 def add_members(registry: Path) -> int:
     """Files a version with three classes and two members."""
     saved = registry.parent / "classes"
     module = _Members()
     column = tf.TensorSpec([None], tf.int64, name="hour")
-    graphs = {name: tf.function(getattr(module, name), [column]) for name in ("raw", "uncertain")}
+    names = ("raw", "uncertain", "explain")
+    graphs = {name: tf.function(getattr(module, name), [column]) for name in names}
     tf.saved_model.save(module, str(saved), signatures=graphs)
     signature = {
         "inputs": {"hour": {"type": "INT", "required": False}},
@@ -123,7 +134,7 @@ def add_members(registry: Path) -> int:
         "problem": "multiclass",
         "classes": ["a", "b", "c"],
     }
-    config = {"features": {"key": None}, "model": {"members": 2}}
+    config = {"features": {"key": None}, "model": {"members": 2, "explain": True}}
     manifest = {"fingerprint": "classes", "signature": signature, "config": config}
     return store.add_version(str(registry), str(saved), manifest)
 

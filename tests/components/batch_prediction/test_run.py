@@ -90,7 +90,7 @@ def test_the_key_is_the_feature_tables_and_of_csv_a_text(registry, tmp_path):
     assert [(row["key"], row["company"]) for row in found] == [("07", "x"), ("8", None)]
 
 
-def test_classes_have_names_and_members_an_uncertainty(registry, tmp_path):
+def test_classes_have_names_members_an_uncertainty_and_predictions_reasons(registry, tmp_path):
     folder = tmp_path / "registry" / "small"
     samples.add_members(folder)
     path = tmp_path / "a.csv"
@@ -102,6 +102,12 @@ def test_classes_have_names_and_members_an_uncertainty(registry, tmp_path):
     )
     assert [row["uncertainty"] for row in rows] == [[1.0] * 3, [5.0] * 3]
     assert [row["predicted_label"] for row in rows] == ["c", "a"]
+    predict(folder, path, tmp_path / "why", version=1, detail="explain")
+    why = predicted(tmp_path / "why")
+    assert [(row["attributions"], row["baseline"]) for row in why] == [
+        ({"hour": 0.0}, 0.5),
+        ({"hour": 0.125}, 0.5),
+    ]
     with pytest.raises(PipelineStop, match="the network has one member"):
         predict(registry, path, tmp_path / "other", detail="uncertain")
     assert not (tmp_path / "other").exists()
