@@ -66,6 +66,10 @@ class GateSettings(Strict):
     classes: list[str | int | float] | None = Field(
         default=None, description="All values that this column may have, of its type."
     )
+    bridged: list[str] = Field(
+        default_factory=list,
+        description="Columns that mark rows as bridged, which nothing is tested on.",
+    )
     schema_file: str = Field("the schema file", description="What to edit, for the messages.")
 
 
@@ -85,7 +89,7 @@ class Finding(NamedTuple):
 
 
 class GateReport(Artifact):
-    """`report.json`: {"rows": {split: count}, "warnings": [findings]}."""
+    """`report.json`: {"rows": {split: count}, "warnings": [findings]}, and so `bridged` rows."""
 
     TYPE_NAME = "GateReport"
 
@@ -107,7 +111,7 @@ def Gate(
     """
     del code
     checked = GateSettings.model_validate_json(settings)
-    rows: dict[str, int] = {}
+    rows, bridged = dict[str, int](), dict[str, int]()
     found: list[Finding] = []
     for split in artifact_utils.decode_split_names(statistics.split_names):
         read = statistics_pb2.DatasetFeatureStatisticsList.FromString(
@@ -115,10 +119,12 @@ def Gate(
         )
         faults = anomalies_pb2.Anomalies.FromString(_file(anomalies, split, "SchemaDiff.pb"))
         rows[split] = int(read.datasets[0].num_examples)
+        bridged[split] = sum(_bridged(read.datasets[0], name) for name in checked.bridged)
         found += findings(split, read.datasets[0], faults, checked)
     if errors := [finding for finding in found if finding.severity == "error"]:
         raise PipelineStop(stop_message(errors))
     told = {"rows": rows, "warnings": [finding._asdict() for finding in found]}
+    told |= {"bridged": bridged} if checked.bridged else {}
     Path(report.uri, REPORT_FILE).write_text(json.dumps(told, indent=1))
 
 
@@ -168,6 +174,11 @@ def _unmet(
         if there < total:
             what = f"is missing in {total - there} of {total} rows, and the feature table says that"
             yield name, "required_value_missing", f"{what} this is an error", ""
+    for name in settings.bridged if split == "test" else ():
+        if count := _bridged(statistics, name):
+            what = f"marks {count} of {total} rows as bridged, and a model is judged on real values"
+            todo = "Keep them out of the test split: data.test_spans, or the query's WHERE."
+            yield name, "bridged_row", what, todo
     name = settings.label or ""
     if name not in stats:
         return
@@ -187,6 +198,12 @@ def _unmet(
         listed = _listed(settings.classes)
         what = f"has values that are none of the classes {listed}: {_listed(others)}"
         yield name, "unknown_class", what, "Name it in features.label.classes, or fix the data."
+
+
+def _bridged(statistics: statistics_pb2.DatasetFeatureStatistics, name: str) -> int:
+    """In how many rows a column of numbers is neither 0 nor missing."""
+    columns = [f.num_stats for f in statistics.features if f.path.step[:1] == [name]]
+    return sum(int(one.common_stats.num_non_missing - one.num_zeros) for one in columns)
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -309,6 +309,7 @@ def _gate(config: Config, statistics: Any, anomalies: Any) -> Any:
         classes=table.label.values(kind) or [0, 1]
         if table.problem in ("binary", "multiclass")
         else None,
+        bridged=[column for column, why in table.exclude.items() if why == "bridged"],
         schema_file=config.schema_file,
     )
     return Gate(

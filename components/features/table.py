@@ -271,6 +271,7 @@ Reason = Literal[
     "sparse",  # hardly ever filled in
     "text",  # free text
     "categories",  # too many of them, with few rows each
+    "bridged",  # 1 where the query made up a value of the row, else 0
     "choice",  # a person's
 ]
 """Why a column is kept out of the model."""

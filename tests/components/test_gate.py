@@ -204,6 +204,16 @@ def test_a_column_is_told_whatever_it_is_called(name: str) -> None:
     assert (missing.feature, missing.type) == (name, "required_value_missing")
 
 
+@pytest.mark.parametrize(("split", "stops"), [("train", False), ("test", True)])
+def test_bridged_rows_are_trained_on_and_not_tested_on(split: str, stops: bool) -> None:
+    marked = SCHEMA + 'feature { name: "made_up" type: INT }'
+    settings = {"bridged": ["made_up"]}
+    found = check(split, marked, made_up=[0, 0, 0, 1] * 25, settings=settings)
+    assert [f.type for f in found] == ["bridged_row"] * stops
+    assert all("25 of 100 rows" in f.what and f.severity == "error" for f in found)
+    assert not check(split, marked, made_up=[0] * 100, settings=settings)
+
+
 def test_a_split_without_rows_is_an_error() -> None:
     empty = statistics_pb2.DatasetFeatureStatistics()
     (finding,) = findings("eval", empty, anomalies_pb2.Anomalies(), GateSettings())

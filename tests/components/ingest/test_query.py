@@ -71,6 +71,12 @@ def run(tmp_path: Path):
             [(1, 2.5, b"north"), (1, 2.5, b"south")],
             id="join by OR",
         ),
+        pytest.param(
+            "SELECT rows.id, x, drawn.names[1 + (hash(rows.id, 42) % len(drawn.names))::INT] AS "
+            "name FROM rows CROSS JOIN (SELECT list(name ORDER BY name) AS names FROM zones) drawn",
+            [(1, 2.5, b"south-east"), (2, None, b"south"), (3, 1.0, b"north")],
+            id="drawn from another table",
+        ),
     ],
 )
 def test_a_query_over_each_row(run, sql, expected):

@@ -1,5 +1,6 @@
 """The one reader of tables, over real files: values, bad rows, whole-file defects, and the lock."""
 
+import base64
 import gzip
 import os
 import socket
@@ -213,6 +214,14 @@ def test_gzip_zstd_json_and_parquet_are_the_same_table(tmp_path: Path) -> None:
     read_ones = [read(path) for path in sorted(tmp_path.iterdir())]
     assert len(read_ones) == 6
     assert all(one == read_ones[0] for one in read_ones)
+
+
+def test_bytes_that_are_no_text_are_in_base64(tmp_path: Path) -> None:
+    texts = [b"a", b"\x89PNG\r\n"]
+    pq.write_table(pa.table({"i": [1, 2], "f": [0.5, 1.0], "t": texts}), tmp_path / "a.parquet")
+    rows, bad = read(tmp_path / "a.parquet")
+    assert not bad
+    assert [row["t"] for row in rows] == [b"a", base64.b64encode(texts[1])]
 
 
 def test_nothing_else_can_be_read(tmp_path: Path) -> None:

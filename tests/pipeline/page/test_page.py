@@ -114,7 +114,8 @@ def _facts(root: Path, problem: str, run_id: str = "20261129-120000-000001") -> 
     files = {
         ("ExampleGen", "examples", "counts.json"): counts,
         ("Gate", "report", "report.json"): {
-            "warnings": [{"split": "train", "feature": EVIL, "what": EVIL}]
+            "warnings": [{"split": "train", "feature": EVIL, "what": EVIL}],
+            "bridged": {"train": 77, "eval": 8, "test": 0},
         },
         ("Trainer", "model", "training.json"): _training(),
         ("Evaluator", "evaluation", "metrics.json"): evaluation,
@@ -165,6 +166,7 @@ def test_the_page_has_the_runs_numbers_and_nothing_that_it_shows_is_code(page: P
     better = "worse" if "regression" in str(page) else "better"
     assert f"0.0200 {better} than the heuristic" in text
     assert "span 3, 4" in text
+    assert "train 77, eval 8, test 0: the query made up a value of each" in text
     assert "went on after an interruption at step 30" in text
     assert EVIL not in text
     assert re.findall("<script.*?>", text) == ['<script type="application/json" id="record">']
