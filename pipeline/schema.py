@@ -82,6 +82,9 @@ def table_problems(table: FeatureTable, types: dict[str, str]) -> Iterator[Probl
                 wanted = "numbers since 1970" if are_numbers else "dates in text, or 20240131"
                 text = f"'{column}' is {types[column]} in the schema; format {feature.format} reads"
                 yield ("columns", name, "format"), f"{text} {wanted}"
+    for column, why in table.exclude.items():
+        if why == "bridged" and types.get(column) == "BYTES":
+            yield ("exclude", column), f"'{column}' is text in the schema; bridged is 1 or 0"
     yield from _label_problems(table, types.get(table.label.column))
     known = {column for _, column in _named_columns(table)}
     for column in types:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx import types
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
-from tfx_bsl.coders import example_coder
+from tfx.utils import path_utils
 
 from components.continued_evaluation import evidence as ev
 from components.continued_evaluation import history, logged
@@ -26,7 +25,9 @@ from components.errors import PipelineStop
 from components.evaluation.arrays import row_hashes
 from components.evaluation.results import METRICS_FILE
 from components.evaluation.thresholds import BASELINE, CANDIDATE, GAIN, HEURISTIC, LOGGED
+from components.ingest.examples import decoded, lists_of
 from components.registry import store
+from components.registry.signature import types_in
 
 SKETCH = 100_000
 """So many hashes of a span are kept: 800 kB."""
@@ -82,8 +83,7 @@ def evidence(
         else:  # All other models would be judged on rows with holes.
             metrics = {"logged": metrics["logged"]}
     before = judged.before and history.read(model, judged.before).evidence.metrics
-    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(given["schema"].uri))
-    own = hashes(examples, schema)
+    own = hashes(examples, types_in(given["schema"].uri))
     moved, vanished = _moved(model, judged, given, settings, columns)
     found = ev.Evidence(
         span=number,
@@ -236,10 +236,10 @@ def _batches(examples: types.Artifact) -> Iterator[np.ndarray]:
     yield from records.batch(_BATCH).as_numpy_iterator()
 
 
-def hashes(examples: types.Artifact, schema: schema_pb2.Schema) -> np.ndarray:
+def hashes(examples: types.Artifact, kinds: Mapping[str, str]) -> np.ndarray:
     """FarmHash of each row's values in the schema's columns, uint64 [rows], sorted."""
-    decoder = example_coder.ExamplesToRecordBatchDecoder(schema.SerializeToString())
-    found = [row_hashes([decoder.DecodeBatch(batch)]) for batch in _batches(examples)]
+    columns = lists_of(kinds)
+    found = [row_hashes([decoded(batch, columns)]) for batch in _batches(examples)]
     return np.sort(np.concatenate([np.zeros(0, np.uint64), *found]))
 
 

@@ -13,13 +13,13 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ExecutionParameter
-from tfx.utils import io_utils, json_utils, path_utils, proto_utils
+from tfx.utils import json_utils, path_utils, proto_utils
 
 from components.evaluation.results import describe, read_baseline, write_results
 from components.evaluation.slices import OVERALL
 from components.evaluation.thresholds import CANDIDATE, Judgement
 from components.features.table import FeatureTable
-from components.registry.signature import column_types
+from components.registry.signature import types_in
 
 
 class SlicedExecutor(base_beam_executor.BaseBeamExecutor):
@@ -72,8 +72,7 @@ def _probed(
 
     model = path_utils.serving_model_path(input_dict[specs.MODEL_KEY][0].uri)
     examples = artifact_utils.get_split_uri(input_dict[specs.EXAMPLES_KEY], "test")
-    schema = artifact_utils.get_single_uri(input_dict[specs.SCHEMA_KEY])
-    kinds = column_types(io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema)))
+    kinds = types_in(artifact_utils.get_single_uri(input_dict[specs.SCHEMA_KEY]))
     return probe(model, examples, table, kinds, judgement.what_if, judgement.importances)
 
 

@@ -28,8 +28,9 @@ _QUOTED = re.compile("`([^`]*)`")
 _EXAMPLE = "\"payment_type == 'Cash'\""
 _SAMPLES: dict[str, Any] = {"BYTES": "", "INT": 0, "FLOAT": np.float32(0)}
 _BATCH = 16_384
-_MINED = 2
-"""A mined rule is chosen on so many batches; its predictions are learned from all of them."""
+_MINED = 32_768
+"""A mined rule is chosen on so many rows, of all files alike: the first have old spans' rows only.
+Its predictions are learned from all."""
 _MOST_BUCKETS = 32
 _CLIP = 1e-7
 
@@ -219,7 +220,7 @@ def learn(
     if rule == MINED:
         import pandas as pd
 
-        batches = itertools.islice(read_rows(files, table, kinds, table.raw_columns()), _MINED)
+        batches = read_rows(files, table, kinds, table.raw_columns(), -(-_MINED // len(files)))
         rows, targets = zip(*batches, strict=True)
         buckets = mine(table.problem, pd.concat(rows), np.concatenate(targets))
     else:
@@ -231,9 +232,16 @@ def learn(
 
 
 def read_rows(
-    files: list[str], table: FeatureTable, kinds: Mapping[str, str], columns: list[str]
+    files: list[str],
+    table: FeatureTable,
+    kinds: Mapping[str, str],
+    columns: list[str],
+    each: int = -1,
 ) -> Iterator[Rows]:
-    """Yields the columns batch by batch; rows without a known label are left out."""
+    """Yields the columns batch by batch; rows without a known label are left out.
+
+    Of each file the first so many rows are read, or, if it is -1, all.
+    """
     import tensorflow as tf
 
     from components.evaluation.arrays import frame
@@ -242,7 +250,10 @@ def read_rows(
     label = table.label.column
     read = lists_of({name: kinds[name] for name in {*columns, label}})
     compression = "GZIP" if files and files[0].endswith(".gz") else ""
-    for examples in tf.data.TFRecordDataset(files, compression).batch(_BATCH).prefetch(1):
+    records = tf.data.Dataset.from_tensor_slices(tf.constant(files, tf.string)).flat_map(
+        lambda file: tf.data.TFRecordDataset(file, compression).take(each)
+    )
+    for examples in records.batch(_BATCH).prefetch(1):
         rows = frame([decoded(examples, read)], [*columns, label])
         labels = _known_labels(rows[label], table)
         yield rows.loc[labels.index, columns], _targets(labels.to_numpy(), table)

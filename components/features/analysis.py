@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tfx_bsl import sketches
 
@@ -236,7 +235,7 @@ class _Count(beam.DoFn):
             yield self._written()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        yield WindowedValue(self._written(), MIN_TIMESTAMP, [GlobalWindow()])
+        yield GlobalWindows.windowed_value(self._written())
 
     def _written(self) -> str:
         columns: np.ndarray = np.repeat(
@@ -296,19 +295,14 @@ def vocabularies(
       counted: files of `_COUNTED`; a value may be in several.
       plans: one for each column.
     """
-    import duckdb
+    from components.ingest.rows import connect  # DuckDB, which only this needs
 
     kept = ", ".join(
         f"({number}, {plan.min_count or 1}, {plan.top_k or _MAX_VALUES})"
         for number, plan in enumerate(plans)
     )
-    empty = [*range(len(plans))]
-    with (
-        TemporaryDirectory() as spilled,
-        duckdb.connect(
-            config={"threads": 1, "memory_limit": "1GB", "temp_directory": spilled}
-        ) as connection,
-    ):
+    empty = {*range(len(plans))}
+    with TemporaryDirectory() as folder, connect([], folder) as connection:
         connection.register("counted", pa.RecordBatchReader.from_batches(_COUNTED, _read(counted)))
         found = connection.sql(
             f"WITH plans(number, least, most) AS (VALUES {kept}), "
@@ -319,9 +313,9 @@ def vocabularies(
         )
         for batch in found.to_arrow_reader():
             numbers, values = (column.to_pylist() for column in batch.columns)
-            empty = [number for number in empty if number not in numbers]
+            empty -= {*numbers}
             yield from zip(numbers, values, strict=True)
-    yield from ((number, b"\x00") for number in empty)
+    yield from ((number, b"\x00") for number in sorted(empty))
 
 
 def _read(counted: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform import executor as transform_executor
@@ -133,7 +132,7 @@ class _WriteBundle(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for shard in self._writer.finish(self._content.hexdigest()):
-            yield WindowedValue(shard, MIN_TIMESTAMP, [GlobalWindow()])
+            yield GlobalWindows.windowed_value(shard)
 
 
 class Shard(NamedTuple):

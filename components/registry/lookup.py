@@ -11,7 +11,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components import files
 from components.errors import PipelineStop
@@ -157,8 +157,7 @@ def _export_heuristic(
 ) -> dict[str, Any]:
     """Learns the heuristic from the training split, exports it, and returns it in words."""
     table = FeatureTable.model_validate_json(features)
-    described = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    columns = signature.column_types(described)
+    columns = signature.types_in(schema.uri)
     if problems := list(heuristic_problems(rule, table, columns)):
         raise PipelineStop(f"evaluation.heuristic: {'; '.join(problems)}.")
     training = artifact_utils.get_split_uris([examples], "train")

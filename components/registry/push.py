@@ -12,7 +12,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components.errors import PipelineStop
 from components.evaluation.results import METRICS_FILE, read_baseline
@@ -103,14 +103,13 @@ def RegistryPush(
     else:
         with open(os.path.join(evaluation.uri, METRICS_FILE)) as file:
             measured = json.load(file)
-        described = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
         settings, judged = json.loads(config), read_baseline(baseline.uri)
         table = FeatureTable.model_validate(settings["features"])
         manifest = {
             "model": model_name,
             "time": store.now(),
             "run_id": run_id or json.loads(found),
-            "signature": signature.describe(table, signature.column_types(described)),
+            "signature": signature.describe(table, signature.types_in(schema.uri)),
             "config": settings,
             "config_hash": config_hash,
             "code": code,

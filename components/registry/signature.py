@@ -40,6 +40,13 @@ def column_types(schema: schema_pb2.Schema) -> dict[str, str]:
     return {f.name: schema_pb2.FeatureType.Name(f.type) for f in schema.feature}
 
 
+def types_in(uri: str) -> dict[str, str]:
+    """The same of a schema artifact, by its folder."""
+    from tfx.utils import io_utils  # TFX, which takes seconds
+
+    return column_types(io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(uri)))
+
+
 def of(manifest: Mapping[str, Any]) -> Signature:
     """A version's signature.
 

@@ -75,6 +75,13 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ({"slices": [["colour"]]}, "the schema has no column 'colour'"),
     ({"label": {"column": "sold"}}, "the schema has no column 'sold'"),
     ({"exclude": {"leak": "leakage"}}, "column 'when' is neither used nor excluded"),
+    (
+        {
+            "columns": {"amount": {"kind": "numeric", "missing": "mean"}},
+            "exclude": {"shop": "bridged"},
+        },
+        "'shop' is text in the schema; bridged is 1 or 0",
+    ),
 ]
 
 

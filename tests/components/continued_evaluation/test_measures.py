@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tfx.utils import io_utils
 
 from components.continued_evaluation import measures
 from components.continued_evaluation.evidence import Moved
 from components.continued_evaluation.settings import Drift
+from components.registry.signature import types_in
 from tests.components.evaluation import samples
 
 COLUMNS = {"score": "FLOAT", "shop": "BYTES", "hour": "INT", "bought": "INT"}
@@ -53,8 +53,7 @@ def test_what_moves_or_is_gone_is_seen_and_what_is_ignored_is_not(tmp_path: Path
 
 def hashes(folder: Path, table: list[dict[str, Any]]) -> np.ndarray:
     uri = samples.schema(folder / "schema").uri
-    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(uri))
-    return measures.hashes(samples.examples(folder / "data", test=table), schema)
+    return measures.hashes(samples.examples(folder / "data", test=table), types_in(uri))
 
 
 def test_a_row_is_the_same_wherever_it_stands_and_what_is_missing_is_not_empty(

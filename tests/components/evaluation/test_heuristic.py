@@ -89,6 +89,14 @@ def learned(
     return heuristic.read(str(folder / "rule"))
 
 
+def test_some_rows_are_of_all_files_alike(tmp_path: Path) -> None:
+    folders = [samples.examples(tmp_path / n, train=samples.rows(9)).uri for n in ("old", "new")]
+    files = [str(path) for folder in folders for path in Path(folder, "Split-train").iterdir()]
+    read = [*heuristic.read_rows(files, TABLE, TYPES, ["hour"], 2)]
+    hours = [row["hour"] for row in samples.rows(9)[:2]]
+    assert [hour for rows, _ in read for hour in rows["hour"]] == hours * 2
+
+
 def predicted(made: Heuristic, rows: list[dict[str, Any]]) -> np.ndarray:
     batch = ExamplesToRecordBatchDecoder().DecodeBatch([samples.encode(row) for row in rows])
     return made.predict(frame([batch], made.buckets.columns))

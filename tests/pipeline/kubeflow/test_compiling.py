@@ -287,21 +287,27 @@ steps:
 """
 
 
+def assert_told(stop, file, mistakes):
+    """After its first line, an error names these lines, settings and problems, and no others."""
+    told = str(stop).splitlines()[1:]
+    for line, setting, problem in mistakes:
+        place = f"  {file}:{line}: {setting}: "
+        assert any(one.startswith(place) and problem in one for one in told), (place, told)
+    assert len(told) == len(mistakes)
+
+
 def test_what_a_cluster_would_refuse_lose_or_rewrite_is_refused_with_file_and_line(configs):
     with pytest.raises(PipelineStop) as caught:
         target(configs, WRONG)
-    told = str(caught.value).splitlines()
-    for line, setting, problem in (
+    mistakes = (
         (3, "workspace.claim", "becomes a volume's name"),
         (5, "defaults.cpu", "2 is above cpu_limit, 1"),
         (8, "defaults.env.API_TOKEN", "looks like a secret"),
         (9, "defaults.env.LEVEL", "'$(HOME)', which Kubernetes rewrites"),
         (12, "steps.Trainer.volumes.0.path", "inside a folder of Kubeflow"),
         (14, "steps.Trainer.annotations.note", "Argo or Kubeflow Pipelines take"),
-    ):
-        place = f"  {configs / 'kubeflow.yaml'}:{line}: {setting}: "
-        assert any(one.startswith(place) and problem in one for one in told), (place, told)
-    assert len(told) == 7
+    )
+    assert_told(caught.value, configs / "kubeflow.yaml", mistakes)
 
 
 def test_what_vertex_lacks_is_refused_for_vertex(configs):
@@ -316,15 +322,12 @@ def test_settings_of_a_pipeline_that_no_package_can_hold_are_refused_with_file_a
     (configs / "large.yaml").write_text(text + columns)
     with pytest.raises(PipelineStop) as caught:
         parameters.load("large", configs=configs)
-    told = str(caught.value).splitlines()[1:]
-    for line, setting, problem in (
+    mistakes = (
         (2, "data.path", "fills a folder of this machine"),
         (2, "data.path", "has '$$', which Kubernetes rewrites"),
         (4, "features.exclude", "bytes, and a step takes 102400"),
-    ):
-        place = f"  {configs / 'large.yaml'}:{line}: {setting}: "
-        assert any(one.startswith(place) and problem in one for one in told), (place, told)
-    assert len(told) == 3
+    )
+    assert_told(caught.value, configs / "large.yaml", mistakes)
 
 
 def test_texts_of_a_pipelines_settings_arrive_as_they_are():
