@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from components.errors import PipelineStop
 from pipeline.command_line import command
 
 
@@ -29,7 +30,10 @@ def patterns(
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if prove:
-        return _prove(only or [*effects.files()])
+        numbers = only or [*effects.files()]
+        if unknown := sorted({*numbers} - {*effects.files()}):
+            raise PipelineStop(f"--only {unknown[0]}: no pattern has it; make patterns lists them.")
+        return _prove(numbers)
     for path in effects.files().values():
         title = path.read_text("utf-8").splitlines()[0].removeprefix("# ").partition(":")[0]
         console.print(f"{title:<31} make run-local CONFIG=patterns/{path.stem}")
