@@ -89,7 +89,7 @@ class Finding(NamedTuple):
 
 
 class GateReport(Artifact):
-    """`report.json`: {"rows": {split: count}, "warnings": [findings]}, and so `bridged` rows."""
+    """`report.json`: `rows` and `bridged`, {split: count} ({} if none are), and `warnings`."""
 
     TYPE_NAME = "GateReport"
 
@@ -123,8 +123,11 @@ def Gate(
         found += findings(split, read.datasets[0], faults, checked)
     if errors := [finding for finding in found if finding.severity == "error"]:
         raise PipelineStop(stop_message(errors))
-    told = {"rows": rows, "warnings": [finding._asdict() for finding in found]}
-    told |= {"bridged": bridged} if checked.bridged else {}
+    told = {
+        "rows": rows,
+        "bridged": bridged if checked.bridged else {},
+        "warnings": [finding._asdict() for finding in found],
+    }
     Path(report.uri, REPORT_FILE).write_text(json.dumps(told, indent=1))
 
 

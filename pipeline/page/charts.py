@@ -33,8 +33,9 @@ def scale(title: str, values: Any) -> Axis:
     known = np.asarray(values, float)
     known = known[np.isfinite(known)] if np.isfinite(known).any() else np.zeros(1)
     low, high = known.min(), known.max()
-    if low == high:  # a flat line lies in the middle
-        low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
+    if np.isclose(low, high, rtol=1e-9, atol=1e-300):  # a flat line lies in the middle
+        beside = abs(low) / 10 or 0.1
+        low, high = low - beside, high + beside
     width = high - low
     rough = width / 5
     power = 10.0 ** np.floor(np.log10(rough))

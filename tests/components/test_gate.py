@@ -84,7 +84,7 @@ def run_gate(folder: Path, splits: dict[str, Any], **settings: Any) -> dict[str,
 def test_good_data_passes_with_its_rows(tmp_path: Path) -> None:
     half = {name: values[:50] for name, values in GOOD.items()}
     report = run_gate(tmp_path, {"train": GOOD, "test": half})
-    assert report == {"rows": {"train": 100, "test": 50}, "warnings": []}
+    assert report == {"rows": {"train": 100, "test": 50}, "bridged": {}, "warnings": []}
 
 
 def test_errors_stop_the_run_with_all_their_splits_and_leave_no_report(tmp_path: Path) -> None:

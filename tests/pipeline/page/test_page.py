@@ -16,7 +16,7 @@ from tfx.types import standard_artifacts
 
 from components.evaluation import curves
 from pipeline import config as config_
-from pipeline.page import step, writing
+from pipeline.page import charts, step, writing
 from pipeline.page.contents import Facts
 from pipeline.workspace import Workspace
 from tests import small
@@ -173,6 +173,13 @@ def test_the_page_has_the_runs_numbers_and_nothing_that_it_shows_is_code(page: P
     shown = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     for what in (f"<h3>{html.escape(EVIL)}</h3>", f"<li>3: {html.escape(EVIL)}"):
         assert html.unescape(what) in html.unescape(shown)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3830971349338168, -7e5])
+def test_a_curve_that_is_flat_but_for_rounding_lies_in_the_middle(low: float) -> None:
+    axis = charts.scale("auc", [low, np.nextafter(low, np.inf)])
+    assert len(axis.ticks) > 2
+    assert axis.at(low) == pytest.approx(50, abs=0.1)
 
 
 def test_a_failed_run_says_which_step_why_and_what_to_do(tmp_path: Path) -> None:
