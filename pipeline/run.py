@@ -20,7 +20,7 @@ from components.errors import NothingToDo, PipelineStop
 from components.evaluation.heuristic import heuristic_problems
 from components.registry.signature import column_types
 from components.trainer.core.interruption import START_AGAIN
-from pipeline import loading, parts, schema
+from pipeline import imports, loading, parts, schema
 from pipeline.config import Config
 from pipeline.telling import RunLines, output_to, reason, shown
 from pipeline.workspace import Workspace
@@ -130,7 +130,7 @@ def _run_in(
     config_name: str, config: Config, workspace: Workspace, console: Console, log: Path
 ) -> int:
     with lines_in(workspace, console) as lines:
-        with lines.step("(loading TFX)"), without_collecting():
+        with lines.step("(loading TFX)"), imports.no_more_than_needed():
             from components.trainer.core import strategy
             from pipeline import graph, summary
         logging.basicConfig(level=logging.INFO, force=True)
@@ -204,7 +204,7 @@ def run_graph(
     Raises:
       NothingToDo: a component says so.
     """
-    with without_collecting():
+    with imports.no_more_than_needed():
         from pipeline import local
     try:
         return local.run_pipeline(pipeline, uncached, lines)
@@ -219,16 +219,6 @@ def run_graph(
             console.print(f"{shown(page)} shows it.")
         refused = isinstance(failure.__cause__, PipelineStop) and failure.component == "Gate"
         return REFUSED if refused else FAILED
-
-
-@contextmanager
-def without_collecting() -> Iterator[None]:
-    """For imports: half a million objects that stay; looking through them again takes seconds."""
-    gc.disable()
-    yield
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    gc.enable()
 
 
 def _tell_failure(failure: Exception, skipped: list[str], console: Console, log: Path) -> None:

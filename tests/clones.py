@@ -35,9 +35,8 @@ def adopt_and_delete_the_example(folder: Path) -> None:
     """What a fork does: a table of its own, and the taxi's configurations gone."""
     small.write_csv(folder / "data" / "shop.csv", small.rows(300))
     pipeline(folder, "adopt", "data/shop.csv", "--label", "bought")
-    for pattern in ("taxi.*", "replay.yaml"):
-        for path in (folder / "configs").glob(pattern):
-            path.unlink()
+    example = ["configs/taxi.yaml", "configs/taxi.schema.pbtxt", "configs/patterns"]
+    run(folder, "git", "rm", "-r", "--quiet", *example)
     commit(folder)
 
 

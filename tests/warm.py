@@ -21,10 +21,15 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.libraries"])
 
 
-def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Runs `python -m pipeline ARGUMENTS` in a folder to its end: exit code and output."""
+def run(
+    folder: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    module: str = "pipeline",
+) -> tuple[int, str]:
+    """Runs `python -m MODULE ARGUMENTS` in a folder to its end: exit code and output."""
     with tempfile.NamedTemporaryFile("r", prefix="output-") as output:
-        process = start("pipeline", folder, arguments, environment, output.name)
+        process = start(module, folder, arguments, environment, output.name)
         process.join()
         assert process.exitcode is not None
         return process.exitcode, output.read()

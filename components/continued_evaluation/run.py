@@ -18,7 +18,7 @@ from components.continued_evaluation.evidence import OVERALL, Moved
 from components.continued_evaluation.history import Record
 from components.errors import NothingToDo
 from components.registry import store
-from pipeline import loading
+from pipeline import imports, loading
 from pipeline import run as training
 from pipeline.config import Config
 from pipeline.telling import (
@@ -123,7 +123,7 @@ def evaluate(config: Config, workspace: Workspace, console: Console, log: Path) 
       NothingToDo: The champion was trained on the span.
     """
     with training.lines_in(workspace, console) as lines:
-        with lines.step("(loading TFX)"), training.without_collecting():
+        with lines.step("(loading TFX)"), imports.no_more_than_needed():
             from components.continued_evaluation import graph
         logging.basicConfig(level=logging.INFO, force=True)
         pipeline = graph.create_pipeline(config, workspace)

@@ -1,12 +1,16 @@
-"""Reads and writes examples a batch at a time: ingest's shards, and those of TFX's components.
+"""Reads, writes and summarises examples a batch at a time, in ingest and in TFX's components.
 
 TFX moves TFRecords through Beam one record at a time, in Python, in every component. Here
 TensorFlow reads and writes, tfx_bsl codes whole batches, and Beam sees those: a quarter of
-Transform's time saved at 150,000 rows, and a third of StatisticsGen's.
+Transform's time saved at 150,000 rows, and a third of StatisticsGen's. TFDV makes some thirty
+transforms of a split's statistics; here they are one.
 """
 
+import functools
 import hashlib
+import inspect
 import os
+import types
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -18,8 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from apache_beam.transforms import core
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.typehints.decorators import get_signature
 from apache_beam.utils.windowed_value import WindowedValue
+from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.transform import executor as transform_executor
 from tfx.components.transform import labels
@@ -86,13 +94,67 @@ def _read(file: str, schema: bytes | None, raw: str | None, rows: int) -> Iterat
 
 
 def install() -> None:
-    """Makes TFX's components of this process read and write examples in batches.
+    """Makes TFX's components of this process read, write and summarise examples in batches.
 
-    TFX picks the reader in `tfx.components.util.tfxio_utils.make_tfxio`, and Transform's executor
-    the writer, by these names.
+    TFX picks the reader in `tfx.components.util.tfxio_utils.make_tfxio`, Transform's executor the
+    writer, and StatisticsGen's what summarises, by these names.
     """
     tf_example_record.TFExampleRecord = BatchedExamples
     transform_executor.TransformProcessor._EncodeAndWrite = staticmethod(WriteBatches)
+    tfdv.GenerateStatistics = Statistics
+    core.get_signature = _signature
+
+
+def _signature(function: Any) -> inspect.Signature:
+    """Beam's own, which asks for those of all methods of a DoFn some ten times for each of it."""
+    is_method = isinstance(function, types.MethodType)
+    return _of_method(function.__func__) if is_method else get_signature(function)
+
+
+@functools.cache
+def _of_method(function: types.FunctionType) -> inspect.Signature:
+    return get_signature(types.MethodType(function, object()))
+
+
+@beam.ptransform_fn
+def Statistics(batches: Any, options: tfdv.StatsOptions) -> Any:
+    """Record batches into one DatasetFeatureStatisticsList, as TFDV computes it in memory.
+
+    Of texts it keeps sketches: numbers and frequencies of different values are exact up to 16,384
+    of them, and beyond that a column takes no more memory.
+    """
+    return batches | beam.CombineGlobally(_Summary(options))
+
+
+class _Summary(beam.CombineFn):
+    """TFDV's combiners, side by side."""
+
+    def __init__(self, options: tfdv.StatsOptions):
+        self._options = options
+
+    def setup(self) -> None:
+        """Makes the combiners, which cannot be pickled."""
+        self._combiners = stats_impl.get_generators(self._options, in_memory=True)
+
+    def create_accumulator(self) -> list[Any]:
+        return [combiner.create_accumulator() for combiner in self._combiners]
+
+    def add_input(self, sums: list[Any], batch: pa.RecordBatch) -> list[Any]:
+        if allowed := self._options.feature_allowlist:
+            batch = batch.select([name for name in allowed if name in batch.schema.names])
+        pairs = zip(self._combiners, sums, strict=True)
+        return [combiner.add_input(total, batch) for combiner, total in pairs]
+
+    def merge_accumulators(self, many: Iterable[list[Any]]) -> list[Any]:
+        pairs = zip(self._combiners, zip(*many, strict=True), strict=True)
+        return [combiner.merge_accumulators(sums) for combiner, sums in pairs]
+
+    def compact(self, sums: list[Any]) -> list[Any]:
+        pairs = zip(self._combiners, sums, strict=True)
+        return [combiner.compact(total) for combiner, total in pairs]
+
+    def extract_output(self, sums: list[Any]) -> Any:
+        return stats_impl.extract_statistics_output(sums, self._combiners)
 
 
 @beam.ptransform_fn

@@ -8,9 +8,7 @@ the launcher prints its own lines after it. A process that is killed says nothin
 """
 
 import argparse
-import gc
 import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -18,7 +16,6 @@ import shutil
 import sys
 import tempfile
 import traceback
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,10 +80,10 @@ def _run(told: Document, executor_input: Document, stores: Stores) -> None:
         from pipeline.kubeflow.train_job import execution
 
         return execution.execute(told, executor_input, stores)
-    gc.disable()  # half a million objects of the imports stay; to look through them takes seconds
-    component = make_component(told, executor_input["inputs"].get("parameterValues", {}))
-    gc.freeze()
-    gc.enable()
+    from pipeline import imports
+
+    with imports.no_more_than_needed():
+        component = make_component(told, executor_input["inputs"].get("parameterValues", {}))
     execute(component, executor_input, stores)
 
 
@@ -107,7 +104,6 @@ def make_component(told: Document, values: Mapping[str, Any]) -> Any:
     from pipeline.loading import PROJECT
     from pipeline.workspace import Workspace
 
-    import_no_more_than_needed()
     path = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     module = importlib.import_module(told["graph"])
@@ -127,30 +123,6 @@ def make_component(told: Document, values: Mapping[str, Any]) -> Any:
         known["input_base"] = config.data.path
     properties.update({name: known[name] for name in known.keys() & properties.keys()})
     return found
-
-
-def import_no_more_than_needed() -> None:
-    """Lets modules of TFX's components and of TFMA be imported without all others there."""
-    for name in ("tfx.components", "tensorflow_model_analysis"):
-        if name not in sys.modules:
-            spec = importlib.util.find_spec(name)
-            assert spec
-            sys.modules[name] = package = importlib.util.module_from_spec(spec)
-            package.__class__ = _Waiting
-    # What TFX's component specs take from TFMA.
-    importlib.import_module("google.protobuf.wrappers_pb2")
-    importlib.import_module("tensorflow_model_analysis.sdk")
-
-
-class _Waiting(types.ModuleType):
-    """A package whose `__init__` waits for the first name that it is asked for."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not (self.__spec__ and self.__spec__.loader):
-            raise AttributeError(name)
-        self.__class__ = types.ModuleType  # type: ignore[assignment]
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
 
 
 def image_of(graph: str, config: Any) -> dict[str, str]:

@@ -54,8 +54,8 @@ def test_a_run_goes_on_without_bad_rows_and_tells_of_them(project: Project) -> N
     assert [(row["line"], row["raw"]) for row in found] == [
         (752 + number, row.replace(",", ";")) for number, row in enumerate(BAD)
     ]
-    (report,) = (project.folder / "workspace" / "reports").glob("*.md")
-    assert "In quarantine: 3 of 1,503 rows." in report.read_text()
+    (page,) = (project.folder / "workspace" / "reports").glob("small-*.html")
+    assert "3 of 1,503 rows were set aside." in page.read_text()
     again = project.run()
     assert again.outcomes["ExampleGen"] == "cached"
     assert "quarantined: 3 of 1,503 rows" in again.output

@@ -164,7 +164,12 @@ def test_metrics_are_the_same(places: tuple[Place, Place], pipeline: str, margin
     here, there = (dict(numbers(metrics(place))) for place in places)
     assert here.keys() == there.keys()
     assert len(here) > 100
-    assert here == pytest.approx(there, rel=0, abs=margin)
+    for is_interval in (False, True):  # of a difference of two models in 20 parts of a slice
+        one, other = (
+            {at: value for at, value in found.items() if at.startswith("/intervals") == is_interval}
+            for found in (here, there)
+        )
+        assert one == pytest.approx(other, rel=0, abs=max(margin, 1e-8 if is_interval else 0))
 
 
 def numbers(value: Any, at: str = "") -> Iterator[tuple[str, float]]:
@@ -210,6 +215,8 @@ def test_an_interrupt_cancels_the_job(flink: None) -> None:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A test run in the background ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = len(states())
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):

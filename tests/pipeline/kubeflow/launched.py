@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from pipeline import loading
-from tests import small
+from tests import small, warm
 from tests.end_to_end.project import Project
 
 Json = dict[str, Any]
@@ -68,6 +68,10 @@ class Run:
 
     def step(self, task: str, **environment: str) -> Done:
         """Runs a step to its end, and takes over what it made."""
+        if self.cluster.uid is None:
+            module, *words = self._words(task)
+            folder, given = self.cluster.project.folder, self._environment(task) | environment
+            return self.ended(task, *warm.run(folder, words, given, module))
         process = self.start(task, **environment)
         log, _ = process.communicate()
         return self.ended(task, process.returncode, log)
@@ -80,15 +84,10 @@ class Run:
 
     def start(self, task: str, **environment: str) -> "subprocess.Popen[str]":
         """Starts a step, as the launcher does."""
-        self._given = self.executor_input(task)
-        container = self._container(task)
-        words = [word.replace("{{$}}", json.dumps(self._given)) for word in container["args"]]
-        program = [sys.executable, *container["command"][1:], *words]
-        variables = {one["name"]: one["value"] for one in container.get("env", [])}
         return subprocess.Popen(
-            [*program, "--stores", f"{self.cluster.folder}/"],
+            [sys.executable, "-m", *self._words(task)],
             cwd=self.cluster.project.folder,
-            env=small.environment_of_a_copy() | variables | environment,
+            env=self._environment(task) | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -96,6 +95,18 @@ class Run:
             group=self.cluster.uid,
             extra_groups=None if self.cluster.uid is None else [],
         )
+
+    def _words(self, task: str) -> list[str]:
+        """The module that a step runs, and its arguments."""
+        self._given = self.executor_input(task)
+        container = self._container(task)
+        assert container["command"][:2] == ["python", "-m"]
+        words = [word.replace("{{$}}", json.dumps(self._given)) for word in container["args"]]
+        return [*container["command"][2:], *words, "--stores", f"{self.cluster.folder}/"]
+
+    def _environment(self, task: str) -> dict[str, str]:
+        given = self._container(task).get("env", [])
+        return small.environment_of_a_copy() | {one["name"]: one["value"] for one in given}
 
     def ended(self, task: str, code: int, log: str) -> Done:
         """Takes over what a step made."""
