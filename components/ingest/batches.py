@@ -37,6 +37,7 @@ from tfx_bsl.tfxio import record_based_tfxio, tensor_representation_util, tf_exa
 
 from components.ingest.examples import decoded
 
+_BY_TFDV = tfdv.GenerateStatistics
 SHARD_ROWS = 1 << 15
 """A shard is closed by the batch that reaches so many rows, some 5 MB compressed."""
 
@@ -123,6 +124,8 @@ def Statistics(batches: Any, options: tfdv.StatsOptions) -> Any:
     Of texts it keeps sketches: numbers and frequencies of different values are exact up to 16,384
     of them, and beyond that a column takes no more memory.
     """
+    if options.sample_rate or options.slicing_config or options.label_feature:
+        return batches | _BY_TFDV(options)
     return batches | beam.CombineGlobally(_Summary(options))
 
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -18,6 +19,7 @@ from tfx.components.util import tfxio_utils
 from tfx.proto import example_gen_pb2
 from tfx_bsl.tfxio import tf_example_record
 
+from components.ingest import batches
 from components.ingest.batches import BatchedExamples, WriteBatches, install
 from components.trainer.core.data import fingerprint
 from tests.components.trainer import small_training as small
@@ -72,6 +74,20 @@ def test_same_rows_as_tfx_reads(pattern: str, tmp_path: Path) -> None:
     assert _rows(batches) == _rows(_read(theirs, None, tmp_path / "theirs"))
     assert sum(batch.num_rows for batch in batches) == 2100
     assert {batch.num_rows for batch in batches} == {500, 200}
+
+
+@pytest.mark.parametrize("columns", [None, ["n", "absent"]])
+def test_statistics_are_tfdvs_own(pattern: str, tmp_path: Path, columns: list[str] | None) -> None:
+    options = tfdv.StatsOptions(num_histogram_buckets=7, feature_allowlist=columns)
+    found = []
+    for name, summary in (("ours", batches.Statistics), ("theirs", batches._BY_TFDV)):
+        path = str(tmp_path / name)
+        with beam.Pipeline() as pipeline:
+            rows = BatchedExamples(file_pattern=[pattern], telemetry_descriptors=[]).BeamSource(100)
+            _ = pipeline | rows | summary(options) | tfdv.WriteStatisticsToBinaryFile(path)
+        found.append(tfdv.load_stats_binary(path))
+    assert found[0] == found[1]
+    assert found[0].datasets[0].num_examples == 2100
 
 
 def test_tfx_picks_it_once_installed(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
