@@ -6,6 +6,9 @@ run in a copy of the project have its settings instead: `tests.small.environment
 
 import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 HERE = Path(__file__).parent
 os.environ["PIPELINE_CONFIGS"] = str(HERE / "taxi")
@@ -40,3 +43,25 @@ collect_ignore = [
     for test, parts in _NEED_PARTS.items()
     if not all((HERE.parent / part / "part.py").is_file() for part in parts)
 ]
+
+_LONGEST = ("pipeline/flink/", "end_to_end/lived/")
+"""They come first: else the last worker is at them when the others have nothing left to do."""
+_SHARED = "/lived/"
+"""A folder whose files go to one worker: they share what it has made for them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest first."""
+    items.sort(key=lambda item: not any(name in str(item.path) for name in _LONGEST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives each worker whole files, or folders."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder, shared, _ = nodeid.partition(_SHARED)
+            return folder + shared if shared else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)

@@ -89,6 +89,7 @@ print(json.dumps([*sys.modules]))
 """
 
 
+@pytest.mark.prove
 def test_a_step_imports_no_more_than_it_needs():
     """TFMA, TFX's other components and KFP's SDK take as long as all the rest."""
     package = compiling.training(parameters.load("automated"), compiling.load_target("kubeflow"))

@@ -22,7 +22,7 @@ from pipeline.config import Model, Training
 from tests import small, warm
 from tests.end_to_end.project import Project
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SEED = int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
 TRAINING: dict[str, Any] = {
     "seed": 3,

@@ -1,6 +1,7 @@
-"""One project for each worker that has lived through its first run; tests get it as it was then.
+"""A project that has lived through its first run; the tests of this folder get it as it was then.
 
-ML Metadata holds absolute paths, so that it is always restored at the same place.
+ML Metadata holds absolute paths, so that it is always restored at the same place: these tests are
+one worker's (`tests/conftest.py`).
 """
 
 import pytest
