@@ -5,7 +5,6 @@ import logging
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from rich.console import Console
@@ -13,6 +12,7 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components import files
+from components.ingest.batches import as_lists
 from components.ingest.query import sample
 from components.ingest.settings import CsvFormat, Query
 from components.ingest.spans import resolve
@@ -80,22 +80,10 @@ def _expect_half_of_what_is_there(
 
 
 def _statistics(table: pa.Table) -> statistics_pb2.DatasetFeatureStatisticsList:
-    batch = table.combine_chunks().to_batches()[0]
-    lists = [_as_lists(column) for column in batch.columns]
     return stats_impl.generate_statistics_in_memory(
-        pa.RecordBatch.from_arrays(lists, batch.schema.names),
+        as_lists(table.combine_chunks().to_batches()[0]),
         tfdv.StatsOptions(num_top_values=_MAX_CATEGORIES, num_rank_histogram_buckets=1000),
     )
-
-
-def _as_lists(column: pa.Array) -> pa.Array:
-    """TFDV's layout: a list of values for each row, null where there is none."""
-    lengths = pc.cast(pc.is_valid(column), pa.int32())
-    offsets = pa.concat_arrays(
-        [pa.array([0], pa.int32()), pc.cast(pc.cumulative_sum(lengths), pa.int32())]
-    )
-    lists = pa.ListArray.from_arrays(offsets, column.drop_null())
-    return pc.if_else(pc.is_valid(column), lists, pa.scalar(None, lists.type))
 
 
 def main(config_name: str, overrides: list[str], write: bool, console: Console) -> int:
