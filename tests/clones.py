@@ -3,10 +3,9 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from tests import small
+from tests import small, warm
 
 PROJECT = Path(__file__).parents[1]
 
@@ -48,8 +47,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def pipeline(folder: Path, *arguments: str) -> str:
-    """Runs a command of a clone's own."""
-    return run(folder, sys.executable, "-m", "pipeline", *arguments)
+    """Runs a command of a clone's own, and returns what it printed; it must end well."""
+    code, output = warm.run(folder, arguments, small.environment_of_a_copy())
+    assert code == 0, f"{' '.join(arguments)}: {output[-6000:]}"
+    return output
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:

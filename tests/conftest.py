@@ -44,7 +44,7 @@ collect_ignore = [
     if not all((HERE.parent / part / "part.py").is_file() for part in parts)
 ]
 
-_LONGEST = ("pipeline/flink/", "end_to_end/lived/")
+_LONGEST = ("pipeline/flink/", "end_to_end/lived/", "components/multi_worker/", "pipeline/")
 """They come first: else the last worker is at them when the others have nothing left to do."""
 _SHARED = "/lived/"
 """A folder whose files go to one worker: they share what it has made for them."""
@@ -52,7 +52,12 @@ _SHARED = "/lived/"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest first."""
-    items.sort(key=lambda item: not any(name in str(item.path) for name in _LONGEST))
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(HERE).as_posix()
+        return next((n for n, name in enumerate(_LONGEST) if path.startswith(name)), len(_LONGEST))
+
+    items.sort(key=rank)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -153,7 +153,7 @@ def check_history(registry: str) -> None:
     assert not any((problems := verify(registry)).values()), problems
 
 
-@pytest.mark.parametrize("rounds", [12, pytest.param(150, marks=pytest.mark.prove)])
+@pytest.mark.parametrize("rounds", [12, pytest.param(60, marks=pytest.mark.prove)])
 def test_a_killed_move_is_whole_or_did_not_happen(any_three: str, rounds: int) -> None:
     kill_moves(any_three, rounds)
 
