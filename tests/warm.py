@@ -26,15 +26,10 @@ def run(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     module: str = "pipeline",
-    uid: int | None = None,
 ) -> tuple[int, str]:
-    """Runs `python -m MODULE ARGUMENTS` in a folder to its end, as another user if that is said.
-
-    Returns:
-      Exit code and output.
-    """
+    """Runs `python -m MODULE ARGUMENTS` in a folder to its end: exit code and output."""
     with tempfile.NamedTemporaryFile("r", prefix="output-") as output:
-        process = start(module, folder, arguments, environment, output.name, uid)
+        process = start(module, folder, arguments, environment, output.name)
         process.join()
         assert process.exitcode is not None
         return process.exitcode, output.read()
@@ -46,22 +41,16 @@ def start(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     output: str,
-    uid: int | None = None,
 ) -> BaseProcess:
     """Starts `python -m MODULE ARGUMENTS` in a folder; what it prints is appended to `output`."""
-    given = (module, str(folder), [*arguments], dict(environment), output, uid)
+    given = (module, str(folder), [*arguments], dict(environment), output)
     process = _FORKS.Process(target=_run, args=given)
     process.start()
     return process
 
 
 def _run(
-    module: str,
-    folder: str,
-    arguments: list[str],
-    environment: dict[str, str],
-    output: str,
-    uid: int | None,
+    module: str, folder: str, arguments: list[str], environment: dict[str, str], output: str
 ) -> None:
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),
@@ -71,10 +60,6 @@ def _run(
         os.dup2(opened, descriptor)
         os.close(opened)
     os.dup2(1, 2)
-    if uid is not None:
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
