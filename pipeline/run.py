@@ -143,7 +143,10 @@ def _run_in(
         pipeline = graph.create_pipeline(config, workspace)
 
         def write_page(run: "Run", failure: str = "") -> Path | None:
-            return summary.write_page(run, pipeline, config_name, config, failure, shown(log))
+            path = summary.write_page(run, pipeline, config_name, config, failure, shown(log))
+            if path is None:
+                console.print("[yellow]warning:[/] no page could be written; the log says why")
+            return path
 
         done = run_graph(pipeline, graph.UNCACHED, lines, console, log, write_page)
         if isinstance(done, int):

@@ -62,8 +62,6 @@ def tell(
         console.print(f"  {_training(_read(run, 'Trainer', 'model', TRAINING_FILE))}")
     if page:
         console.print(f"  {shown(page)} (everything, drawn; make report opens all runs)")
-    else:
-        console.print("[yellow]warning:[/] the run's page could not be written; the log says why")
     cached = sum(outcome == "cached" for outcome in run.outcomes.values())
     seconds = sum(run.seconds.values())
     console.print(f"  {cached} of {len(run.outcomes)} components cached, {seconds:.1f} s in all\n")

@@ -180,7 +180,7 @@ def test_a_runs_page_says_what_the_manifest_says(project: Project) -> None:
     reports = project.folder / "workspace" / "reports"
     pages = list(reports.glob("small-*.html"))
     assert pages, [log.read_text() for log in project.folder.glob("workspace/logs/*")]
-    page = pages[0]
+    (page,) = pages
     text = page.read_text("utf-8")
     manifest = store.read_manifest(str(project.registry), 1)
     for place, metrics in manifest["metrics"]["candidate"].items():
